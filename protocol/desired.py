@@ -1,0 +1,24 @@
+"""Bodies of the desired state that the hub offers and an agent applies."""
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from protocol.frames import Body
+from protocol.limits import HEARTBEAT_SECONDS, SAMPLE_SECONDS
+
+
+class AgentConfig(Body, frozen=True, omit_defaults=False):
+    """Settings of an agent that people change on the hub (seed 004, "Agent Configuration")."""
+
+    sample_interval_sec: Annotated[int, Meta(ge=1, le=3600)] = SAMPLE_SECONDS
+    heartbeat_interval_sec: Annotated[int, Meta(ge=5, le=600)] = HEARTBEAT_SECONDS
+    metrics_enabled: bool = True
+    security_checks_enabled: bool = True
+
+
+class AgentPolicy(Body, frozen=True, omit_defaults=False):
+    """What the organisation lets this agent do. The agent's own policy file may only narrow it."""
+
+    version: int = 1
+    allowed_actions: tuple[str, ...] = ("exec",)
