@@ -1,0 +1,16 @@
+"""The one question every operation asks before it does anything."""
+
+from hub_server.access.model import Permission, Principal, permits
+from hub_server.errors import Forbidden
+
+
+def authorize(principal: Principal, permission: Permission) -> str:
+    """Return the organisation in which `principal` may use `permission`.
+
+    Raises Forbidden otherwise.
+    """
+    if not permits(principal, permission):
+        raise Forbidden(
+            f"your role ({principal.role}) does not allow this ({permission}); ask an administrator of your organisation"
+        )
+    return principal.organisation_id

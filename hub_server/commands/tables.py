@@ -1,0 +1,51 @@
+"""Commands and their output (seed 004, "AgentCommand")."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, UniqueConstraint
+from sqlmodel import Field, SQLModel
+
+from hub_server.storage import naming  # noqa: F401  before any table
+from hub_server.storage.columns import UtcDateTime
+
+
+class CommandRow(SQLModel, table=True):
+    """`payload` holds the exact signed bytes; `version` rises with every change."""
+
+    __tablename__ = "agent_commands"
+    __table_args__ = (UniqueConstraint("organisation_id", "idempotency_key", name="uq_agent_commands_idempotency"),)
+
+    id: str = Field(primary_key=True, max_length=64)
+    organisation_id: str = Field(index=True, max_length=64)
+    agent_id: str = Field(foreign_key="agents.id", ondelete="CASCADE", index=True)
+    command_type: str = Field(max_length=64)
+    command_data: dict[str, Any] = Field(sa_type=JSON)
+    payload: bytes
+    signatures: list[dict[str, str]] = Field(sa_type=JSON)
+    status: str = Field(max_length=16, index=True)
+    reason: str | None = Field(default=None, max_length=64)
+    exit_code: int | None = Field(default=None, sa_type=BigInteger)
+    result: str = ""
+    truncated: bool = False
+    idempotency_key: str | None = Field(default=None, max_length=128)
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    created_by: str = Field(max_length=160)
+    sent_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    started_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    expires_at: datetime = Field(sa_type=UtcDateTime)
+    cancel_requested: bool = False
+    version: int = 1
+
+
+class CommandOutputRow(SQLModel, table=True):
+    """Bytes of one output stream from `start_offset` on; chunks are contiguous and never overlap."""
+
+    __tablename__ = "command_output"
+
+    command_id: str = Field(primary_key=True, foreign_key="agent_commands.id", ondelete="CASCADE")
+    stream: str = Field(primary_key=True, max_length=8)
+    start_offset: int = Field(primary_key=True, sa_type=BigInteger)
+    organisation_id: str = Field(max_length=64)
+    data: bytes

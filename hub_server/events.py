@@ -1,0 +1,164 @@
+"""The domain events: what has happened, said once, to whoever listens. Each names its topic (a NATS subject)."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from msgspec import Struct
+
+from protocol.enumerations import (
+    AlertSeverity,
+    AlertState,
+    CommandReason,
+    CommandStatus,
+    ConnectionReason,
+    Lane,
+    OutputStream,
+)
+from protocol.frames import HubFrame, Sample
+
+
+class OrganisationEvent(Struct, frozen=True, kw_only=True):
+    """Base: everything belongs to an organisation and concerns one agent."""
+
+    organisation_id: str
+    agent_id: str
+
+
+class AgentEnrolled(OrganisationEvent, frozen=True):
+    hostname: str
+
+
+class AgentChanged(OrganisationEvent, frozen=True):
+    """Name, tags, site, configuration or system information changed."""
+
+
+class AgentDeleted(OrganisationEvent, frozen=True):
+    hostname: str
+
+
+class AgentConnected(OrganisationEvent, frozen=True):
+    hostname: str
+    at: datetime
+
+
+class AgentDisconnected(OrganisationEvent, frozen=True):
+    hostname: str
+    at: datetime
+    reason: ConnectionReason
+
+
+class MetricsReceived(OrganisationEvent, frozen=True):
+    """Samples of one frame, decoded and checked, not yet stored."""
+
+    lane: Lane
+    epoch: int
+    samples: list[Sample]
+    received_monotonic: float
+
+
+class AgentReported(OrganisationEvent, frozen=True):
+    """An `event` frame of an agent: a collector failing, a gap in its spool, a firewall turned off."""
+
+    epoch: int
+    seq: int
+    ts_ms: int
+    kind: str
+    data: dict[str, Any]
+
+
+class AlertChanged(OrganisationEvent, frozen=True):
+    alert_id: str
+    type: str
+    severity: AlertSeverity
+    message: str
+    state: AlertState
+    at: datetime
+
+
+class CommandCreated(OrganisationEvent, frozen=True):
+    command_id: str
+
+
+class CommandStatusChanged(OrganisationEvent, frozen=True):
+    command_id: str
+    status: CommandStatus
+
+
+class CommandOutputStored(OrganisationEvent, frozen=True):
+    """Bytes of output that are now in the store; `offset` is where they start in their stream."""
+
+    command_id: str
+    stream: OutputStream
+    offset: int
+    data: bytes
+
+
+class CommandFinished(OrganisationEvent, frozen=True):
+    command_id: str
+    status: CommandStatus
+    exit_code: int | None
+    reason: CommandReason | None
+    result: str
+    finished_at: datetime | None
+
+
+class Deliver(OrganisationEvent, frozen=True):
+    """A frame for an agent. Lost when no hub holds its session: the record is the database, and the sweep says it again."""
+
+    frame: HubFrame
+
+
+class SessionEndRequested(OrganisationEvent, frozen=True):
+    """The session of this agent must end at once, on whichever hub holds it."""
+
+    reason: ConnectionReason
+
+
+DomainEvent = (
+    AgentEnrolled
+    | AgentChanged
+    | AgentDeleted
+    | AgentConnected
+    | AgentDisconnected
+    | MetricsReceived
+    | AgentReported
+    | AlertChanged
+    | CommandCreated
+    | CommandStatusChanged
+    | CommandOutputStored
+    | CommandFinished
+    | Deliver
+    | SessionEndRequested
+)
+
+_FAMILY = {
+    AgentEnrolled: "fleet",
+    AgentChanged: "fleet",
+    AgentDeleted: "fleet",
+    AgentConnected: "presence",
+    AgentDisconnected: "presence",
+    MetricsReceived: "telemetry",
+    AgentReported: "reports",
+    AlertChanged: "alerts",
+    CommandCreated: "commands",
+    CommandStatusChanged: "commands",
+    CommandOutputStored: "commands",
+    CommandFinished: "commands",
+    Deliver: "deliver",
+    SessionEndRequested: "deliver",
+}
+
+
+def family_of(event: DomainEvent) -> str:
+    """Return the first word of the event's topic: what a listener in one process subscribes to."""
+    return _FAMILY[type(event)]
+
+
+def topic_of(event: DomainEvent) -> str:
+    """Return the NATS subject: `deliver.<agent>`, else `<family>.<organisation>.<agent>`."""
+    family = family_of(event)
+    if family == "deliver":
+        return f"deliver.{event.agent_id}"
+    return f"{family}.{event.organisation_id}.{event.agent_id}"

@@ -1,0 +1,48 @@
+"""Brings the schema up to date at start, safely when two hubs start at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from hub_server.storage.engine import Database
+
+_ADVISORY_LOCK: Final = 0x4A544E54
+
+
+def alembic_config(connection: Connection) -> Config:
+    config = Config()
+    config.set_main_option("script_location", "hub_server.storage:migrations")
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    return config
+
+
+async def with_alembic(database: Database, operation: Callable[..., Any], *arguments: Any, **options: Any) -> None:
+    """Run an Alembic command (`upgrade`, `check`, `revision` …) in one transaction, one migrator at a time."""
+    async with database.engine.connect() as connection:
+        if database.is_sqlite:
+            await _set_foreign_keys(
+                connection, "OFF"
+            )  # batch mode copies tables; the pragma does nothing inside a transaction
+            connection = await connection.execution_options(jtnt_writes=True)
+        async with connection.begin():
+            if not database.is_sqlite:
+                await connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+            await connection.run_sync(lambda sync: operation(alembic_config(sync), *arguments, **options))
+        if database.is_sqlite:
+            await _set_foreign_keys(connection, "ON")
+
+
+async def _set_foreign_keys(connection: AsyncConnection, state: str) -> None:
+    await connection.run_sync(lambda sync: sync.connection.cursor().execute(f"PRAGMA foreign_keys={state}"))
+
+
+async def migrate(database: Database) -> None:
+    """Raises what Alembic raises when the database is newer than this program; nothing is changed then."""
+    await with_alembic(database, command.upgrade, "head")
