@@ -105,7 +105,7 @@ class CommandFinished(OrganisationEvent, frozen=True):
 
 
 class Deliver(OrganisationEvent, frozen=True):
-    """A frame for an agent. Lost when no hub holds its session: the record is the database, and the sweep says it again."""
+    """A frame for an agent; lost when no hub holds its session. The database is the record; the sweep repeats it."""
 
     frame: HubFrame
 

@@ -17,7 +17,7 @@ class InProcessBus:
 
     def publish(self, event: DomainEvent) -> bool:
         listeners = self._listeners.get(family_of(event), [])
-        if any(listener.refuses(event) for listener in listeners):
+        if any(listener.refuses for listener in listeners):
             return False
         for listener in listeners:
             listener.put(event)
@@ -60,7 +60,8 @@ class _Queue:
     def dropped(self) -> int:
         return self._dropped
 
-    def refuses(self, event: DomainEvent) -> bool:
+    @property
+    def refuses(self) -> bool:
         raise NotImplementedError
 
     def put(self, event: DomainEvent) -> None:
@@ -91,7 +92,8 @@ class _Ordered(_Queue):
     def buffered(self) -> int:
         return len(self._events)
 
-    def refuses(self, event: DomainEvent) -> bool:
+    @property
+    def refuses(self) -> bool:
         return self._overflow is Overflow.REFUSE and len(self._events) >= self._capacity
 
     def put(self, event: DomainEvent) -> None:
@@ -116,7 +118,8 @@ class _Latest(_Queue):
     def buffered(self) -> int:
         return len(self._events)
 
-    def refuses(self, event: DomainEvent) -> bool:
+    @property
+    def refuses(self) -> bool:
         return False
 
     def put(self, event: DomainEvent) -> None:

@@ -39,8 +39,8 @@ class Bus(Protocol):
     def publish(self, event: DomainEvent) -> bool:
         """Hand `event` to every listener of its family.
 
-        Returns False when a listener with Overflow.REFUSE had no room; nobody got the event then, and the publisher says
-        so to its peer (withholds credits, sends again later).
+        Returns False when a listener with Overflow.REFUSE had no room; nobody got the event then, and the publisher
+        lets its peer feel it (withholds credits).
         """
 
     def subscribe(

@@ -31,6 +31,3 @@ class AgentRow(SQLModel, table=True):
     thresholds: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
     applied_config_hash: str = Field(default="", max_length=128)
     enrolled_at: datetime = Field(sa_type=UtcDateTime)
-    last_seen_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
-    connected: bool = False
-    connection_reason: str = Field(default="never_connected", max_length=64)

@@ -26,8 +26,8 @@ _WRITES: Final = "jtnt_writes"
 class Database:
     """One engine with two ways in: `read` and `write`.
 
-    SQLite has one writer: `write` queues in this process instead of failing with SQLITE_BUSY, and takes the file's write
-    lock at once, so that a transaction that started never has to be repeated.
+    SQLite has one writer: `write` queues in this process instead of failing with SQLITE_BUSY, and takes the file's
+    write lock at once, so that a transaction that started never has to be repeated.
     """
 
     def __init__(self, url: str) -> None:

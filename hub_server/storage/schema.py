@@ -7,6 +7,7 @@ from hub_server.commands import tables as commands
 from hub_server.enrollment import tables as enrollment
 from hub_server.fleet import tables as fleet
 from hub_server.pki import tables as pki
+from hub_server.presence import tables as presence
 from hub_server.telemetry import tables as telemetry
 
-__all__ = ["access", "alerts", "audit", "commands", "enrollment", "fleet", "pki", "telemetry"]
+__all__ = ["access", "alerts", "audit", "commands", "enrollment", "fleet", "pki", "presence", "telemetry"]

@@ -28,6 +28,19 @@ def upgrade() -> None:
         batch_op.create_index("ix_agent_metrics_ts_ms", ["ts_ms"], unique=False)
 
     op.create_table(
+        "agent_presence",
+        sa.Column("agent_id", sa.String(length=64), nullable=False),
+        sa.Column("organisation_id", sa.String(length=64), nullable=False),
+        sa.Column("hostname", sa.String(length=128), nullable=False),
+        sa.Column("connected", sa.Boolean(), nullable=False),
+        sa.Column("last_seen_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("reason", sa.String(length=64), nullable=False),
+        sa.PrimaryKeyConstraint("agent_id", name=op.f("pk_agent_presence")),
+    )
+    with op.batch_alter_table("agent_presence", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_agent_presence_organisation_id"), ["organisation_id"], unique=False)
+
+    op.create_table(
         "agent_reports",
         sa.Column("agent_id", sa.String(length=64), nullable=False),
         sa.Column("epoch", sa.BigInteger(), nullable=False),
@@ -99,9 +112,6 @@ def upgrade() -> None:
         sa.Column("thresholds", sa.JSON(), nullable=False),
         sa.Column("applied_config_hash", sa.String(length=128), nullable=False),
         sa.Column("enrolled_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("last_seen_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("connected", sa.Boolean(), nullable=False),
-        sa.Column("connection_reason", sa.String(length=64), nullable=False),
         sa.ForeignKeyConstraint(
             ["organisation_id"],
             ["organisations.id"],
@@ -344,6 +354,10 @@ def downgrade() -> None:
 
     op.drop_table("audit_entries")
     op.drop_table("agent_reports")
+    with op.batch_alter_table("agent_presence", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_agent_presence_organisation_id"))
+
+    op.drop_table("agent_presence")
     with op.batch_alter_table("agent_metrics", schema=None) as batch_op:
         batch_op.drop_index("ix_agent_metrics_ts_ms")
         batch_op.drop_index("ix_agent_metrics_series")

@@ -1,0 +1,254 @@
+"""What can be asked of the fleet. Every agent is also in memory, so that lists and sessions wait for no database."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+import structlog
+from msgspec import UNSET
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from hub_server.access.authorization import authorize
+from hub_server.access.model import Permission, Principal
+from hub_server.audit.record import record
+from hub_server.bus.port import Bus
+from hub_server.clock import Clock
+from hub_server.errors import NotFound
+from hub_server.events import AgentChanged, AgentDeleted, Deliver, SessionEndRequested
+from hub_server.fleet.model import Agent, hash_of, with_system_information
+from hub_server.fleet.store import FleetStore
+from hub_server.storage.engine import Database
+from protocol.desired import AgentConfig, AgentPolicy
+from protocol.enumerations import ConnectionReason, DesiredName
+from protocol.envelope import SignedTrust
+from protocol.frames import Desired, Hello, StateHashes, SystemInformation
+from protocol.operations import AgentsDelete, AgentsUpdate, Thresholds
+
+log = structlog.get_logger(component="fleet")
+
+
+class Purge(Protocol):
+    """Takes an agent's traces out of another subject, in the transaction that deletes the agent."""
+
+    async def __call__(self, connection: AsyncConnection, organisation_id: str, agent_id: str) -> None: ...
+
+
+class FleetService:
+    def __init__(
+        self,
+        *,
+        database: Database,
+        bus: Bus,
+        clock: Clock,
+        store: FleetStore,
+        trust: SignedTrust,
+        purges: Sequence[Purge],
+    ) -> None:
+        self._database = database
+        self._bus = bus
+        self._clock = clock
+        self._store = store
+        self._purges = purges
+        self._trust = trust
+        self._trust_hash = hash_of(trust)
+        self._policy = AgentPolicy()
+        self._agents: dict[str, dict[str, Agent]] = {}
+        self._by_id: dict[str, Agent] = {}
+
+    async def load(self) -> None:
+        async with self._database.read() as connection:
+            for agent in await self._store.load_all(connection):
+                self._keep(agent)
+
+    def agents(self, organisation_id: str) -> Mapping[str, Agent]:
+        return self._agents.get(organisation_id, {})
+
+    def all_agents(self) -> Iterable[Agent]:
+        return self._by_id.values()
+
+    def get(self, organisation_id: str, agent_id: str) -> Agent:
+        """Raises NotFound for an agent that is not of this organisation."""
+        agent = self.agents(organisation_id).get(agent_id)
+        if agent is None:
+            raise NotFound(f"there is no agent {agent_id!r} in your organisation", path="$.agentId")
+        return agent
+
+    def exists(self, organisation_id: str, agent_id: str) -> bool:
+        return agent_id in self.agents(organisation_id)
+
+    def hostname_of(self, organisation_id: str, agent_id: str) -> str:
+        agent = self.agents(organisation_id).get(agent_id)
+        return agent.hostname if agent else ""
+
+    def thresholds_of(self, agent_id: str) -> Thresholds:
+        agent = self._by_id.get(agent_id)
+        return agent.thresholds if agent else Thresholds()
+
+    async def find(self, organisation_id: str, agent_id: str) -> Agent | None:
+        """Return the agent, also one that was enrolled a moment ago or through another hub."""
+        agent = self.agents(organisation_id).get(agent_id)
+        if agent is None:
+            async with self._database.read() as connection:
+                agent = await self._store.find(connection, organisation_id, agent_id)
+            if agent is not None:
+                self._keep(agent)
+        return agent
+
+    async def register(
+        self,
+        connection: AsyncConnection,
+        *,
+        organisation_id: str,
+        hostname: str,
+        sysinfo: SystemInformation,
+        agent_version: str,
+        boot_id: str,
+        site: str,
+        tags: list[str],
+    ) -> str:
+        """Add an agent in the transaction of its enrollment and return its id; AgentEnrolled then indexes it."""
+        agent = Agent(
+            id=str(uuid.uuid4()),
+            organisation_id=organisation_id,
+            hostname=hostname,
+            name=hostname,
+            site=site,
+            tags=tags,
+            os_type=sysinfo.os,
+            os_version=sysinfo.os_version,
+            arch=sysinfo.arch,
+            cpu_count=sysinfo.cpu_count,
+            memory_total_bytes=sysinfo.memory_total_bytes,
+            ip_addresses=sysinfo.ip_addresses,
+            agent_version=agent_version,
+            boot_id=boot_id,
+            config=AgentConfig(),
+            thresholds=Thresholds(),
+            applied_config_hash="",
+            enrolled_at=self._clock.now(),
+        )
+        await self._store.add(connection, agent)
+        return agent.id
+
+    async def update(self, principal: Principal, request: AgentsUpdate) -> Agent:
+        organisation_id = authorize(principal, Permission.FLEET_WRITE)
+        before = self.get(organisation_id, request.agent_id)
+        changes = {
+            key: value
+            for key in ("name", "tags", "site", "config", "thresholds")
+            if (value := getattr(request, key)) is not UNSET and value != getattr(before, key)
+        }
+        if not changes:
+            return before
+        agent = msgspec.structs.replace(before, **changes)
+        async with self._database.write() as connection:
+            await self._store.save(connection, agent)
+            await record(
+                connection,
+                organisation_id=organisation_id,
+                at=self._clock.now(),
+                actor=principal.actor,
+                action="agents:update",
+                target=f"agent:{agent.id}",
+                detail={key: msgspec.to_builtins(value) for key, value in changes.items()},
+            )
+        self._keep(agent)
+        self._bus.publish(AgentChanged(organisation_id=organisation_id, agent_id=agent.id))
+        if "config" in changes:
+            self._bus.publish(
+                Deliver(organisation_id=organisation_id, agent_id=agent.id, frame=self._desired_config(agent))
+            )
+        return agent
+
+    async def delete(self, principal: Principal, request: AgentsDelete) -> None:
+        organisation_id = authorize(principal, Permission.FLEET_DELETE)
+        agent = self.get(organisation_id, request.agent_id)
+        async with self._database.write() as connection:
+            for purge in self._purges:
+                await purge(connection, organisation_id, agent.id)
+            await self._store.delete(connection, organisation_id, agent.id)
+            await record(
+                connection,
+                organisation_id=organisation_id,
+                at=self._clock.now(),
+                actor=principal.actor,
+                action="agents:delete",
+                target=f"agent:{agent.id}",
+                detail={"hostname": agent.hostname},
+            )
+        self.forget(organisation_id, agent.id)
+        self._bus.publish(
+            SessionEndRequested(organisation_id=organisation_id, agent_id=agent.id, reason=ConnectionReason.REVOKED)
+        )
+        self._bus.publish(AgentDeleted(organisation_id=organisation_id, agent_id=agent.id, hostname=agent.hostname))
+
+    async def greeted(self, agent: Agent, hello: Hello) -> Agent:
+        """Note what an agent said of itself at its hello; written only when something is new."""
+        return await self._save_if_changed(
+            agent,
+            msgspec.structs.replace(
+                agent,
+                agent_version=hello.agent_version,
+                boot_id=hello.boot_id,
+                applied_config_hash=hello.hashes.config,
+            ),
+        )
+
+    async def described(self, organisation_id: str, agent_id: str, sysinfo: SystemInformation) -> None:
+        agent = self.agents(organisation_id).get(agent_id)
+        if agent is not None:
+            await self._save_if_changed(agent, with_system_information(agent, sysinfo))
+
+    def desired_hashes(self, agent: Agent) -> dict[DesiredName, str]:
+        return {
+            DesiredName.CONFIG: agent.config_hash,
+            DesiredName.POLICY: hash_of(self._policy),
+            DesiredName.TRUST: self._trust_hash,
+        }
+
+    def offers(self, agent: Agent, applied: StateHashes) -> list[Desired]:
+        """Return the desired state that `agent` has not applied yet."""
+        offers = []
+        if applied.config != agent.config_hash:
+            offers.append(self._desired_config(agent))
+        if applied.policy != hash_of(self._policy):
+            body = msgspec.to_builtins(self._policy)
+            offers.append(Desired(name=DesiredName.POLICY, hash=hash_of(self._policy), body=body))
+        if applied.trust != self._trust_hash:
+            body = msgspec.to_builtins(self._trust)
+            offers.append(Desired(name=DesiredName.TRUST, hash=self._trust_hash, body=body))
+        return offers
+
+    async def applied(self, organisation_id: str, agent_id: str, name: DesiredName, applied_hash: str) -> None:
+        agent = self.agents(organisation_id).get(agent_id)
+        if agent is not None and name is DesiredName.CONFIG:
+            await self._save_if_changed(agent, msgspec.structs.replace(agent, applied_config_hash=applied_hash))
+
+    async def reload(self, organisation_id: str, agent_id: str) -> None:
+        async with self._database.read() as connection:
+            agent = await self._store.find(connection, organisation_id, agent_id)
+        if agent is not None:
+            self._keep(agent)
+
+    def forget(self, organisation_id: str, agent_id: str) -> None:
+        self._agents.get(organisation_id, {}).pop(agent_id, None)
+        self._by_id.pop(agent_id, None)
+
+    def _keep(self, agent: Agent) -> None:
+        self._agents.setdefault(agent.organisation_id, {})[agent.id] = agent
+        self._by_id[agent.id] = agent
+
+    async def _save_if_changed(self, before: Agent, after: Agent) -> Agent:
+        if after == before:
+            return before
+        async with self._database.write() as connection:
+            await self._store.save(connection, after)
+        self._keep(after)
+        self._bus.publish(AgentChanged(organisation_id=after.organisation_id, agent_id=after.id))
+        return after
+
+    def _desired_config(self, agent: Agent) -> Desired:
+        return Desired(name=DesiredName.CONFIG, hash=agent.config_hash, body=msgspec.to_builtins(agent.config))

@@ -1,0 +1,67 @@
+"""Agents in the database."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from sqlalchemy import RowMapping, delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlmodel import col
+
+from hub_server.fleet.model import Agent
+from hub_server.fleet.tables import AgentRow
+from protocol.desired import AgentConfig
+from protocol.operations import Thresholds
+
+
+class FleetStore:
+    async def load_all(self, connection: AsyncConnection) -> list[Agent]:
+        """Return every agent of every organisation: the hub's index at start."""
+        return [_agent(row) for row in (await connection.execute(select(AgentRow))).mappings()]
+
+    async def find(self, connection: AsyncConnection, organisation_id: str, agent_id: str) -> Agent | None:
+        row = (
+            (
+                await connection.execute(
+                    select(AgentRow).where(
+                        col(AgentRow.id) == agent_id, col(AgentRow.organisation_id) == organisation_id
+                    )
+                )
+            )
+            .mappings()
+            .first()
+        )
+        return None if row is None else _agent(row)
+
+    async def add(self, connection: AsyncConnection, agent: Agent) -> None:
+        await connection.execute(insert(AgentRow).values(**_values(agent)))
+
+    async def save(self, connection: AsyncConnection, agent: Agent) -> None:
+        values = _values(agent)
+        for key in ("id", "organisation_id", "enrolled_at"):
+            del values[key]
+        await connection.execute(
+            update(AgentRow)
+            .where(col(AgentRow.id) == agent.id, col(AgentRow.organisation_id) == agent.organisation_id)
+            .values(**values)
+        )
+
+    async def delete(self, connection: AsyncConnection, organisation_id: str, agent_id: str) -> None:
+        await connection.execute(
+            delete(AgentRow).where(col(AgentRow.id) == agent_id, col(AgentRow.organisation_id) == organisation_id)
+        )
+
+
+def _agent(row: RowMapping) -> Agent:
+    fields: dict[str, Any] = dict(row)
+    fields["config"] = msgspec.convert(fields["config"], AgentConfig)
+    fields["thresholds"] = msgspec.convert(fields["thresholds"], Thresholds)
+    return Agent(**fields)
+
+
+def _values(agent: Agent) -> dict[str, Any]:
+    values = msgspec.structs.asdict(agent)
+    values["config"] = msgspec.to_builtins(agent.config)
+    values["thresholds"] = msgspec.to_builtins(agent.thresholds)
+    return values
