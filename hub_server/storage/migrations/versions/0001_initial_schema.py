@@ -80,6 +80,7 @@ def upgrade() -> None:
         sa.Column("epoch", sa.BigInteger(), nullable=False),
         sa.Column("organisation_id", sa.String(length=64), nullable=False),
         sa.Column("ranges", sa.JSON(), nullable=False),
+        sa.Column("updated_at_ms", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("agent_id", "stream", "epoch", name=op.f("pk_received_ranges")),
     )
     op.create_table(

@@ -1,0 +1,315 @@
+"""The hub's settings: a TOML file, over it environment variables, over both what the command line says.
+
+`JTNT_DATA_DIR=/var/lib/jtnt` sets `data_dir`, `JTNT_PEOPLE__PORT=8080` sets `port` of the table `[people]`. Seed 004's
+`WEBSOCKET_URL` and `CORS_ORIGIN` are read where nothing else says the same. Its `JWT_SECRET` has no heir: there is no
+shared secret any more, for the hub signs access tokens with an Ed25519 key of its own making in `<data_dir>/pki`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from tomllib import TOMLDecodeError
+from typing import Annotated, Any, Final, Literal, NamedTuple
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
+
+from protocol.limits import AGENT_SOCKET_PATH
+
+PREFIX: Final = "JTNT_"
+NESTED: Final = "__"
+CONFIG_NAME: Final = "hub.toml"
+Port = Annotated[int, Field(ge=0, le=65535)]
+LogLevel = Literal["debug", "info", "warning", "error", "fatal"]
+
+
+class ConfigError(Exception):
+    """Settings that cannot be used. The message names the key and says what is expected."""
+
+
+class HostPort(NamedTuple):
+    host: str
+    port: int
+
+
+def is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_any(host: str) -> bool:
+    return host in {"", "0.0.0.0", "::"}  # noqa: S104  a comparison; nothing is bound here
+
+
+def _reachable(host: str) -> str:
+    """Return a name others can use for the address a listener has: the machine's own for all interfaces."""
+    return socket.gethostname() if _is_any(host) else host
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _host_port_of(url: str) -> HostPort:
+    """Return host and port of `https://host:port` or `wss://host:port/ws/agents`."""
+    parts = urlsplit(url)
+    if parts.scheme not in {"https", "wss"} or not parts.hostname or parts.path not in {"", "/", AGENT_SOCKET_PATH}:
+        raise ValueError(f"expected https://host:port, not {url!r}")
+    return HostPort(parts.hostname, parts.port or 443)
+
+
+def _origin_of(url: str) -> str:
+    """Return `url` as browsers write an origin: no path, no port that the scheme implies."""
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path not in {"", "/"}:
+        raise ValueError(f"expected an origin as https://host or http://host:port, not {url!r}")
+    implied = 443 if parts.scheme == "https" else 80
+    port = "" if parts.port in {None, implied} else f":{parts.port}"
+    return f"{parts.scheme}://{_bracketed(parts.hostname)}{port}"
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PeopleSettings(Section):
+    """`[people]`: the listener for browsers and the operator's command line."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on. Anything but loopback needs `certificate` and `key`, or `trusted_proxies`."""
+    port: Port = 3000
+    allowed_origins: tuple[str, ...] = ()
+    """Further origins whose pages may use the hub, as `https://dashboard.example`. Seed 004: CORS_ORIGIN.
+
+    Lists in the environment are JSON."""
+    certificate: Path | None = None
+    """PEM chain of this listener; with `key` it speaks HTTPS."""
+    key: Path | None = None
+    trusted_proxies: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
+    """Addresses or networks of reverse proxies: only their `X-Forwarded-For` is believed."""
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(_origin_of(text) for text in value)
+
+    @model_validator(mode="after")
+    def _is_guarded(self) -> PeopleSettings:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key belong together: give both or neither")
+        if not (is_loopback(self.host) or self.certificate or self.trusted_proxies):
+            raise ValueError(
+                f"plain HTTP on {self.host} would carry passwords in the clear: give certificate and key, or name your "
+                "reverse proxy in trusted_proxies, or listen on 127.0.0.1"
+            )
+        return self
+
+
+class AgentsSettings(Section):
+    """`[agents]`: the listener for agents; always TLS 1.3 with the hub's own certificate."""
+
+    host: str = "127.0.0.1"
+    port: Port = 3001
+    handshakes_at_once: Annotated[int, Field(ge=1, le=1024)] = 32
+    """TLS handshakes that run at a time; the rest waits in the listen queue."""
+    handshake_timeout_seconds: Annotated[float, Field(gt=0, le=120)] = 10.0
+
+
+class PublicSettings(Section):
+    """`[public]`: the addresses under which others reach the hub. By default those it listens on."""
+
+    agent_url: str | None = None
+    """For agents, as `https://hub.example:3001`: in join strings and the hub's certificate. Seed 004: WEBSOCKET_URL."""
+    web_url: str | None = None
+    """For people, as `https://jtnt.example`."""
+
+    @field_validator("agent_url")
+    @classmethod
+    def _is_agent_url(cls, value: str | None) -> str | None:
+        if value is not None:
+            _host_port_of(value)
+        return value
+
+    @field_validator("web_url")
+    @classmethod
+    def _is_web_url(cls, value: str | None) -> str | None:
+        return None if value is None else _origin_of(value)
+
+
+class AccessSettings(Section):
+    """`[access]`: how long a sign-in lasts."""
+
+    access_token_seconds: Annotated[int, Field(ge=60, le=3600)] = 600
+    refresh_days: Annotated[int, Field(ge=1, le=90)] = 14
+
+
+class PkiSettings(Section):
+    """`[pki]`: the hub's certificate authority. `trust_domain` is fixed once the hub was started."""
+
+    trust_domain: Annotated[str, Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z._-]{0,127}$")] = "jtnt"
+    server_names: tuple[str, ...] = ()
+    """Further names and addresses in the certificate of the agents' listener."""
+
+
+class RetentionSettings(Section):
+    """`[retention]`: how long samples are kept."""
+
+    metrics_days: Annotated[int, Field(ge=1, le=3650)] = 7
+
+
+class Settings(BaseSettings):
+    """All settings of a hub. What exists is valid; an unknown key is an error that names it."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix=PREFIX, env_nested_delimiter=NESTED, validate_default=True
+    )
+
+    data_dir: Path = Path("var")
+    """Folder of the database, keys and the lock. One hub a folder."""
+    database_url: str | None = None
+    """`postgresql+asyncpg://user:password@host/name`; by default SQLite in `<data_dir>/hub.db`."""
+    people: PeopleSettings = PeopleSettings()
+    agents: AgentsSettings = AgentsSettings()
+    public: PublicSettings = PublicSettings()
+    access: AccessSettings = AccessSettings()
+    pki: PkiSettings = PkiSettings()
+    retention: RetentionSettings = RetentionSettings()
+    log_level: LogLevel = "info"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        seed = InitSettingsSource(settings_cls, init_kwargs=_seed_values(os.environ))
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls), seed
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_known_database(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("sqlite+aiosqlite:///", "postgresql+asyncpg://")):
+            raise ValueError("expected postgresql+asyncpg://user:password@host/name or sqlite+aiosqlite:///path")
+        return value
+
+    @property
+    def resolved_database_url(self) -> str:
+        return self.database_url or f"sqlite+aiosqlite:///{self.data_dir / 'hub.db'}"
+
+    @property
+    def join_host_port(self) -> HostPort:
+        """Return where agents reach this hub: what join strings say."""
+        if self.public.agent_url is not None:
+            return _host_port_of(self.public.agent_url)
+        return HostPort(_reachable(self.agents.host), self.agents.port)
+
+    @property
+    def agent_websocket_url(self) -> str:
+        host, port = self.join_host_port
+        return f"wss://{_bracketed(host)}:{port}{AGENT_SOCKET_PATH}"
+
+    @property
+    def web_url(self) -> str:
+        """Return the dashboard's address for people, without a path."""
+        if self.public.web_url is not None:
+            return self.public.web_url
+        scheme = "https" if self.people.certificate else "http"
+        host = "localhost" if is_loopback(self.people.host) else _reachable(self.people.host)
+        return f"{scheme}://{_bracketed(host)}:{self.people.port}"
+
+    @property
+    def web_is_https(self) -> bool:
+        return self.web_url.startswith("https://")
+
+    @property
+    def web_origins(self) -> frozenset[str]:
+        """Return every origin whose pages may use the hub."""
+        own = {_origin_of(self.web_url)}
+        if is_loopback(self.people.host):
+            scheme = "https" if self.people.certificate else "http"
+            own |= {_origin_of(f"{scheme}://{host}:{self.people.port}") for host in ("localhost", "127.0.0.1", "[::1]")}
+        return frozenset(own | set(self.people.allowed_origins))
+
+    @property
+    def server_names(self) -> tuple[str, ...]:
+        """Return the names and addresses for the certificate of the agents' listener."""
+        bound = () if _is_any(self.agents.host) else (self.agents.host,)
+        return tuple(dict.fromkeys((self.join_host_port.host, *bound, *self.pki.server_names)))
+
+
+def load(*, config: Path | None = None, data_dir: Path | None = None) -> Settings:
+    """Return the settings of file, environment and command line; what is given here wins.
+
+    Without `config` the file is `<data_dir>/hub.toml`, if there. Raises ConfigError.
+    """
+    _refuse_unknown(os.environ)
+    if config is not None and not config.is_file():
+        raise ConfigError(f"there is no settings file {config}")
+    folder = data_dir or Path(os.environ.get(f"{PREFIX}DATA_DIR", "var"))
+    path = config or folder / CONFIG_NAME
+
+    class SettingsOfFile(Settings):
+        model_config = SettingsConfigDict(toml_file=path)
+
+    try:
+        return SettingsOfFile() if data_dir is None else SettingsOfFile(data_dir=data_dir)
+    except TOMLDecodeError as error:
+        raise ConfigError(f"{path} is no TOML: {error}") from error
+    except ValidationError as error:
+        raise ConfigError(_explained(error)) from error
+    except (OSError, SettingsError) as error:
+        raise ConfigError(f"the settings cannot be read: {error}") from error
+
+
+def _seed_values(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Return what seed 004's own environment names set."""
+    values: dict[str, Any] = {}
+    if url := environment.get("WEBSOCKET_URL"):
+        values["public"] = {"agent_url": url}
+    if origins := environment.get("CORS_ORIGIN"):
+        values["people"] = {"allowed_origins": [origin.strip() for origin in origins.split(",")]}
+    return values
+
+
+def _refuse_unknown(environment: Mapping[str, str]) -> None:
+    """Raise ConfigError for a `JTNT_…` variable that is a setting misspelt: a part of no table, or nearly a key."""
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    for name in environment:
+        if not name.startswith(PREFIX) or name.split(NESTED, 1)[0] in known:
+            continue
+        near = difflib.get_close_matches(name.split(NESTED, 1)[0], known, n=1, cutoff=0.8)
+        if NESTED in name or near:
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise ConfigError(f"the environment variable {name} names no setting{hint}")
+
+
+def _explained(error: ValidationError) -> str:
+    return "; ".join(_sentence_of(problem) for problem in error.errors())
+
+
+def _sentence_of(problem: ErrorDetails) -> str:
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"unknown setting {key}"
+    return f"{key}: {problem['msg'].removeprefix('Value error, ')}"

@@ -1,0 +1,231 @@
+"""The agents' WebSocket: from a verified certificate to a session, or a refusal that says why.
+
+Refusals come after the upgrade, with a code: in TLS 1.3 a client cannot tell why its handshake was refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any, Final
+
+import structlog
+from aiohttp import WSMsgType, web
+from sqlalchemy.exc import SQLAlchemyError
+
+from hub_server.clock import Clock, milliseconds
+from hub_server.commands.service import CommandService
+from hub_server.fleet.model import Agent
+from hub_server.fleet.service import FleetService
+from hub_server.gateway.agents.registry import SessionRegistry
+from hub_server.gateway.agents.session import CLOSE_DEADLINE_SECONDS, AgentSession, FrameHandler, SessionEnded
+from hub_server.pauses import PauseMeter
+from hub_server.pki.service import CertificateService, Standing
+from hub_server.presence.service import PresenceService
+from hub_server.telemetry.service import TelemetryService
+from protocol.codec import BadFrame, decode_agent_frame, encode
+from protocol.codes import CloseCode
+from protocol.enumerations import ConnectionReason, RefusalAction
+from protocol.frames import Drain, Hello, Refuse, Welcome
+from protocol.identity import AgentIdentity, MalformedIdentity
+from protocol.limits import (
+    FRAME_MAX_BYTES,
+    HELLO_MAX_BYTES,
+    HELLO_TIMEOUT_SECONDS,
+    PROTOCOL_VERSION,
+    STREAM_CREDITS,
+    SUBPROTOCOL,
+)
+
+log = structlog.get_logger(component="agents")
+
+RECEIVE_MAX_BYTES: Final = 4 * FRAME_MAX_BYTES  # beyond it the library closes with 1009; up to it we say 4413
+NEVER_DRAIN_BYTES: Final = 1 << 60  # writes never wait: AgentSession.send bounds what is unsent
+RETURNS_PER_SECOND: Final = 100
+
+
+class Refused(Exception):
+    """An agent that gets no session; `refusal` says what it shall do."""
+
+    def __init__(self, code: CloseCode, message: str, action: RefusalAction, retry_after_sec: int | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.refusal = Refuse(code=code, message=message, action=action, retry_after_sec=retry_after_sec)
+
+
+class AgentEndpoint:
+    def __init__(
+        self,
+        *,
+        trust_domain: str,
+        clock: Clock,
+        pauses: PauseMeter,
+        registry: SessionRegistry,
+        handler: FrameHandler,
+        certificates: CertificateService,
+        fleet: FleetService,
+        presence: PresenceService,
+        telemetry: TelemetryService,
+        commands: CommandService,
+    ) -> None:
+        self._trust_domain = trust_domain
+        self._clock = clock
+        self._pauses = pauses
+        self._registry = registry
+        self._handler = handler
+        self._certificates = certificates
+        self._fleet = fleet
+        self._presence = presence
+        self._telemetry = telemetry
+        self._commands = commands
+        self._draining = False
+
+    async def connect(self, request: web.Request) -> web.StreamResponse:
+        """The route's handler: 401 without a client certificate, else an upgrade."""
+        certificate = _client_certificate(request)
+        if certificate is None:
+            return web.json_response(
+                {"error": {"code": "unauthenticated", "message": "agents connect with their client certificate; run jtnt-agent enroll"}},
+                status=401,
+            )
+        socket = web.WebSocketResponse(
+            protocols=(SUBPROTOCOL,),
+            compress=False,
+            autoping=False,
+            timeout=CLOSE_DEADLINE_SECONDS,
+            max_msg_size=RECEIVE_MAX_BYTES,
+            writer_limit=NEVER_DRAIN_BYTES,
+        )
+        await socket.prepare(request)
+        try:
+            identity, agent = await self._identify(certificate)
+            if socket.ws_protocol != SUBPROTOCOL:
+                raise Refused(CloseCode.VERSION, f"subprotocol {SUBPROTOCOL} is needed", RefusalAction.FIX_CONFIG)
+            await self._session(request, socket, identity, agent, await self._hello(socket))
+        except Refused as refused:
+            await _refuse(socket, refused)
+        except SQLAlchemyError:
+            log.exception("agent's session ended by the database")
+            await socket.close(code=CloseCode.HUB_FAULT, message=b"the hub's database failed; come back later")
+        return socket
+
+    async def drain(self) -> None:
+        """Send every agent away in its own slot: the hub stops."""
+        self._draining = True
+        sessions = list(self._registry.sessions())
+        over_seconds = max(1, len(sessions) // RETURNS_PER_SECOND)
+        for index, session in enumerate(sessions):
+            await session.send(Drain(over_sec=over_seconds, slot_sec=index // RETURNS_PER_SECOND))
+            session.end(SessionEnded(CloseCode.DRAINING, "the hub stops"))
+
+    async def _identify(self, certificate: dict[str, Any]) -> tuple[AgentIdentity, Agent]:
+        if self._draining:
+            raise Refused(CloseCode.DRAINING, "the hub is stopping", RefusalAction.RETRY)
+        try:
+            identity = _identity_in(certificate)
+        except MalformedIdentity as error:
+            raise Refused(CloseCode.IDENTITY_UNKNOWN, str(error), RefusalAction.RE_ENROLL) from error
+        unknown = Refused(
+            CloseCode.IDENTITY_UNKNOWN, "this hub does not know the agent; enroll it again", RefusalAction.RE_ENROLL
+        )
+        if identity.trust_domain != self._trust_domain:
+            raise unknown
+        agent = await self._fleet.find(identity.organisation_id, identity.agent_id)
+        standing = self._certificates.standing(str(certificate.get("serialNumber", "")), identity.agent_id)
+        if standing is Standing.REVOKED:
+            raise Refused(CloseCode.REVOKED, "this agent's certificate was revoked", RefusalAction.NEVER)
+        if agent is None or standing is not Standing.CURRENT:
+            raise unknown
+        return identity, agent
+
+    async def _hello(self, socket: web.WebSocketResponse) -> Hello:
+        try:
+            async with asyncio.timeout(HELLO_TIMEOUT_SECONDS):
+                message = await socket.receive()
+        except TimeoutError as late:
+            raise Refused(
+                CloseCode.NO_HELLO, f"no hello within {HELLO_TIMEOUT_SECONDS:g} s", RefusalAction.RETRY
+            ) from late
+        if message.type is not WSMsgType.TEXT:
+            raise Refused(CloseCode.NO_HELLO, "the first frame must be a hello", RefusalAction.RETRY)
+        if len(message.data) > HELLO_MAX_BYTES:
+            raise Refused(CloseCode.TOO_LARGE, f"a hello has at most {HELLO_MAX_BYTES} bytes", RefusalAction.FIX_CONFIG)
+        try:
+            hello = decode_agent_frame(message.data, HELLO_MAX_BYTES)
+        except BadFrame as bad:
+            raise Refused(CloseCode.BAD_FRAME, f"{bad} at {bad.path or '$'}", RefusalAction.FIX_CONFIG) from bad
+        if not isinstance(hello, Hello):
+            raise Refused(CloseCode.NO_HELLO, "the first frame must be a hello", RefusalAction.RETRY)
+        low, high = hello.protocol
+        if not low <= PROTOCOL_VERSION <= high:
+            raise Refused(
+                CloseCode.VERSION, f"this hub speaks protocol {PROTOCOL_VERSION}; the agent {low} to {high}", RefusalAction.FIX_CONFIG
+            )
+        return hello
+
+    async def _session(
+        self, request: web.Request, socket: web.WebSocketResponse, identity: AgentIdentity, agent: Agent, hello: Hello
+    ) -> None:
+        transport = request.transport
+        if transport is None:
+            return
+        session = AgentSession(uuid.uuid4().hex, identity, agent.hostname, socket, transport, self._pauses)
+        agent = await self._fleet.greeted(agent, hello)
+        open_jobs = await self._commands.reconcile(identity.organisation_id, agent.id, hello.jobs)
+        await session.send(self._welcome(session, agent, open_jobs))
+        for offer in self._fleet.offers(agent, hello.hashes):
+            await session.send(offer)
+        older = self._registry.enter(session)
+        if older is not None:
+            older.superseded_at = self._pauses.active_seconds()
+            await older.ping()
+        self._presence.opened(identity.organisation_id, agent.id, agent.hostname)
+        log.info("agent connected", agent_id=agent.id, session_id=session.id, address=request.remote)
+        reason = ConnectionReason.CONNECTION_LOST
+        try:
+            reason = await session.run(self._handler)
+        except SQLAlchemyError:
+            log.exception("session ended by the database", agent_id=agent.id)
+            await session.close(SessionEnded(CloseCode.HUB_FAULT, "the hub's database failed; come back later"))
+        finally:
+            gone = self._registry.leave(session)
+            log.info("agent disconnected", agent_id=agent.id, session_id=session.id, reason=reason)
+            if gone and not self._draining:
+                self._presence.closed(agent.id, reason)
+
+    def _welcome(self, session: AgentSession, agent: Agent, open_jobs: list[str]) -> Welcome:
+        return Welcome(
+            protocol=PROTOCOL_VERSION,
+            session_id=session.id,
+            server_time_ms=milliseconds(self._clock.now()),
+            next_heartbeat_sec=agent.config.heartbeat_interval_sec,
+            sample_interval_sec=agent.config.sample_interval_sec,
+            credits={"live": STREAM_CREDITS, "backfill": STREAM_CREDITS},
+            acks=self._telemetry.acknowledged(agent.id),
+            jobs=open_jobs,
+            desired=self._fleet.desired_hashes(agent),
+        )
+
+
+def _client_certificate(request: web.Request) -> dict[str, Any] | None:
+    """Return the verified client certificate as the ssl module describes it, None where none was given."""
+    tls = request.transport.get_extra_info("ssl_object") if request.transport else None
+    certificate: dict[str, Any] | None = tls.getpeercert() if tls is not None else None
+    return certificate or None
+
+
+def _identity_in(certificate: dict[str, Any]) -> AgentIdentity:
+    names: Iterable[tuple[str, str]] = certificate.get("subjectAltName", ())
+    uris = [value for kind, value in names if kind == "URI"]
+    if len(uris) != 1 or len(list(names)) != 1:
+        raise MalformedIdentity("the client certificate must name exactly one identity")
+    return AgentIdentity.parse(uris[0])
+
+
+async def _refuse(socket: web.WebSocketResponse, refused: Refused) -> None:
+    log.info("agent refused", code=int(refused.code), reason=refused.refusal.message)
+    with suppress(ConnectionError):
+        await socket.send_frame(encode(refused.refusal), WSMsgType.TEXT)
+    await socket.close(code=refused.code, message=refused.refusal.message.encode()[:120])

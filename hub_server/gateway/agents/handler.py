@@ -1,0 +1,111 @@
+"""What each frame of an agent leads to: the one place where frames meet services."""
+
+from __future__ import annotations
+
+import structlog
+
+from hub_server.clock import Clock, milliseconds
+from hub_server.commands.service import CommandService
+from hub_server.fleet.service import FleetService
+from hub_server.gateway.agents.session import HELD_FRAMES_MAX, AgentSession, SessionEnded
+from hub_server.presence.service import PresenceService
+from hub_server.telemetry.service import TelemetryService
+from protocol.codes import CloseCode
+from protocol.enumerations import ConnectionReason
+from protocol.frames import (
+    AgentFrame,
+    CertificateRequest,
+    CommandAccepted,
+    CommandOutput,
+    CommandResult,
+    CommandStarted,
+    CommandState,
+    DesiredApplied,
+    DesiredRejected,
+    Error,
+    Event,
+    Goodbye,
+    Heartbeat,
+    HeartbeatAck,
+    Hello,
+    HubFrame,
+    Inventory,
+    Metrics,
+)
+
+log = structlog.get_logger(component="agents")
+
+
+class AgentFrameHandler:
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        fleet: FleetService,
+        presence: PresenceService,
+        telemetry: TelemetryService,
+        commands: CommandService,
+    ) -> None:
+        self._clock = clock
+        self._fleet = fleet
+        self._presence = presence
+        self._telemetry = telemetry
+        self._commands = commands
+
+    async def handle(self, session: AgentSession, frame: AgentFrame) -> list[HubFrame]:
+        """Raises SessionEnded when the agent may not go on."""
+        organisation_id, agent_id = session.identity.organisation_id, session.identity.agent_id
+        self._presence.heard(agent_id)
+        match frame:
+            case Metrics():
+                return self._metrics(session, frame)
+            case Heartbeat():
+                return [await self._heartbeat(session, frame)]
+            case Event():
+                return [await self._telemetry.report(organisation_id, agent_id, frame)]
+            case CommandAccepted():
+                await self._commands.accepted(organisation_id, agent_id, frame)
+            case CommandStarted():
+                await self._commands.started(organisation_id, agent_id, frame)
+            case CommandOutput():
+                return [await self._commands.chunk(organisation_id, agent_id, frame)]
+            case CommandResult():
+                return [await self._commands.result(organisation_id, agent_id, frame)]
+            case CommandState():
+                await self._commands.state(organisation_id, agent_id, frame)
+            case DesiredApplied():
+                await self._fleet.applied(organisation_id, agent_id, frame.name, frame.hash)
+                self._presence.troubled(agent_id, f"refused_{frame.name}", present=False)
+            case DesiredRejected():
+                log.warning("desired state refused", agent_id=agent_id, name=frame.name, reason=frame.reason)
+                self._presence.troubled(agent_id, f"refused_{frame.name}", present=True)
+            case Goodbye():
+                session.leaving = ConnectionReason(frame.reason.value)
+            case Error():
+                log.warning("agent reports an error", agent_id=agent_id, code=frame.code, detail=frame.message)
+            case Inventory() | CertificateRequest():
+                tag = str(frame.__struct_config__.tag)
+                return [Error(code="unavailable", message=f"this hub does not take {tag} yet", reply_to=tag)]
+            case Hello():
+                raise SessionEnded(CloseCode.BAD_FRAME, "a session has one hello")
+        return []
+
+    def _metrics(self, session: AgentSession, frame: Metrics) -> list[HubFrame]:
+        """Pass samples on; the acknowledgement follows their commit. While the store is behind they wait, bounded."""
+        identity = session.identity
+        if session.held or not self._telemetry.receive(identity.organisation_id, identity.agent_id, frame):
+            if len(session.held) >= HELD_FRAMES_MAX:
+                raise SessionEnded(CloseCode.BUSY, "more frames than credits were given for")
+            session.held.append(frame)
+        return []
+
+    async def _heartbeat(self, session: AgentSession, frame: Heartbeat) -> HeartbeatAck:
+        identity = session.identity
+        if frame.sysinfo is not None:
+            await self._fleet.described(identity.organisation_id, identity.agent_id, frame.sysinfo)
+        agent = self._fleet.get(identity.organisation_id, identity.agent_id)
+        return HeartbeatAck(
+            next_heartbeat_sec=agent.config.heartbeat_interval_sec,
+            server_time_ms=milliseconds(self._clock.now()),
+            echo_clock_ms=frame.clock_ms,
+        )

@@ -1,0 +1,71 @@
+"""One sweep over all sessions instead of a timer for each: silence, stalled sockets, superseded sessions, held frames."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import structlog
+
+from hub_server.gateway.agents.registry import SessionRegistry
+from hub_server.gateway.agents.session import AgentSession, SessionEnded
+from hub_server.pauses import PauseMeter
+from hub_server.telemetry.service import TelemetryService
+from protocol.codes import CloseCode
+from protocol.enumerations import ConnectionReason
+from protocol.limits import (
+    HEARTBEAT_SECONDS,
+    OFFLINE_AFTER_SECONDS,
+    PING_AFTER_HEARTBEATS,
+    SEND_DEADLINE_AGENT_SECONDS,
+)
+
+log = structlog.get_logger(component="agents")
+
+SWEEP_SECONDS: Final = 1.0
+SUPERSEDED_GRACE_SECONDS: Final = 10.0
+
+
+class Liveness:
+    def __init__(self, *, registry: SessionRegistry, pauses: PauseMeter, telemetry: TelemetryService) -> None:
+        self._registry = registry
+        self._pauses = pauses
+        self._telemetry = telemetry
+
+    async def run(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            await self.sweep()
+
+    async def sweep(self) -> None:
+        now = self._pauses.active_seconds()
+        for session in self._registry.sessions():
+            await self._check(session, now)
+        for session in self._registry.retiring():
+            self._retire(session, now)
+
+    async def _check(self, session: AgentSession, now: float) -> None:
+        silent_seconds = now - session.heard_at
+        if silent_seconds >= OFFLINE_AFTER_SECONDS:
+            session.end(SessionEnded(CloseCode.HUB_FAULT, "nothing heard", ConnectionReason.SILENT))
+        elif silent_seconds >= PING_AFTER_HEARTBEATS * HEARTBEAT_SECONDS and session.pinged_at is None:
+            await session.ping()
+        if not session.unsent_bytes:
+            session.stalled_since = None
+        elif session.stalled_since is None:
+            session.stalled_since = now
+        elif now - session.stalled_since >= SEND_DEADLINE_AGENT_SECONDS:
+            session.end(SessionEnded(CloseCode.SLOW_CONSUMER, "the agent does not read what it is sent"))
+        while session.held:
+            frame = session.held[0]
+            if not self._telemetry.receive(session.identity.organisation_id, session.identity.agent_id, frame):
+                break
+            session.held.popleft()
+
+    def _retire(self, session: AgentSession, now: float) -> None:
+        """A superseded session was pinged. One that answered means that two machines use one identity."""
+        if session.superseded_at is None or now - session.superseded_at < SUPERSEDED_GRACE_SECONDS:
+            return
+        if session.pinged_at is None:
+            log.warning("clone suspected", agent_id=session.identity.agent_id, session_id=session.id)
+        session.end(SessionEnded(CloseCode.SUPERSEDED, "a newer session of this identity took over"))

@@ -1,0 +1,206 @@
+"""One agent's connection, from `welcome` to its end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Final, Protocol
+
+import structlog
+from aiohttp import WSMsgType, web
+
+from hub_server.pauses import PauseMeter
+from protocol.codec import BadFrame, FrameTooLarge, UnknownFrameType, decode_agent_frame, encode
+from protocol.codes import CloseCode
+from protocol.enumerations import ConnectionReason
+from protocol.frames import AgentFrame, Error, Frame, HubFrame, Metrics
+from protocol.identity import AgentIdentity
+from protocol.limits import FRAMES_BURST, FRAMES_PER_SECOND, OUTBOX_MAX_BYTES, STREAM_CREDITS
+
+log = structlog.get_logger(component="agents")
+
+HELD_FRAMES_MAX: Final = 2 * STREAM_CREDITS
+CLOSE_DEADLINE_SECONDS: Final = 2.0
+_DEFAULT_REASONS: Final = {
+    CloseCode.SUPERSEDED: ConnectionReason.SUPERSEDED,
+    CloseCode.SLOW_CONSUMER: ConnectionReason.SLOW_CONSUMER,
+    CloseCode.BAD_FRAME: ConnectionReason.PROTOCOL_ERROR,
+    CloseCode.TOO_LARGE: ConnectionReason.PROTOCOL_ERROR,
+    CloseCode.REVOKED: ConnectionReason.REVOKED,
+    CloseCode.DRAINING: ConnectionReason.HUB_STOPPED,
+}
+
+
+class SessionEnded(Exception):
+    """The session is over for a reason of the hub's own."""
+
+    def __init__(self, code: CloseCode, message: str, reason: ConnectionReason | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.reason = reason or _DEFAULT_REASONS.get(code, ConnectionReason.CONNECTION_LOST)
+
+
+class Transport(Protocol):
+    """What a session needs of its connection; uvloop's and asyncio's both have it."""
+
+    def get_write_buffer_size(self) -> int: ...
+
+    def is_closing(self) -> bool: ...
+
+    def abort(self) -> None: ...
+
+
+class FrameHandler(Protocol):
+    """Does what a frame asks for and returns the answers, in order."""
+
+    async def handle(self, session: AgentSession, frame: AgentFrame) -> list[HubFrame]: ...
+
+
+class AgentSession:
+    """Reads frames one after the other; `send` may be called by anyone and never waits.
+
+    There is no task or timer per session beside its reader: deadlines are swept for all sessions at once (liveness.py),
+    and `end` wakes the reader, which closes the socket itself.
+    """
+
+    __slots__ = (
+        "_deadline",
+        "_ending",
+        "_rate_checked_at",
+        "_rate_tokens",
+        "_socket",
+        "_transport",
+        "heard_at",
+        "held",
+        "hostname",
+        "id",
+        "identity",
+        "leaving",
+        "pauses",
+        "pinged_at",
+        "stalled_since",
+        "superseded_at",
+    )
+
+    def __init__(
+        self, session_id: str, identity: AgentIdentity, hostname: str, socket: web.WebSocketResponse,
+        transport: Transport, pauses: PauseMeter,
+    ) -> None:
+        self.id = session_id
+        self.identity = identity
+        self.hostname = hostname
+        self.pauses = pauses
+        self.heard_at = pauses.active_seconds()
+        self.pinged_at: float | None = None
+        self.stalled_since: float | None = None
+        self.superseded_at: float | None = None
+        self.leaving: ConnectionReason | None = None
+        self.held: deque[Metrics] = deque()
+        self._socket = socket
+        self._transport = transport
+        self._deadline: asyncio.Timeout | None = None
+        self._ending: SessionEnded | None = None
+        self._rate_tokens = float(FRAMES_BURST)
+        self._rate_checked_at = self.heard_at
+
+    @property
+    def unsent_bytes(self) -> int:
+        return self._transport.get_write_buffer_size()
+
+    async def send(self, frame: Frame) -> None:
+        """Queue `frame` on the socket. An agent that does not read is cut off at OUTBOX_MAX_BYTES."""
+        data = encode(frame)
+        if self._socket.closed or self._transport.is_closing():
+            return
+        if self.unsent_bytes + len(data) > OUTBOX_MAX_BYTES:
+            self.end(SessionEnded(CloseCode.SLOW_CONSUMER, "the agent does not read what it is sent"))
+            return
+        try:
+            await self._socket.send_frame(data, WSMsgType.TEXT)
+        except ConnectionError:
+            log.debug("frame for a connection that is gone", agent_id=self.identity.agent_id)
+
+    async def ping(self) -> None:
+        self.pinged_at = self.pauses.active_seconds()
+        if not self._socket.closed and not self._transport.is_closing():
+            try:
+                await self._socket.ping()
+            except ConnectionError:
+                log.debug("ping for a connection that is gone", agent_id=self.identity.agent_id)
+
+    def end(self, ending: SessionEnded) -> None:
+        """End the session from outside: the reader wakes up and closes. The first ending counts."""
+        if self._ending is None:
+            self._ending = ending
+            if self._deadline is not None:
+                self._deadline.reschedule(asyncio.get_running_loop().time())
+
+    async def run(self, handler: FrameHandler) -> ConnectionReason:
+        """Read until the connection ends and return why it did."""
+        try:
+            async with asyncio.timeout(None) as self._deadline:
+                if self._ending is None:
+                    await self._read(handler)
+        except TimeoutError:
+            if self._ending is None:
+                raise
+        except SessionEnded as ending:
+            self._ending = ending
+        if self._ending is not None:
+            await self.close(self._ending)
+            return self.leaving or self._ending.reason
+        return self.leaving or ConnectionReason.CONNECTION_LOST
+
+    async def close(self, ending: SessionEnded) -> None:
+        """Close with a code; a peer that does not answer the close is cut off."""
+        try:
+            async with asyncio.timeout(CLOSE_DEADLINE_SECONDS):
+                await self._socket.close(code=ending.code, message=ending.message.encode()[:120])
+        except TimeoutError:
+            self._transport.abort()
+
+    async def _read(self, handler: FrameHandler) -> None:
+        while True:
+            message = await self._socket.receive()
+            if message.type is WSMsgType.TEXT:
+                self._heard()
+                await self._throttle()
+                await self._serve(handler, message.data)
+            elif message.type is WSMsgType.PING:
+                self._heard()
+                await self._socket.pong(message.data)
+            elif message.type is WSMsgType.PONG:
+                self._heard()
+            elif message.type is WSMsgType.BINARY:
+                raise SessionEnded(CloseCode.BAD_FRAME, "frames are text")
+            else:
+                return
+
+    async def _serve(self, handler: FrameHandler, data: str) -> None:
+        try:
+            frame = decode_agent_frame(data)
+        except UnknownFrameType as unknown:
+            await self.send(Error(code="unknown_type", message=str(unknown), reply_to=unknown.frame_type))
+            return
+        except FrameTooLarge as too_large:
+            await self.send(Error(code="too_large", message=str(too_large)))
+            raise SessionEnded(CloseCode.TOO_LARGE, str(too_large)) from too_large
+        except BadFrame as bad:
+            await self.send(Error(code="bad_frame", message=f"{bad} at {bad.path}" if bad.path else str(bad)))
+            raise SessionEnded(CloseCode.BAD_FRAME, str(bad)) from bad
+        for answer in await handler.handle(self, frame):
+            await self.send(answer)
+
+    def _heard(self) -> None:
+        self.heard_at = self.pauses.active_seconds()
+        self.pinged_at = None
+
+    async def _throttle(self) -> None:
+        """Let TCP slow down an agent that sends more than FRAMES_PER_SECOND for longer than its burst."""
+        now = self.heard_at
+        self._rate_tokens = min(FRAMES_BURST, self._rate_tokens + (now - self._rate_checked_at) * FRAMES_PER_SECOND) - 1
+        self._rate_checked_at = now
+        if self._rate_tokens < 0:
+            await asyncio.sleep(-self._rate_tokens / FRAMES_PER_SECOND)
+

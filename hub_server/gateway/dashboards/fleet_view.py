@@ -1,0 +1,131 @@
+"""Machines as lists show them: what fleet, presence, telemetry, alerts and commands know, put together in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from hub_server.alerts.service import AlertService
+from hub_server.commands.service import CommandService
+from hub_server.fleet.model import Agent
+from hub_server.fleet.service import FleetService
+from hub_server.presence.model import reason_of, status_of
+from hub_server.presence.service import PresenceService
+from hub_server.telemetry.service import TelemetryService
+from protocol.enumerations import AgentStatus
+from protocol.events import AgentSummary, FleetCounts, RelatedCounts
+from protocol.operations import AgentFilter, AgentsList, AgentsListReply
+
+SYSTEM: Final = "system"
+SortKey = Callable[[Agent], Any]
+
+
+class FleetView:
+    def __init__(
+        self,
+        *,
+        fleet: FleetService,
+        presence: PresenceService,
+        telemetry: TelemetryService,
+        alerts: AlertService,
+        commands: CommandService,
+    ) -> None:
+        self._fleet = fleet
+        self._presence = presence
+        self._telemetry = telemetry
+        self._alerts = alerts
+        self._commands = commands
+
+    async def page(self, organisation_id: str, request: AgentsList) -> AgentsListReply:
+        selected = self.select(organisation_id, request.filter, request.sort)
+        shown = selected[request.offset : request.offset + request.limit]
+        return AgentsListReply(
+            agents=await self.summaries_of(shown),
+            total=len(selected),
+            limit=request.limit,
+            offset=request.offset,
+            counts=self.counts(organisation_id),
+        )
+
+    async def summaries_of(self, agents: Sequence[Agent]) -> list[AgentSummary]:
+        """Return full summaries, with the number of commands each agent was ever given."""
+        command_counts = await self._commands.counts([agent.id for agent in agents])
+        return [self.summary(agent, command_counts) for agent in agents]
+
+    def select(self, organisation_id: str, wanted: AgentFilter, sort: str) -> list[Agent]:
+        """Return the agents that pass the filter, sorted; agents without a value come last."""
+        agents = [agent for agent in self._fleet.agents(organisation_id).values() if self._passes(agent, wanted)]
+        agents.sort(key=lambda agent: (agent.name.casefold(), agent.id))
+        field = sort.lstrip("-")
+        if field != "name":
+            key = self._sort_key(field)
+            with_value = [agent for agent in agents if key(agent) is not None]
+            without = [agent for agent in agents if key(agent) is None]
+            return sorted(with_value, key=key, reverse=sort.startswith("-")) + without
+        return agents[::-1] if sort.startswith("-") else agents
+
+    def summary(self, agent: Agent, command_counts: Mapping[str, int] | None = None) -> AgentSummary:
+        presence = self._presence.of(agent.id)
+        sample = self._telemetry.newest(agent.id).get(SYSTEM)
+        return AgentSummary(
+            id=agent.id,
+            hostname=agent.hostname,
+            name=agent.name,
+            status=status_of(presence),
+            status_reason=reason_of(presence),
+            os_type=agent.os_type,
+            os_version=agent.os_version,
+            arch=agent.arch,
+            agent_version=agent.agent_version,
+            ip_addresses=agent.ip_addresses,
+            site=agent.site,
+            tags=agent.tags,
+            last_seen=presence.last_seen_at,
+            enrolled_at=agent.enrolled_at,
+            metrics=dict(sample.data) if sample else {},
+            sampled_at_ms=sample.ts_ms if sample else None,
+            counts=RelatedCounts(
+                metrics=self._telemetry.sample_count(agent.id),
+                alerts=self._alerts.open_counts(agent.organisation_id).get(agent.id, 0),
+                commands=(command_counts or {}).get(agent.id, 0),
+            ),
+        )
+
+    def counts(self, organisation_id: str) -> FleetCounts:
+        tally = dict.fromkeys(AgentStatus, 0)
+        for agent_id in self._fleet.agents(organisation_id):
+            tally[status_of(self._presence.of(agent_id))] += 1
+        return FleetCounts(
+            active=tally[AgentStatus.ACTIVE],
+            offline=tally[AgentStatus.OFFLINE],
+            error=tally[AgentStatus.ERROR],
+            maintenance=tally[AgentStatus.MAINTENANCE],
+            open_alerts=self._alerts.open_total(organisation_id),
+            pending_commands=self._commands.pending_total(organisation_id),
+        )
+
+    def _passes(self, agent: Agent, wanted: AgentFilter) -> bool:
+        if wanted.status and status_of(self._presence.of(agent.id)) not in wanted.status:
+            return False
+        if wanted.site is not None and agent.site != wanted.site:
+            return False
+        if not set(wanted.tags) <= set(agent.tags):
+            return False
+        if not wanted.text:
+            return True
+        text = wanted.text.casefold()
+        words = (agent.name, agent.hostname, agent.site, *agent.tags, *agent.ip_addresses)
+        return any(text in word.casefold() for word in words)
+
+    def _sort_key(self, field: str) -> SortKey:
+        metric = {"cpu": "cpu_percent", "memory": "memory_percent", "disk": "disk_percent"}.get(field)
+        if metric is not None:
+            return lambda agent: self._newest_value(agent.id, metric)
+        if field == "lastSeen":
+            return lambda agent: self._presence.of(agent.id).last_seen_at
+        return lambda agent: status_of(self._presence.of(agent.id))
+
+    def _newest_value(self, agent_id: str, metric: str) -> float | None:
+        sample = self._telemetry.newest(agent_id).get(SYSTEM)
+        value = sample.data.get(metric) if sample else None
+        return float(value) if isinstance(value, int | float) else None

@@ -1,0 +1,202 @@
+"""The dashboards' Socket.IO server: authenticates at connect, runs operations, sends events. Alone knows the library."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import msgspec
+import socketio
+import structlog
+from aiohttp import web
+from msgspec import Struct
+from socketio.exceptions import ConnectionRefusedError as SocketRefused
+
+from hub_server.access.model import Permission, Principal, permits
+from hub_server.access.service import AccessService
+from hub_server.clock import Clock
+from hub_server.errors import HubError, Unauthenticated
+from hub_server.gateway.dashboards.announcer import Announcer
+from hub_server.gateway.dashboards.live_feed import LiveFeed
+from hub_server.gateway.dashboards.operations import Caller, Operations, request_of
+from hub_server.gateway.dashboards.rooms import rooms_of
+from hub_server.gateway.faults import refusal_of
+from protocol.events import DashboardEvent, name_of
+from protocol.limits import DASHBOARD_SOCKET_PATH, FRAME_MAX_BYTES, SIGN_IN_TIMEOUT_SECONDS
+from protocol.operations import AuthRefresh, AuthRefreshReply
+
+log = structlog.get_logger(component="dashboards")
+
+SWEEP_SECONDS: Final = 1.0
+QUEUED_PACKETS_MAX: Final = 2000
+CLIENTS_MAX: Final = 5000
+REFRESH: Final = "auth:refresh"
+
+
+class Json:
+    """What python-socketio asks of a JSON module: text out, so that structs are encoded once and in C."""
+
+    @staticmethod
+    def dumps(value: Any, **_options: Any) -> str:
+        return msgspec.json.encode(value).decode()
+
+    @staticmethod
+    def loads(text: str | bytes, **_options: Any) -> Any:
+        return msgspec.json.decode(text)
+
+
+class Client(Struct):
+    """A connected browser or script."""
+
+    principal: Principal
+    expires_at: datetime
+
+
+class SocketRooms:
+    """Rooms and events on the wire, for the feed and the announcer."""
+
+    def __init__(self, allowed_origins: list[str]) -> None:
+        self._allowed_origins = frozenset(allowed_origins)
+        self.server = socketio.AsyncServer(
+            async_mode="aiohttp",
+            json=Json,
+            cors_allowed_origins=self._admits,
+            cors_credentials=False,
+            max_http_buffer_size=FRAME_MAX_BYTES,
+            http_compression=False,
+            ping_interval=25,
+            ping_timeout=20,
+        )
+
+    async def emit(self, event: DashboardEvent, to: str) -> None:
+        await self.server.emit(name_of(event), event, to=to)
+
+    async def enter(self, socket_id: str, room: str) -> None:
+        await self.server.enter_room(socket_id, room)
+
+    async def leave(self, socket_id: str, room: str) -> None:
+        await self.server.leave_room(socket_id, room)
+
+    def _admits(self, origin: str | None, environ: dict[str, Any]) -> bool:
+        """Scripts send no origin; a page must come from this very address or an allowed one."""
+        if origin is None or origin in self._allowed_origins:
+            return True
+        request: web.Request = environ["aiohttp.request"]
+        parts = urlsplit(origin)
+        return parts.netloc == request.host and parts.scheme == request.scheme
+
+
+class DashboardServer:
+    def __init__(
+        self,
+        *,
+        rooms: SocketRooms,
+        clock: Clock,
+        access: AccessService,
+        operations: Operations,
+        announcer: Announcer,
+        feed: LiveFeed,
+    ) -> None:
+        self._server = rooms.server
+        self._rooms = rooms
+        self._clock = clock
+        self._access = access
+        self._operations = operations
+        self._announcer = announcer
+        self._feed = feed
+        self._clients: dict[str, Client] = {}
+        self._server.on("connect", self._connect)
+        self._server.on("disconnect", self._disconnect)
+        self._server.on("*", self._operation)
+
+    def attach(self, application: web.Application) -> None:
+        self._server.attach(application, socketio_path=DASHBOARD_SOCKET_PATH)
+
+    @property
+    def client_count(self) -> int:
+        return len(self._clients)
+
+    async def run(self) -> None:
+        """Cut off clients whose sign-in has run out and those that stopped reading."""
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            now = self._clock.now()
+            for socket_id, client in list(self._clients.items()):
+                if client.expires_at <= now:
+                    await self._cut(socket_id, "sign-in expired")
+                elif self._queued_packets(socket_id) > QUEUED_PACKETS_MAX:
+                    await self._cut(socket_id, "does not read")
+
+    async def shut_down(self) -> None:
+        for socket_id in list(self._clients):
+            await self._cut(socket_id, "hub stops")
+        await self._server.shutdown()
+
+    async def _connect(self, socket_id: str, environ: dict[str, Any], auth: Any) -> None:
+        try:
+            async with asyncio.timeout(SIGN_IN_TIMEOUT_SECONDS):
+                session = await self._access.session_of(_token_in(auth))
+        except (HubError, TimeoutError) as error:
+            code = error.code if isinstance(error, HubError) else "unavailable"
+            log.info("dashboard refused", address=environ["aiohttp.request"].remote, reason=str(error))
+            raise SocketRefused(str(code), {"code": str(code), "message": str(error)}) from error
+        if len(self._clients) >= CLIENTS_MAX:
+            raise SocketRefused("unavailable", {"code": "unavailable", "message": "too many dashboards; try again later"})
+        principal = session.principal
+        self._clients[socket_id] = Client(principal, session.expires_at)
+        self._feed.join_unsubscribed(principal.organisation_id)
+        for room in rooms_of(principal):
+            await self._server.enter_room(socket_id, room)
+        if permits(principal, Permission.FLEET_READ):
+            await self._rooms.emit(self._announcer.status(principal.organisation_id), socket_id)
+        log.info("dashboard connected", username=principal.username, socket_id=socket_id)
+
+    async def _disconnect(self, socket_id: str, reason: str) -> None:
+        client = self._clients.pop(socket_id, None)
+        if client is not None:
+            await self._feed.drop(socket_id, client.principal.organisation_id)
+            log.info("dashboard disconnected", socket_id=socket_id, reason=reason)
+
+    async def _operation(self, name: str, socket_id: str, *arguments: Any) -> Any:
+        """Answer an operation. An isolated request: whatever fails in it is logged there and told as `internal`."""
+        client = self._clients.get(socket_id)
+        body = arguments[0] if arguments else None
+        try:
+            if client is None:
+                raise Unauthenticated("sign in first")
+            if name == REFRESH:
+                return await self._renew(client, body)
+            return await self._operations.ask(Caller(client.principal, socket_id), name, body)
+        except Exception as error:  # noqa: BLE001  one request is isolated; faults.py logs what it does not know
+            return refusal_of(error)
+
+    async def _renew(self, client: Client, body: Any) -> AuthRefreshReply:
+        request = request_of(REFRESH, body)
+        assert isinstance(request, AuthRefresh)
+        session = await self._access.session_of(request.token)
+        if (session.principal.user_id, session.principal.organisation_id) != (
+            client.principal.user_id,
+            client.principal.organisation_id,
+        ):
+            raise Unauthenticated("the new token is another person's; connect again with it")
+        client.principal = session.principal
+        client.expires_at = session.expires_at
+        return AuthRefreshReply(expires_in_sec=int((session.expires_at - self._clock.now()).total_seconds()))
+
+    async def _cut(self, socket_id: str, reason: str) -> None:
+        log.info("dashboard cut off", socket_id=socket_id, reason=reason)
+        await self._server.disconnect(socket_id)
+
+    def _queued_packets(self, socket_id: str) -> int:
+        engine_id = self._server.manager.eio_sid_from_sid(socket_id, "/")
+        engine_socket = self._server.eio.sockets.get(engine_id)
+        return engine_socket.queue.qsize() if engine_socket is not None else 0
+
+
+def _token_in(auth: Any) -> str:
+    token = auth.get("token") if isinstance(auth, dict) else None
+    if not isinstance(token, str):
+        raise Unauthenticated("connect with auth: {token}; the token comes from POST /api/v1/auth/sign-in")
+    return token

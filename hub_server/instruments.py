@@ -1,0 +1,79 @@
+"""The hub's own metrics, as Prometheus text."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from hub_server.bus.port import Bus
+
+LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30)
+
+
+class Instruments(Collector):
+    """Reads the hub's state when asked, so that nothing is counted twice or on a hot path."""
+
+    def __init__(self, bus: Bus, gauges: dict[str, tuple[str, Callable[[], float]]]) -> None:
+        self._bus = bus
+        self._gauges = gauges
+        self._registry = CollectorRegistry()
+        self.loop_lag_seconds = Histogram(
+            "jtnt_loop_lag_seconds", "How late the event loop ran", buckets=LAG_BUCKETS, registry=self._registry
+        )
+        self._collections = [0, 0, 0]
+        self._collection_seconds = [0.0, 0.0, 0.0]
+        self._longest_collection_seconds = 0.0
+        self._collection_started = 0.0
+        self._registry.register(self)
+
+    def watch_collections(self) -> None:
+        gc.callbacks.append(self._collected)
+
+    def unwatch_collections(self) -> None:
+        gc.callbacks.remove(self._collected)
+
+    def text(self) -> bytes:
+        """Return the exposition; called in a thread."""
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterable[Metric]:
+        for name, (documentation, read) in self._gauges.items():
+            yield GaugeMetricFamily(name, documentation, value=read())
+        buffered = GaugeMetricFamily("jtnt_bus_buffered", "Events a listener has yet to take", labels=["listener"])
+        dropped = CounterMetricFamily("jtnt_bus_dropped", "Events a listener was too slow for", labels=["listener"])
+        for subscription in self._bus.subscriptions():
+            buffered.add_metric([subscription.name], subscription.buffered)
+            dropped.add_metric([subscription.name], subscription.dropped)
+        yield buffered
+        yield dropped
+        yield from self._garbage()
+
+    def _garbage(self) -> Iterable[Metric]:
+        runs = CounterMetricFamily("jtnt_gc_collections", "Garbage collections", labels=["generation"])
+        seconds = CounterMetricFamily("jtnt_gc_seconds", "Time spent collecting garbage", labels=["generation"])
+        for generation, (count, took) in enumerate(zip(self._collections, self._collection_seconds, strict=True)):
+            runs.add_metric([str(generation)], count)
+            seconds.add_metric([str(generation)], took)
+        yield runs
+        yield seconds
+        yield GaugeMetricFamily(
+            "jtnt_gc_longest_seconds", "The longest garbage collection so far", value=self._longest_collection_seconds
+        )
+
+    def _collected(self, phase: str, info: dict[str, Any]) -> None:
+        """Runs inside the collector, at any point of any code: plain numbers only, no lock may be taken here."""
+        if phase == "start":
+            self._collection_started = time.perf_counter()
+            return
+        took = time.perf_counter() - self._collection_started
+        generation = info["generation"]
+        self._collections[generation] += 1
+        self._collection_seconds[generation] += took
+        self._longest_collection_seconds = max(self._longest_collection_seconds, took)
