@@ -20,9 +20,9 @@ LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30
 class Instruments(Collector):
     """Reads the hub's state when asked, so that nothing is counted twice or on a hot path."""
 
-    def __init__(self, bus: Bus, gauges: dict[str, tuple[str, Callable[[], float]]]) -> None:
+    def __init__(self, bus: Bus) -> None:
         self._bus = bus
-        self._gauges = gauges
+        self._gauges: dict[str, tuple[str, Callable[[], float]]] = {}
         self._registry = CollectorRegistry()
         self.loop_lag_seconds = Histogram(
             "jtnt_loop_lag_seconds", "How late the event loop ran", buckets=LAG_BUCKETS, registry=self._registry
@@ -32,6 +32,9 @@ class Instruments(Collector):
         self._longest_collection_seconds = 0.0
         self._collection_started = 0.0
         self._registry.register(self)
+
+    def gauge(self, name: str, documentation: str, read: Callable[[], float]) -> None:
+        self._gauges[name] = (documentation, read)
 
     def watch_collections(self) -> None:
         gc.callbacks.append(self._collected)

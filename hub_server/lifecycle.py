@@ -68,7 +68,8 @@ async def run(hub: Hub, *, stop: asyncio.Event, listening: Callable[[dict[str, i
             gc.freeze()
             gc.set_threshold(*GC_THRESHOLDS)
             ports = {
-                listener.name: await open_listeners.enter_async_context(_serving(listener)) for listener in hub.listeners
+                listener.name: await open_listeners.enter_async_context(_serving(listener))
+                for listener in hub.listeners
             }
             hub.became_ready(True)
             log.info("hub listening", **{f"{name}_port": port for name, port in ports.items()})
@@ -95,7 +96,7 @@ async def _supervise(worker: Worker) -> None:
     while True:
         try:
             await worker.run()
-        except Exception:  # noqa: BLE001  one part of the hub is isolated: it is told and started again
+        except Exception:  # one part of the hub is isolated: it is told and started again
             log.exception("worker failed; started again", worker=worker.name)
         await asyncio.sleep(RESTART_SECONDS)
 
@@ -115,9 +116,13 @@ async def _serving(listener: Listener) -> AsyncIterator[int]:
     await runner.setup()
     try:
         assert runner.server is not None
-        tls_deadlines = {} if listener.tls is None else {"ssl_handshake_timeout": listener.handshake_timeout_seconds}
         server = await asyncio.get_running_loop().create_server(
-            runner.server, listener.host, listener.port, ssl=listener.tls, backlog=BACKLOG, **tls_deadlines
+            runner.server,
+            listener.host,
+            listener.port,
+            ssl=listener.tls,
+            backlog=BACKLOG,
+            ssl_handshake_timeout=listener.handshake_timeout_seconds if listener.tls else None,
         )
         try:
             yield server.sockets[0].getsockname()[1]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 import structlog
@@ -30,10 +30,8 @@ from protocol.operations import AgentsDelete, AgentsUpdate, Thresholds
 log = structlog.get_logger(component="fleet")
 
 
-class Purge(Protocol):
-    """Takes an agent's traces out of another subject, in the transaction that deletes the agent."""
-
-    async def __call__(self, connection: AsyncConnection, organisation_id: str, agent_id: str) -> None: ...
+Purge = Callable[[AsyncConnection, str, str], Awaitable[None]]
+"""Takes (organisation, agent) out of another subject, in the transaction that deletes the agent."""
 
 
 class FleetService:
@@ -136,11 +134,7 @@ class FleetService:
     async def update(self, principal: Principal, request: AgentsUpdate) -> Agent:
         organisation_id = authorize(principal, Permission.FLEET_WRITE)
         before = self.get(organisation_id, request.agent_id)
-        changes = {
-            key: value
-            for key in ("name", "tags", "site", "config", "thresholds")
-            if (value := getattr(request, key)) is not UNSET and value != getattr(before, key)
-        }
+        changes = _changes(before, request)
         if not changes:
             return before
         agent = msgspec.structs.replace(before, **changes)
@@ -252,3 +246,11 @@ class FleetService:
 
     def _desired_config(self, agent: Agent) -> Desired:
         return Desired(name=DesiredName.CONFIG, hash=agent.config_hash, body=msgspec.to_builtins(agent.config))
+
+
+def _changes(agent: Agent, request: AgentsUpdate) -> dict[str, Any]:
+    """Return what `request` names and `agent` does not have yet."""
+    given = {key: getattr(request, key) for key in ("name", "tags", "site", "config", "thresholds")}
+    if request.config is not UNSET:
+        given["config"] = msgspec.convert(request.config, AgentConfig, from_attributes=True)
+    return {key: value for key, value in given.items() if value is not UNSET and value != getattr(agent, key)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import structlog
@@ -16,9 +17,12 @@ CAPACITY: Final = 10_000
 
 
 class IndexKeeper:
-    def __init__(self, bus: Bus, fleet: FleetService) -> None:
+    """`forgets`: what other subjects hold in memory of an agent that was deleted."""
+
+    def __init__(self, bus: Bus, fleet: FleetService, forgets: Sequence[Callable[[str], None]]) -> None:
         self._bus = bus
         self._fleet = fleet
+        self._forgets = forgets
 
     async def run(self) -> None:
         with self._bus.subscribe(
@@ -31,6 +35,8 @@ class IndexKeeper:
                             await self._fleet.reload(event.organisation_id, event.agent_id)
                         case AgentDeleted():
                             self._fleet.forget(event.organisation_id, event.agent_id)
+                            for forget in self._forgets:
+                                forget(event.agent_id)
                         case _:
                             pass
                 except OperationalError:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, Final
 
@@ -17,12 +16,15 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from hub_server.clock import Clock, milliseconds
 from hub_server.commands.service import CommandService
+from hub_server.errors import Unauthenticated
 from hub_server.fleet.model import Agent
 from hub_server.fleet.service import FleetService
 from hub_server.gateway.agents.registry import SessionRegistry
 from hub_server.gateway.agents.session import CLOSE_DEADLINE_SECONDS, AgentSession, FrameHandler, SessionEnded
 from hub_server.pauses import PauseMeter
-from hub_server.pki.service import CertificateService, Standing
+from hub_server.pki.listener import peer_of
+from hub_server.pki.model import Standing
+from hub_server.pki.service import CertificateService
 from hub_server.presence.service import PresenceService
 from hub_server.telemetry.service import TelemetryService
 from protocol.codec import BadFrame, decode_agent_frame, encode
@@ -49,7 +51,9 @@ RETURNS_PER_SECOND: Final = 100
 class Refused(Exception):
     """An agent that gets no session; `refusal` says what it shall do."""
 
-    def __init__(self, code: CloseCode, message: str, action: RefusalAction, retry_after_sec: int | None = None) -> None:
+    def __init__(
+        self, code: CloseCode, message: str, action: RefusalAction, retry_after_sec: int | None = None
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.refusal = Refuse(code=code, message=message, action=action, retry_after_sec=retry_after_sec)
@@ -86,10 +90,7 @@ class AgentEndpoint:
         """The route's handler: 401 without a client certificate, else an upgrade."""
         certificate = _client_certificate(request)
         if certificate is None:
-            return web.json_response(
-                {"error": {"code": "unauthenticated", "message": "agents connect with their client certificate; run jtnt-agent enroll"}},
-                status=401,
-            )
+            raise Unauthenticated("agents connect with their client certificate; run jtnt-agent enroll")
         socket = web.WebSocketResponse(
             protocols=(SUBPROTOCOL,),
             compress=False,
@@ -124,16 +125,17 @@ class AgentEndpoint:
         if self._draining:
             raise Refused(CloseCode.DRAINING, "the hub is stopping", RefusalAction.RETRY)
         try:
-            identity = _identity_in(certificate)
+            peer = peer_of(certificate)
         except MalformedIdentity as error:
             raise Refused(CloseCode.IDENTITY_UNKNOWN, str(error), RefusalAction.RE_ENROLL) from error
         unknown = Refused(
             CloseCode.IDENTITY_UNKNOWN, "this hub does not know the agent; enroll it again", RefusalAction.RE_ENROLL
         )
-        if identity.trust_domain != self._trust_domain:
+        if peer is None or peer.identity.trust_domain != self._trust_domain:
             raise unknown
+        identity = peer.identity
         agent = await self._fleet.find(identity.organisation_id, identity.agent_id)
-        standing = self._certificates.standing(str(certificate.get("serialNumber", "")), identity.agent_id)
+        standing = self._certificates.standing(peer.serial, identity.agent_id)
         if standing is Standing.REVOKED:
             raise Refused(CloseCode.REVOKED, "this agent's certificate was revoked", RefusalAction.NEVER)
         if agent is None or standing is not Standing.CURRENT:
@@ -161,7 +163,9 @@ class AgentEndpoint:
         low, high = hello.protocol
         if not low <= PROTOCOL_VERSION <= high:
             raise Refused(
-                CloseCode.VERSION, f"this hub speaks protocol {PROTOCOL_VERSION}; the agent {low} to {high}", RefusalAction.FIX_CONFIG
+                CloseCode.VERSION,
+                f"this hub speaks protocol {PROTOCOL_VERSION}; the agent {low} to {high}",
+                RefusalAction.FIX_CONFIG,
             )
         return hello
 
@@ -214,14 +218,6 @@ def _client_certificate(request: web.Request) -> dict[str, Any] | None:
     tls = request.transport.get_extra_info("ssl_object") if request.transport else None
     certificate: dict[str, Any] | None = tls.getpeercert() if tls is not None else None
     return certificate or None
-
-
-def _identity_in(certificate: dict[str, Any]) -> AgentIdentity:
-    names: Iterable[tuple[str, str]] = certificate.get("subjectAltName", ())
-    uris = [value for kind, value in names if kind == "URI"]
-    if len(uris) != 1 or len(list(names)) != 1:
-        raise MalformedIdentity("the client certificate must name exactly one identity")
-    return AgentIdentity.parse(uris[0])
 
 
 async def _refuse(socket: web.WebSocketResponse, refused: Refused) -> None:

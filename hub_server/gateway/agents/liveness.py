@@ -1,4 +1,4 @@
-"""One sweep over all sessions instead of a timer for each: silence, stalled sockets, superseded sessions, held frames."""
+"""One sweep over all sessions instead of a timer for each: silence, stalled sockets, older sessions, held frames."""
 
 from __future__ import annotations
 

@@ -84,8 +84,13 @@ class AgentSession:
     )
 
     def __init__(
-        self, session_id: str, identity: AgentIdentity, hostname: str, socket: web.WebSocketResponse,
-        transport: Transport, pauses: PauseMeter,
+        self,
+        session_id: str,
+        identity: AgentIdentity,
+        hostname: str,
+        socket: web.WebSocketResponse,
+        transport: Transport,
+        pauses: PauseMeter,
     ) -> None:
         self.id = session_id
         self.identity = identity
@@ -203,4 +208,3 @@ class AgentSession:
         self._rate_checked_at = now
         if self._rate_tokens < 0:
             await asyncio.sleep(-self._rate_tokens / FRAMES_PER_SECOND)
-

@@ -147,7 +147,10 @@ class LiveFeed:
             for metric_type in agents.get(agent.id, ()):
                 if sample := newest.get(metric_type):
                     event = AgentMetrics(
-                        agent_id=agent.id, metric_type=metric_type, metric_data=dict(sample.data), timestamp=sample.ts_ms
+                        agent_id=agent.id,
+                        metric_type=metric_type,
+                        metric_data=dict(sample.data),
+                        timestamp=sample.ts_ms,
                     )
                     await self._rooms.emit(event, unsubscribed_room(organisation_id))
 

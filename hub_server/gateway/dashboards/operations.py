@@ -28,8 +28,6 @@ from protocol.operations import (
     AgentsList,
     AgentsListReply,
     AgentsUpdate,
-    AuthRefresh,
-    AuthRefreshReply,
     FeedAck,
     FeedSubscribe,
     FeedSubscribeReply,
@@ -76,7 +74,9 @@ class Operations:
             "agents:get": Entry(Permission.FLEET_READ, self._agents_get),
             "agents:update": Entry(Permission.FLEET_WRITE, self._agents_update),
             "agents:delete": Entry(Permission.FLEET_DELETE, self._agents_delete),
-            "metrics:query": Entry(Permission.FLEET_READ, lambda caller, request: telemetry.query(caller.principal, request)),
+            "metrics:query": Entry(
+                Permission.FLEET_READ, lambda caller, request: telemetry.query(caller.principal, request)
+            ),
             "alerts:list": Entry(Permission.FLEET_READ, lambda caller, request: alerts.list(caller.principal, request)),
             "alerts:resolve": Entry(
                 Permission.ALERTS_RESOLVE, lambda caller, request: alerts.resolve(caller.principal, request)
@@ -84,8 +84,12 @@ class Operations:
             "commands:create": Entry(
                 Permission.COMMANDS_RUN, lambda caller, request: commands.create(caller.principal, request)
             ),
-            "commands:list": Entry(Permission.COMMANDS_READ, lambda caller, request: commands.list(caller.principal, request)),
-            "commands:get": Entry(Permission.COMMANDS_READ, lambda caller, request: commands.get(caller.principal, request)),
+            "commands:list": Entry(
+                Permission.COMMANDS_READ, lambda caller, request: commands.list(caller.principal, request)
+            ),
+            "commands:get": Entry(
+                Permission.COMMANDS_READ, lambda caller, request: commands.get(caller.principal, request)
+            ),
             "commands:cancel": Entry(
                 Permission.COMMANDS_RUN, lambda caller, request: commands.cancel(caller.principal, request)
             ),

@@ -1,4 +1,4 @@
-"""The dashboards' Socket.IO server: authenticates at connect, runs operations, sends events. Alone knows the library."""
+"""The dashboards' Socket.IO server: sign-in at connect, operations, events. Alone knows the library."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ class Client(Struct):
 class SocketRooms:
     """Rooms and events on the wire, for the feed and the announcer."""
 
-    def __init__(self, allowed_origins: list[str]) -> None:
-        self._allowed_origins = frozenset(allowed_origins)
+    def __init__(self, allowed_origins: frozenset[str]) -> None:
+        self._allowed_origins = allowed_origins
         self.server = socketio.AsyncServer(
             async_mode="aiohttp",
             json=Json,
@@ -143,7 +143,9 @@ class DashboardServer:
             log.info("dashboard refused", address=environ["aiohttp.request"].remote, reason=str(error))
             raise SocketRefused(str(code), {"code": str(code), "message": str(error)}) from error
         if len(self._clients) >= CLIENTS_MAX:
-            raise SocketRefused("unavailable", {"code": "unavailable", "message": "too many dashboards; try again later"})
+            raise SocketRefused(
+                "unavailable", {"code": "unavailable", "message": "too many dashboards; try again later"}
+            )
         principal = session.principal
         self._clients[socket_id] = Client(principal, session.expires_at)
         self._feed.join_unsubscribed(principal.organisation_id)

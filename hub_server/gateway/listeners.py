@@ -1,0 +1,84 @@
+"""The two applications: one for people, one for agents, each with its own table of routes and nothing else."""
+
+from __future__ import annotations
+
+import ssl
+
+from aiohttp import web
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from hub_server.access.service import AccessService
+from hub_server.config import Settings
+from hub_server.enrollment.service import EnrollmentService
+from hub_server.gateway.rest.assets import AssetRoutes
+from hub_server.gateway.rest.enrollment import EnrollmentRoutes
+from hub_server.gateway.rest.guard import NO_CERTIFICATE, NO_ROUTE, Handler, careful_headers, faults_guard
+from hub_server.gateway.rest.health import HealthRoutes
+from hub_server.gateway.rest.metrics import MetricsRoutes
+from hub_server.gateway.rest.sign_in import SignInRoutes
+from hub_server.instruments import Instruments
+from hub_server.storage.engine import Database
+from protocol.limits import AGENT_SOCKET_PATH, HTTP_BODY_MAX_BYTES
+
+
+class Readiness:
+    """Whether the hub takes work: started, not stopping, and its database answers."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._ready = False
+
+    def set(self, ready: bool) -> None:
+        self._ready = ready
+
+    async def __call__(self) -> list[str]:
+        """Return why not, nothing when ready."""
+        if not self._ready:
+            return ["the hub is starting or stopping"]
+        try:
+            async with self._database.read() as connection:
+                await connection.execute(text("select 1"))
+        except (SQLAlchemyError, OSError, TimeoutError):
+            return ["the database does not answer"]
+        return []
+
+
+def people_application(
+    settings: Settings, *, access: AccessService, readiness: Readiness, instruments: Instruments
+) -> web.Application:
+    application = web.Application(middlewares=[faults_guard(NO_ROUTE)], client_max_size=HTTP_BODY_MAX_BYTES)
+    application.on_response_prepare.append(careful_headers)
+    sign_in = SignInRoutes(
+        access=access,
+        origins=settings.web_origins,
+        is_https=settings.web_is_https,
+        refresh_days=settings.access.refresh_days,
+        trusted_proxies=settings.people.trusted_proxies,
+    )
+    for routes in (
+        HealthRoutes(readiness=readiness),
+        MetricsRoutes(exposition=instruments.text),
+        sign_in,
+        AssetRoutes(),
+    ):
+        application.add_routes(routes.routes())
+    return application
+
+
+def agents_application(*, connect: Handler, enrollment: EnrollmentService, ca_bundle_pem: str) -> web.Application:
+    application = web.Application(middlewares=[faults_guard(NO_CERTIFICATE)], client_max_size=HTTP_BODY_MAX_BYTES)
+    application.on_response_prepare.append(careful_headers)
+    application.add_routes(EnrollmentRoutes(enrollment=enrollment, ca_bundle_pem=ca_bundle_pem).routes())
+    application.router.add_get(AGENT_SOCKET_PATH, connect)
+    return application
+
+
+def people_tls(settings: Settings) -> ssl.SSLContext | None:
+    """Return TLS 1.3 for the people's listener when the settings name a certificate."""
+    if settings.people.certificate is None or settings.people.key is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.load_cert_chain(settings.people.certificate, settings.people.key)
+    return context
