@@ -134,6 +134,7 @@ def compose(settings: Settings, *, clock: Clock, database: Database, authority: 
             subjects.fleet.load,
             subjects.telemetry.load,
             subjects.alerts.load,
+            subjects.commands.load,
             subjects.presence.load,
         ),
         workers=_workers(base, subjects, dashboards, keeper),
@@ -257,6 +258,7 @@ def _workers(
     forgets = (
         subjects.telemetry.forget,
         subjects.alerts.forget,
+        subjects.commands.forget,
         subjects.presence.forget,
         subjects.certificates.note_revoked,
     )
@@ -266,7 +268,7 @@ def _workers(
         Worker("recorder", recorder.run),
         Worker("retention", retention.run),
         Worker("alerts", AlertWorker(bus=bus, alerts=subjects.alerts, settings=subjects.fleet).run),
-        Worker("dispatcher", Dispatcher(bus=bus, commands=subjects.commands).run),
+        Worker("dispatcher", Dispatcher(bus=bus, ledger=subjects.commands.ledger).run),
         Worker("presence", keeper.run),
         Worker("troubles", TroubleListener(bus, subjects.presence).run),
         Worker("courier", Courier(bus, base.registry).run),

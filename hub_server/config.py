@@ -218,6 +218,10 @@ class Settings(BaseSettings):
         return self.database_url or f"sqlite+aiosqlite:///{self.data_dir / 'hub.db'}"
 
     @property
+    def pki_dir(self) -> Path:
+        return self.data_dir / "pki"
+
+    @property
     def join_host_port(self) -> HostPort:
         """Return where agents reach this hub: what join strings say."""
         if self.public.agent_url is not None:

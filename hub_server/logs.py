@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 import orjson
 import structlog
@@ -35,8 +35,9 @@ PUBLIC_ENDINGS: Final = ("_id", "_count", "_seconds", "_at")
 _QUIET: Final = ("aiosqlite", "asyncio", "alembic", "engineio", "socketio", "aiohttp.access")
 
 
-def configure(level: str) -> None:
-    """Route all logging to standard output. `level`: debug, info, warning, error or fatal."""
+def configure(level: str, stream: TextIO | None = None) -> None:
+    """Route all logging to `stream`, else to standard output. `level`: debug, info, warning, error or fatal."""
+    stream = stream or sys.stdout
     threshold = LEVELS[level]
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -47,12 +48,12 @@ def configure(level: str) -> None:
         structlog.processors.EventRenamer("message"),
     ]
     structlog.configure(
-        processors=[*shared, structlog.processors.JSONRenderer(serializer=_json)],
+        processors=[*shared, structlog.processors.JSONRenderer(serializer=_json_text)],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=structlog.BytesLoggerFactory(sys.stdout.buffer),
+        logger_factory=structlog.WriteLoggerFactory(stream),
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(sys.stdout)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[_component_of_logger],

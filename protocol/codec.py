@@ -6,7 +6,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from protocol.frames import AgentFrame, Frame, HubFrame
+from protocol.frames import AgentFrame, Command, Desired, Frame, HubFrame, Inventory
 from protocol.limits import FRAME_MAX_BYTES, JSON_MAX_DEPTH
 
 T = TypeVar("T")
@@ -38,13 +38,13 @@ class _Tag(msgspec.Struct):
 
 
 _encoder: Final = msgspec.json.Encoder()
-_agent_decoder: Final[msgspec.json.Decoder[AgentFrame]] = msgspec.json.Decoder(
-    AgentFrame
-)
+_agent_decoder: Final[msgspec.json.Decoder[AgentFrame]] = msgspec.json.Decoder(AgentFrame)
 _hub_decoder: Final[msgspec.json.Decoder[HubFrame]] = msgspec.json.Decoder(HubFrame)
 _tag_decoder: Final = msgspec.json.Decoder(_Tag)
 _any_decoder: Final = msgspec.json.Decoder()
 _UNKNOWN_TAG: Final = "Invalid value "
+OPEN_FRAMES: Final = (Inventory, Command, Desired)
+"""The frames that hold JSON of no fixed shape."""
 
 
 def encode(frame: Frame) -> bytes:
@@ -55,9 +55,7 @@ def encode_text(frame: Frame) -> str:
     return _encoder.encode(frame).decode()
 
 
-def decode_agent_frame(
-    raw: bytes | str, limit_bytes: int = FRAME_MAX_BYTES
-) -> AgentFrame:
+def decode_agent_frame(raw: bytes | str, limit_bytes: int = FRAME_MAX_BYTES) -> AgentFrame:
     """Return the frame an agent sent.
 
     Raises UnknownFrameType, FrameTooLarge, or BadFrame for anything else: no JSON, a wrong field, a number that is not
@@ -66,39 +64,61 @@ def decode_agent_frame(
     return decode(_agent_decoder, raw, limit_bytes)
 
 
-def decode_hub_frame(
-    raw: bytes | str, limit_bytes: int = 4 * FRAME_MAX_BYTES
-) -> HubFrame:
+def decode_hub_frame(raw: bytes | str, limit_bytes: int = 4 * FRAME_MAX_BYTES) -> HubFrame:
     """Return the frame a hub sent. Raises as decode_agent_frame does."""
     return decode(_hub_decoder, raw, limit_bytes)
 
 
 def decode(decoder: msgspec.json.Decoder[T], raw: bytes | str, limit_bytes: int) -> T:
-    if len(raw) > limit_bytes:
-        raise FrameTooLarge(len(raw), limit_bytes)
+    """Return what `decoder` reads from `raw`. Raises as decode_agent_frame does."""
+    size_bytes = len(raw) if isinstance(raw, bytes) else _utf8_size_of(raw)
+    if size_bytes > limit_bytes:
+        raise FrameTooLarge(size_bytes, limit_bytes)
     try:
-        check_text(raw)
-        return decoder.decode(raw)
+        value = decoder.decode(raw)
+        _check_what_types_cannot(value, raw)
     except msgspec.ValidationError as error:
         message, path = split_path(str(error))
         if path == "$.type" and message.startswith(_UNKNOWN_TAG):
-            raise UnknownFrameType(_tag_decoder.decode(raw).type[:64]) from error
+            raise UnknownFrameType(_frame_type_of(raw)) from error
         raise BadFrame(message, path) from error
-    except (msgspec.DecodeError, UnicodeError) as error:
+    except msgspec.DecodeError as error:
         raise BadFrame(f"not JSON: {error}") from error
+    except UnicodeError as error:
+        raise BadFrame("not UTF-8") from error
     except RecursionError as error:
         raise BadFrame("nested too deeply") from error
+    return value
 
 
-def check_text(raw: bytes | str) -> None:
-    """Raise BadFrame for JSON text that parsers disagree about or stores refuse: NUL, or nesting that is too deep."""
+def _utf8_size_of(text: str) -> int:
+    try:
+        return len(text) if text.isascii() else len(text.encode())
+    except UnicodeEncodeError as error:
+        raise BadFrame("not UTF-8") from error
+
+
+def _frame_type_of(raw: bytes | str) -> str:
+    """Return the type of a frame that has one; the rest of it may still be anything."""
+    try:
+        return _tag_decoder.decode(raw).type[:64]
+    except msgspec.DecodeError as error:
+        raise BadFrame(f"not a frame: {error}", "$.type") from error
+
+
+def _check_what_types_cannot(value: object, raw: bytes | str) -> None:
+    """Raise BadFrame for what stores refuse or readers trip over: NUL, or nesting that is too deep.
+
+    Most frames are read once: a NUL shows in the text, and the types of all but the open frames bound their nesting.
+    """
     if isinstance(raw, str):
-        suspicious = "\\u0000" in raw
-        braces = raw.count("{") + raw.count("[")
+        holds_nul = "\\u0000" in raw
+        brackets = raw.count("{") + raw.count("[")
     else:
-        suspicious = b"\\u0000" in raw
-        braces = raw.count(b"{") + raw.count(b"[")
-    if suspicious or braces > JSON_MAX_DEPTH:
+        holds_nul = b"\\u0000" in raw
+        brackets = raw.count(b"{") + raw.count(b"[")
+    may_be_deep = brackets > JSON_MAX_DEPTH and (not isinstance(value, Frame) or isinstance(value, OPEN_FRAMES))
+    if holds_nul or may_be_deep:
         check_value(_any_decoder.decode(raw))
 
 

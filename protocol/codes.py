@@ -32,7 +32,7 @@ class ErrorCode(StrEnum):
     QUOTA = "quota"
     UNAVAILABLE = "unavailable"
     INTERNAL = "internal"
-    TOKEN_REFUSED = "token_refused"
+    TOKEN_REFUSED = "token_refused"  # noqa: S105
     KEY_IN_USE = "key_in_use"
     TOO_LARGE = "too_large"
     BUSY = "busy"

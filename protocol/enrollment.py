@@ -44,7 +44,7 @@ class EnrollmentSystemInformation(SnakeBody, frozen=True):
 
 
 class EnrollRequest(SnakeBody, frozen=True):
-    """`POST /api/v1/agent/enroll`. The CSR gives a public key and proof of its possession; nothing else of it is used."""
+    """`POST /api/v1/agent/enroll`. The CSR gives a public key and proof of its possession, and nothing else."""
 
     token: Annotated[str, Meta(max_length=256)]
     csr_pem: Pem

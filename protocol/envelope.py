@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta
+from msgspec import Meta, field
 
 from protocol.frames import Body, CommandId, Signature, UnixMs, Word
 from protocol.limits import (
@@ -27,13 +27,11 @@ class JobEnvelope(Body, frozen=True, tag_field="kind", tag="jtnt.job.v1"):
     issued_at: UnixMs
     expires_at: UnixMs
     timeout_sec: TimeoutSeconds
-    environment: dict[str, Argument] = {}
+    environment: dict[str, Argument] = field(default_factory=dict)
     working_directory: str | None = None
     run_as: str | None = None
     script_sha256: str | None = None
-    output_limit_bytes: Annotated[int, Meta(ge=0, le=64 * OUTPUT_STORED_MAX_BYTES)] = (
-        OUTPUT_STORED_MAX_BYTES
-    )
+    output_limit_bytes: Annotated[int, Meta(ge=0, le=64 * OUTPUT_STORED_MAX_BYTES)] = OUTPUT_STORED_MAX_BYTES
 
 
 class IssuingAuthority(Body, frozen=True):
@@ -57,12 +55,12 @@ class TrustDocument(Body, frozen=True, tag_field="kind", tag="jtnt.trust.v1"):
     trust_domain: Word
     issuing_authorities: list[IssuingAuthority]
     signers: list[SigningKey]
-    update_keys: list[SigningKey] = []
-    revoked_key_ids: list[str] = []
+    update_keys: list[SigningKey] = field(default_factory=list)
+    revoked_key_ids: list[str] = field(default_factory=list)
 
 
 class SignedTrust(Body, frozen=True):
-    """`document`: base64 of the exact bytes of a TrustDocument; signatures: ECDSA P-256 SHA-256 by the root, DER in base64."""
+    """`document`: base64 of the bytes of a TrustDocument. Signatures: by the root, ECDSA P-256 SHA-256, DER, base64."""
 
     document: str
     signatures: list[Signature]
@@ -72,7 +70,7 @@ class ExecData(Body, frozen=True, forbid_unknown_fields=True):
     """`commandData` of `commandType: "exec"`, as people and scripts send it."""
 
     argv: Annotated[list[Argument], Meta(min_length=1, max_length=ARGV_MAX_ITEMS)]
-    environment: dict[str, Argument] = {}
+    environment: dict[str, Argument] = field(default_factory=dict)
     working_directory: str | None = None
 
 

@@ -1,15 +1,16 @@
 """Events the hub sends to dashboards over Socket.IO; their names are in DASHBOARD_EVENTS.
 
-`timestamp` and chart points are ms since the epoch; `at`, `…At` and `lastSeen` are ISO 8601 in UTC (seed 004, "List Agents").
+`timestamp`, chart points and `…Ms` are ms since the epoch; `at`, `…At` and `lastSeen` are ISO 8601 in UTC (seed 004,
+"List Agents").
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Final
+from typing import Annotated, Final
 
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 
 from protocol.enumerations import (
     AgentStatus,
@@ -21,6 +22,8 @@ from protocol.enumerations import (
     TextEncoding,
 )
 from protocol.frames import MetricValue
+
+Instant = Annotated[datetime, Meta(tz=True)]
 
 
 class Shape(Struct, frozen=True, rename="camel", kw_only=True):
@@ -38,7 +41,7 @@ class RelatedCounts(Shape, frozen=True):
 
 
 class AgentSummary(Shape, frozen=True):
-    """One machine as lists show it. `metrics` are the newest system values; `status_reason` says why it is not ACTIVE."""
+    """One machine in a list. `metrics` are its newest system values; `status_reason` says why it is not ACTIVE."""
 
     id: str
     hostname: str
@@ -52,8 +55,8 @@ class AgentSummary(Shape, frozen=True):
     ip_addresses: list[str]
     site: str
     tags: list[str]
-    last_seen: datetime | None
-    enrolled_at: datetime
+    last_seen: Instant | None
+    enrolled_at: Instant
     metrics: dict[str, MetricValue]
     sampled_at_ms: int | None = None
     counts: RelatedCounts = field(default=RelatedCounts(), name="_count")
@@ -84,14 +87,14 @@ class AgentsStatus(DashboardEvent, frozen=True):
 class AgentConnected(DashboardEvent, frozen=True):
     agent_id: str
     hostname: str
-    at: datetime
+    at: Instant
     reason: str = "connected"
 
 
 class AgentDisconnected(DashboardEvent, frozen=True):
     agent_id: str
     hostname: str
-    at: datetime
+    at: Instant
     reason: str
 
 
@@ -110,7 +113,7 @@ class FeedSample(Shape, frozen=True):
 
 
 class AgentsMetrics(DashboardEvent, frozen=True):
-    """One tick of a subscribed feed. Confirmed by the client with `feed:ack`; who lags gets a snapshot when it is back."""
+    """One tick of a feed. The client confirms it with `feed:ack`; who lags gets a snapshot when it is back."""
 
     version: int
     samples: list[FeedSample]
@@ -124,7 +127,7 @@ class AgentAlert(DashboardEvent, frozen=True):
     severity: AlertSeverity
     message: str
     state: AlertState
-    at: datetime
+    at: Instant
 
 
 class AgentCommandStatus(DashboardEvent, frozen=True):
@@ -149,7 +152,7 @@ class AgentCommandResult(DashboardEvent, frozen=True):
     exit_code: int | None
     reason: CommandReason | None
     result: str
-    finished_at: datetime | None
+    finished_at: Instant | None
 
 
 DASHBOARD_EVENTS: Final[Mapping[str, type[DashboardEvent]]] = {

@@ -1,7 +1,7 @@
 """Frames of the agents' WebSocket: JSON text, tagged by `type`, camelCase, times in ms since the epoch.
 
-No frame carries an identity: it comes from the client certificate alone. Unknown fields are ignored, so that a newer side
-may say more; an unknown `type` is answered with `error`.
+No frame carries an identity: it comes from the client certificate alone. Unknown fields are ignored, so that a newer
+side may say more; an unknown `type` is answered with `error`.
 """
 
 from __future__ import annotations
@@ -28,14 +28,13 @@ UnixMs = Annotated[int, Meta(ge=0, le=2**53)]
 Sequence = Annotated[int, Meta(ge=1, le=2**53)]
 Epoch = Annotated[int, Meta(ge=1, le=2**53)]
 ByteOffset = Annotated[int, Meta(ge=0, le=2**53)]
-CommandId = Annotated[
-    str, Meta(min_length=1, max_length=64, pattern=r"^[0-9A-Za-z-]+$")
-]
+CommandId = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[0-9A-Za-z-]+$")]
 Word = Annotated[str, Meta(min_length=1, max_length=128)]
 Text = Annotated[str, Meta(max_length=4096)]
 Hash = Annotated[str, Meta(max_length=128)]
 SequenceRange = tuple[Sequence, Sequence]
-Scalar = bool | int | float | str | None
+Integer = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Scalar = bool | Integer | float | str | None
 MetricValue = Scalar | list[dict[str, Scalar]]
 MetricData = Annotated[dict[str, MetricValue], Meta(max_length=256)]
 
@@ -182,9 +181,7 @@ class Sample(Body, frozen=True):
 class Metrics(Frame, frozen=True, tag="metrics"):
     epoch: Epoch
     lane: Lane
-    samples: Annotated[
-        list[Sample], Meta(min_length=1, max_length=SAMPLES_PER_FRAME_MAX)
-    ]
+    samples: Annotated[list[Sample], Meta(min_length=1, max_length=SAMPLES_PER_FRAME_MAX)]
 
 
 class RaisedAlert(Body, frozen=True):
@@ -194,7 +191,7 @@ class RaisedAlert(Body, frozen=True):
 
 
 class MetricsAck(Frame, frozen=True, tag="metrics:ack"):
-    """Sent after the commit. `alerts` are those these samples are already known to have raised (seed 004, "Submit Metrics")."""
+    """Sent after the commit. `alerts` are those already raised by these samples (seed 004, "Submit Metrics")."""
 
     epoch: Epoch
     lane: Lane
@@ -255,7 +252,10 @@ class CommandStarted(Frame, frozen=True, tag="command:started"):
 
 
 class CommandOutput(Frame, frozen=True, tag="command:output"):
-    """A chunk of output that starts `offset` bytes into its stream. Base64 where the bytes are no UTF-8."""
+    """A chunk of output that starts `offset` bytes into its stream.
+
+    Base64 where the bytes are no UTF-8 or hold a NUL. Escaped as JSON, the frame stays within FRAME_MAX_BYTES.
+    """
 
     command_id: CommandId
     stream: OutputStream

@@ -13,7 +13,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-TOKEN_PREFIX: Final = "jtnte"
+TOKEN_PREFIX: Final = "jtnte"  # noqa: S105
 PIN_BYTES: Final = 16
 SECRET_BYTES: Final = 32
 
@@ -87,9 +87,7 @@ class EnrollmentToken:
 
     @classmethod
     def generate(cls, pin: bytes) -> EnrollmentToken:
-        return cls(
-            base62(secrets.token_bytes(8)), secrets.token_bytes(SECRET_BYTES), pin
-        )
+        return cls(base62(secrets.token_bytes(8)), secrets.token_bytes(SECRET_BYTES), pin)
 
     @classmethod
     def parse(cls, text: str) -> EnrollmentToken:
@@ -106,9 +104,7 @@ class EnrollmentToken:
             )
         parsed = cls(token_id, from_base62(secret), from_base62(pin))
         if len(parsed.secret) != SECRET_BYTES or len(parsed.pin) != PIN_BYTES:
-            raise MalformedIdentity(
-                "the enrollment token has parts of the wrong length; ask for a new one"
-            )
+            raise MalformedIdentity("the enrollment token has parts of the wrong length; ask for a new one")
         return parsed
 
     @property
@@ -139,13 +135,11 @@ class JoinString:
 
     @classmethod
     def parse(cls, text: str) -> JoinString:
-        parts = urlsplit(text.strip())
         try:
+            parts = urlsplit(text.strip())
             port = parts.port
         except ValueError as error:
-            raise MalformedIdentity(
-                "the join string's port is no number; copy the whole line again"
-            ) from error
+            raise MalformedIdentity("the join string's host or port is malformed; copy the whole line again") from error
         if parts.scheme != "jtnt" or not parts.hostname or port is None:
             raise MalformedIdentity(
                 "not a join string: it should look like jtnt://host:port/#jtnte_…; copy the whole line again"

@@ -1,12 +1,12 @@
 """Operations of the dashboards' socket: name → request and reply.
 
-A reply travels as `{"ok": true, …its fields}`; a refusal as `{"ok": false, "error": {code, message, path?, retryAfterSec?}}`.
+A reply travels as `{"ok": true, …its fields}`; a refusal as `{"ok": false, "error": {code, message, path?,
+retryAfterSec?}}`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
@@ -23,7 +23,7 @@ from protocol.enumerations import (
     TextEncoding,
 )
 from protocol.envelope import TimeoutSeconds
-from protocol.events import AgentSummary, FleetCounts, Shape
+from protocol.events import AgentSummary, FleetCounts, Instant, Shape
 from protocol.frames import ByteOffset, CommandId, UnixMs, Word
 
 Limit = Annotated[int, Meta(ge=1, le=1000)]
@@ -33,9 +33,7 @@ Ids = Annotated[list[Word], Meta(max_length=1000)]
 Percent = Annotated[float, Meta(ge=0, le=100)]
 
 
-class Request(
-    Struct, frozen=True, rename="camel", kw_only=True, forbid_unknown_fields=True
-):
+class Request(Struct, frozen=True, rename="camel", kw_only=True, forbid_unknown_fields=True):
     """A mistyped field is refused, never ignored."""
 
 
@@ -108,22 +106,21 @@ class AgentsGetReply(Reply, frozen=True):
     config: AgentConfig
     config_applied: bool
     thresholds: Thresholds
-    certificate_expires_at: datetime | None
+    certificate_expires_at: Instant | None
+
+
+class AgentConfigInput(AgentConfig, frozen=True, forbid_unknown_fields=True):
+    """An AgentConfig as people give it: a mistyped field is refused, never ignored."""
 
 
 class AgentsUpdate(Request, frozen=True):
-    """Only the fields that are given change."""
+    """Only the fields that are given change; what a given `config` or `thresholds` leaves out gets its default."""
 
     agent_id: Word
     name: Annotated[str, Meta(min_length=1, max_length=128)] | UnsetType = UNSET
-    tags: (
-        Annotated[
-            list[Annotated[str, Meta(min_length=1, max_length=64)]], Meta(max_length=64)
-        ]
-        | UnsetType
-    ) = UNSET
+    tags: Annotated[list[Annotated[str, Meta(min_length=1, max_length=64)]], Meta(max_length=64)] | UnsetType = UNSET
     site: Label | UnsetType = UNSET
-    config: AgentConfig | UnsetType = UNSET
+    config: AgentConfigInput | UnsetType = UNSET
     thresholds: Thresholds | UnsetType = UNSET
 
 
@@ -151,7 +148,7 @@ class MetricSeries(Shape, frozen=True):
 
 
 class MetricsQueryReply(Reply, frozen=True):
-    """`resolution_sec` 0 means raw samples; otherwise each point is the mean of its bucket (counters: the last value)."""
+    """`resolution_sec` 0 means raw samples; otherwise a point is the mean of its bucket (counters: the last value)."""
 
     series: list[MetricSeries]
     resolution_sec: int
@@ -172,8 +169,8 @@ class AlertView(Shape, frozen=True):
     severity: AlertSeverity
     message: str
     state: AlertState
-    opened_at: datetime
-    resolved_at: datetime | None
+    opened_at: Instant
+    resolved_at: Instant | None
     resolved_by: str | None
 
 
@@ -211,11 +208,11 @@ class CommandView(Shape, frozen=True):
     reason: CommandReason | None
     exit_code: int | None
     result: str
-    created_at: datetime
+    created_at: Instant
     created_by: str
-    started_at: datetime | None
-    finished_at: datetime | None
-    expires_at: datetime
+    started_at: Instant | None
+    finished_at: Instant | None
+    expires_at: Instant
     output_bytes: dict[OutputStream, int]
     truncated: bool
 
@@ -266,9 +263,7 @@ class CommandsOutputReply(Reply, frozen=True):
 
 class TokensCreate(Request, frozen=True):
     site: Label = ""
-    tags: Annotated[
-        list[Annotated[str, Meta(min_length=1, max_length=64)]], Meta(max_length=64)
-    ] = []
+    tags: Annotated[list[Annotated[str, Meta(min_length=1, max_length=64)]], Meta(max_length=64)] = []
     uses: Annotated[int, Meta(ge=1, le=10000)] = 1
     ttl_sec: Annotated[int, Meta(ge=60, le=30 * 86400)] = 1800
 
@@ -279,10 +274,10 @@ class TokenView(Shape, frozen=True):
     tags: list[str]
     uses: int
     used: int
-    created_at: datetime
+    created_at: Instant
     created_by: str
-    expires_at: datetime
-    revoked_at: datetime | None
+    expires_at: Instant
+    revoked_at: Instant | None
 
 
 class TokensCreateReply(Reply, frozen=True):

@@ -248,7 +248,6 @@ def _first_administrator(options: Options) -> str:
         "--role",
         "org-admin",
         "--password-stdin",
-        "--replace",
         text=password,
     )
     _write_private(options.demo_file, {"username": USERNAME, "password": password})

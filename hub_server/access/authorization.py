@@ -11,6 +11,7 @@ def authorize(principal: Principal, permission: Permission) -> str:
     """
     if not permits(principal, permission):
         raise Forbidden(
-            f"your role ({principal.role}) does not allow this ({permission}); ask an administrator of your organisation"
+            f"your role ({principal.role}) does not allow this ({permission}); "
+            "ask an administrator of your organisation"
         )
     return principal.organisation_id

@@ -10,7 +10,10 @@ from hub_server.storage.columns import UtcDateTime
 
 
 class AlertRow(SQLModel, table=True):
-    """`holding`: the condition is still true. A person may resolve an alert that holds; it is not raised again until it ceased."""
+    """`holding`: the condition is still true.
+
+    A person may resolve an alert that holds; it is not raised again until it ceased.
+    """
 
     __tablename__ = "agent_alerts"
     __table_args__ = (

@@ -29,7 +29,10 @@ class MetricRow(SQLModel, table=True):
 
 
 class ReceivedRangesRow(SQLModel, table=True):
-    """The sequences of a stream that are stored: committed with their samples, so that none is stored twice."""
+    """The sequences of a stream that are stored: committed with their samples, so that none is stored twice.
+
+    Epochs are random; `updated_at_ms` says which of a stream is the one in use.
+    """
 
     __tablename__ = "received_ranges"
 
@@ -38,6 +41,7 @@ class ReceivedRangesRow(SQLModel, table=True):
     epoch: int = Field(primary_key=True, sa_type=BigInteger)
     organisation_id: str = Field(max_length=64)
     ranges: list[list[int]] = Field(default_factory=list, sa_type=JSON)
+    updated_at_ms: int = Field(sa_type=BigInteger)
 
 
 class AgentReportRow(SQLModel, table=True):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -110,6 +111,9 @@ class AgentEndpoint:
         except SQLAlchemyError:
             log.exception("agent's session ended by the database")
             await socket.close(code=CloseCode.HUB_FAULT, message=b"the hub's database failed; come back later")
+        except Exception:  # one agent's session is isolated: whatever its frames broke, the others go on
+            log.exception("agent's session failed")
+            await socket.close(code=CloseCode.HUB_FAULT, message=b"the hub failed on this session")
         return socket
 
     async def drain(self) -> None:
@@ -199,7 +203,7 @@ class AgentEndpoint:
             if gone and not self._draining:
                 self._presence.closed(agent.id, reason)
 
-    def _welcome(self, session: AgentSession, agent: Agent, open_jobs: list[str]) -> Welcome:
+    def _welcome(self, session: AgentSession, agent: Agent, open_jobs: Sequence[str]) -> Welcome:
         return Welcome(
             protocol=PROTOCOL_VERSION,
             session_id=session.id,
@@ -208,7 +212,7 @@ class AgentEndpoint:
             sample_interval_sec=agent.config.sample_interval_sec,
             credits={"live": STREAM_CREDITS, "backfill": STREAM_CREDITS},
             acks=self._telemetry.acknowledged(agent.id),
-            jobs=open_jobs,
+            jobs=list(open_jobs),
             desired=self._fleet.desired_hashes(agent),
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any, Final
 
 from hub_server.alerts.service import AlertService
@@ -36,21 +36,16 @@ class FleetView:
         self._alerts = alerts
         self._commands = commands
 
-    async def page(self, organisation_id: str, request: AgentsList) -> AgentsListReply:
+    def page(self, organisation_id: str, request: AgentsList) -> AgentsListReply:
         selected = self.select(organisation_id, request.filter, request.sort)
         shown = selected[request.offset : request.offset + request.limit]
         return AgentsListReply(
-            agents=await self.summaries_of(shown),
+            agents=[self.summary(agent) for agent in shown],
             total=len(selected),
             limit=request.limit,
             offset=request.offset,
             counts=self.counts(organisation_id),
         )
-
-    async def summaries_of(self, agents: Sequence[Agent]) -> list[AgentSummary]:
-        """Return full summaries, with the number of commands each agent was ever given."""
-        command_counts = await self._commands.counts([agent.id for agent in agents])
-        return [self.summary(agent, command_counts) for agent in agents]
 
     def select(self, organisation_id: str, wanted: AgentFilter, sort: str) -> list[Agent]:
         """Return the agents that pass the filter, sorted; agents without a value come last."""
@@ -64,7 +59,7 @@ class FleetView:
             return sorted(with_value, key=key, reverse=sort.startswith("-")) + without
         return agents[::-1] if sort.startswith("-") else agents
 
-    def summary(self, agent: Agent, command_counts: Mapping[str, int] | None = None) -> AgentSummary:
+    def summary(self, agent: Agent) -> AgentSummary:
         presence = self._presence.of(agent.id)
         sample = self._telemetry.newest(agent.id).get(SYSTEM)
         return AgentSummary(
@@ -87,7 +82,7 @@ class FleetView:
             counts=RelatedCounts(
                 metrics=self._telemetry.sample_count(agent.id),
                 alerts=self._alerts.open_counts(agent.organisation_id).get(agent.id, 0),
-                commands=(command_counts or {}).get(agent.id, 0),
+                commands=self._commands.counts([agent.id]).get(agent.id, 0),
             ),
         )
 

@@ -119,13 +119,12 @@ class Operations:
         return await entry.run(caller, request)
 
     async def _agents_list(self, caller: Caller, request: AgentsList) -> AgentsListReply:
-        return await self._view.page(caller.principal.organisation_id, request)
+        return self._view.page(caller.principal.organisation_id, request)
 
     async def _agents_get(self, caller: Caller, request: AgentsGet) -> AgentsGetReply:
         agent = self._fleet.get(caller.principal.organisation_id, request.agent_id)
-        summaries = await self._view.summaries_of([agent])
         return AgentsGetReply(
-            agent=summaries[0],
+            agent=self._view.summary(agent),
             config=agent.config,
             config_applied=agent.config_applied,
             thresholds=agent.thresholds,

@@ -1,0 +1,195 @@
+"""The assembled agent: where its constructors meet, and how it starts, reloads and stops."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Final
+
+from agent_client.cadence import Cadence
+from agent_client.clock import Clock, SystemClock
+from agent_client.collectors.machine import boot_id
+from agent_client.collectors.sampling import Sampler
+from agent_client.collectors.system import SystemCollector
+from agent_client.config import Config, load_config
+from agent_client.control.local import ControlServer
+from agent_client.control.status import Board, SpoolStatus, Status
+from agent_client.desired import DesiredState, Unacceptable, stored_settings
+from agent_client.errors import AgentError
+from agent_client.execution.jobs import JobBounds, Jobs, Terms
+from agent_client.execution.journal import Journal
+from agent_client.execution.verification import Audience
+from agent_client.logs import Log, set_level
+from agent_client.memory import give_back_memory
+from agent_client.paths import Places
+from agent_client.spool.database import Database
+from agent_client.spool.spool import Spool, SpoolBound
+from agent_client.transport.connection import Connection
+from agent_client.transport.parts import Parts
+from agent_client.version import AGENT_VERSION
+from protocol.desired import AgentConfig
+from protocol.enumerations import GoodbyeReason
+
+SPOOL_DAMAGED: Final = "spool_damaged"
+HOUSEKEEPING_SECONDS: Final = 1800.0
+FIRST_HOUSEKEEPING_SECONDS: Final = 5.0
+RESTART_DELAY_SECONDS: Final = 5.0
+FAREWELL_SECONDS: Final = 3.0
+
+_log = Log("daemon")
+
+
+class Agent:
+    """One identity at work. `run()` returns once `stop()` was called; `reload()` takes up a changed configuration."""
+
+    def __init__(self, places: Places, config: Config, clock: Clock | None = None) -> None:
+        """Raises DatabaseError when there can be no spool."""
+        self.config = config
+        self.begins_anew = False
+        self._places = places
+        self._clock = clock or SystemClock()
+        self._stop = asyncio.Event()
+        self._database = Database(places.database)
+        bound = SpoolBound(config.spool_max_bytes, config.spool_max_age_seconds)
+        self._spool = Spool(self._database, self._clock, bound, owner=config.agent_id)
+        if self._database.replaced is not None:
+            _log.error("spool damaged, a new one begun", moved_to=str(self._database.replaced))
+            self._spool.append_event(SPOOL_DAMAGED, {"moved_to": str(self._database.replaced)})
+        self._journal = Journal(self._database, self._clock)
+        self._cadence = Cadence(_settings(places))
+        self._desired = DesiredState(places, self._database, self._cadence, config.trust_domain)
+        job_bounds = JobBounds(config.running_jobs_max, config.kill_grace_seconds)
+        self._jobs = Jobs(self._journal, self._terms, self._clock, places.job_output, job_bounds)
+        self._board = Board()
+        self._sampler = Sampler([SystemCollector()], self._spool, self._cadence, self._clock)
+        parts = Parts(
+            clock=self._clock,
+            spool=self._spool,
+            jobs=self._jobs,
+            desired=self._desired,
+            cadence=self._cadence,
+            board=self._board,
+            boot_id=boot_id(),
+        )
+        self._connection = Connection(lambda: self.config, places, self._database, parts)
+        self._control = ControlServer(places, self.status, self.reload)
+
+    async def run(self) -> None:
+        """Work until `stop()`. Running jobs are then killed and reported, and the hub is told goodbye."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                jobs = group.create_task(_kept_going("jobs", self._jobs.run), name="jobs")
+                others = [
+                    group.create_task(_kept_going(name, run), name=name)
+                    for name, run in (
+                        ("connection", self._connection.run),
+                        ("sampler", self._sampler.run),
+                        ("housekeeping", self._keep_house),
+                    )
+                ]
+                others.append(group.create_task(self._control.run(), name="control"))
+                await self._stop.wait()
+                _log.info("agent stopping", jobs_running=self._jobs.running())
+                jobs.cancel()
+                await self._farewell(jobs)
+                for task in others:
+                    task.cancel()
+        finally:
+            self._database.close()
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def reload(self) -> None:
+        """Take up the configuration on disk; keep the one in use when that cannot be used.
+
+        Bounds of the spool and of running jobs are taken up at the next start. Another identity needs another Agent:
+        this one stops, and `begins_anew` says why.
+        """
+        try:
+            config = load_config(self._places)
+        except AgentError as error:
+            _log.error("configuration not reloaded, the old one stays", reason=str(error))
+            return
+        if config.agent_id != self.config.agent_id:
+            _log.info(
+                "another identity was enrolled; stopping, so that the service starts it", new_agent_id=config.agent_id
+            )
+            self.stop()
+            return
+        self.config = config
+        set_level(config.log_level)
+        _log.info("configuration reloaded")
+        self._connection.reconsider()
+
+    def status(self) -> Status:
+        board, config = self._board, self.config
+        return Status(
+            pid=os.getpid(),
+            agent_version=AGENT_VERSION,
+            agent_id=config.agent_id,
+            organisation_id=config.organisation_id,
+            hub_url=config.hub_url,
+            link=board.link,
+            session_id=board.session_id,
+            connected_since_ms=board.connected_since_ms,
+            last_heartbeat_ms=board.last_heartbeat_ms,
+            round_trip_ms=board.round_trip_ms,
+            next_attempt_ms=board.next_attempt_ms,
+            last_end=board.last_end,
+            advice=board.advice,
+            spool=SpoolStatus(
+                used_bytes=self._spool.used_bytes(), waiting=self._spool.waiting(), dropped=self._spool.dropped()
+            ),
+            jobs_running=self._jobs.running(),
+            jobs_unreported=len(self._jobs.open),
+            failing_collectors=sorted(self._sampler.failing),
+            certificate_not_after_ms=config.certificate_not_after_ms,
+            sample_interval_seconds=self._cadence.sample_interval_seconds,
+            heartbeat_interval_seconds=self._cadence.heartbeat_seconds,
+        )
+
+    async def _farewell(self, jobs: asyncio.Task[None]) -> None:
+        """Let cut-off jobs be written down and told, and say goodbye; all of it in a bounded time."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FAREWELL_SECONDS):
+                await asyncio.wait([jobs])
+                if self._cadence.session_is_up:
+                    await self._jobs.told()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FAREWELL_SECONDS):
+                await self._connection.say_goodbye(
+                    GoodbyeReason.RESTART if self.begins_anew else GoodbyeReason.SHUTDOWN
+                )
+
+    async def _keep_house(self) -> None:
+        await asyncio.sleep(FIRST_HOUSEKEEPING_SECONDS)
+        while True:
+            self._spool.trim_age()
+            self._journal.prune()
+            give_back_memory()
+            await asyncio.sleep(HOUSEKEEPING_SECONDS)
+
+    def _terms(self) -> Terms:
+        audience = Audience(self.config.organisation_id, self.config.agent_id)
+        return Terms(audience, self._desired.trust(), self._desired.allowed_actions())
+
+
+async def _kept_going(name: str, run: Callable[[], Awaitable[None]]) -> None:
+    """Run a task for good: a fault in it is logged and it begins again, for an agent must not fall silent."""
+    while True:
+        try:
+            await run()
+        except Exception as error:  # noqa: BLE001  a root task: what it fails with must not end the others
+            _log.error("task failed; it begins again", task=name, exception=error)
+            await asyncio.sleep(RESTART_DELAY_SECONDS)
+
+
+def _settings(places: Places) -> AgentConfig:
+    try:
+        return stored_settings(places)
+    except (AgentError, Unacceptable) as error:
+        _log.warn("stored settings not usable, starting with the defaults", reason=str(error))
+        return AgentConfig()

@@ -1,0 +1,150 @@
+"""`jtnt-agent`: what a person does with the agent (seed 000, "CLI Tool")."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Final
+
+import msgspec
+
+from agent_client.control.local import DaemonUnreachable, ask_daemon
+from agent_client.enrollment.enroll import Enrollment
+from agent_client.enrollment.hub import HubAddress, HubDoor
+from agent_client.errors import AgentError
+from agent_client.inspection import Probe, check_connection
+from agent_client.paths import Places
+from agent_client.report import offline_lines, offline_report, status_lines
+from agent_client.version import AGENT_VERSION
+from protocol.identity import EnrollmentToken, JoinString, MalformedIdentity
+
+EXIT_USAGE: Final = 64
+EXIT_NOT_RUNNING: Final = 3
+_EPILOG: Final = """examples:
+  jtnt-agent enroll 'jtnt://hub.example.com:3001/#jtnte_…'      join with the line the hub gave you
+  jtnt-agent enroll --token jtnte_… --hub https://hub.example.com:3001
+  jtnt-agent status                                            ask the running daemon
+  jtnt-agent test-connection                                   find out why it does not connect
+  jtnt-agentd                                                  run the daemon
+
+Every command takes --data-dir DIR to keep all files in one folder instead of the system's places.
+"""
+_ENROLL_EPILOG: Final = """The token is sent only to a hub whose root certificate is the one the token names.
+
+exit codes: 0 enrolled · 3 already enrolled · 4 hub not reached · 5 wrong hub (token not sent) · 6 refused by the hub
+7 answer not believable · 64 wrong arguments · 73, 77 files cannot be written, or are open to others
+"""
+_TEST_EPILOG: Final = """It opens no session, so a running daemon is not disturbed.
+
+exit codes: 0 all well · 2 name not found · 3 nothing answers there · 4 not this fleet's hub
+5 our certificate refused or expired · 6 answers, but not like a hub · 78 not enrolled
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], int] = options.run
+    try:
+        return run(options)
+    except MalformedIdentity as error:
+        print(f"jtnt-agent: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    except AgentError as error:
+        print(f"jtnt-agent: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="jtnt-agent",
+        description="The JTNT agent on this machine: join a hub, and see how it goes.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def add(
+        name: str, help_: str, run: Callable[[argparse.Namespace], int], epilog: str = ""
+    ) -> argparse.ArgumentParser:
+        command = commands.add_parser(
+            name, help=help_, description=help_, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        command.add_argument("--data-dir", metavar="DIR", help="keep all files in DIR (default: the system's places)")
+        command.set_defaults(run=run)
+        return command
+
+    enroll = add("enroll", "join a hub with a one-time token", _enroll, _ENROLL_EPILOG)
+    enroll.add_argument("join_string", nargs="?", metavar="JOIN-STRING", help="jtnt://host:port/#token; quote it")
+    enroll.add_argument("--token", help="the token alone, with --hub")
+    enroll.add_argument("--hub", metavar="URL", help="https://host:port of the hub's agents' listener")
+    enroll.add_argument("--force", action="store_true", help="give an enrolled machine a new identity")
+    wait_help = "how long to wait for a person's approval where the hub wants one (default 600)"
+    enroll.add_argument("--approval-timeout", type=float, default=600.0, metavar="SECONDS", help=wait_help)
+    status = add("status", "show what the running daemon knows", _status)
+    status.add_argument("--json", action="store_true", help="for programs")
+    add("version", "show the agent's version", _version)
+    add("test-connection", "try each step of the way to the hub", _test_connection, _TEST_EPILOG)
+    return parser
+
+
+def _enroll(options: argparse.Namespace) -> int:
+    address, token = _invitation(options)
+    places = Places.chosen(options.data_dir)
+    enrollment = Enrollment(places, HubDoor(address), token, lambda text: print(text, flush=True))
+    config = enrollment.run(force=options.force, approval_timeout_seconds=options.approval_timeout)
+    print(f"enrolled as agent {config.agent_id} of organisation {config.organisation_id} at {config.hub_url}")
+    with suppress(DaemonUnreachable):
+        ask_daemon(places, "reload")
+        print("the running daemon has taken up the new identity")
+    return 0
+
+
+def _invitation(options: argparse.Namespace) -> tuple[HubAddress, EnrollmentToken]:
+    """Raises MalformedIdentity, or EnrollmentError for a wrong address."""
+    if options.join_string and not options.token and not options.hub:
+        join = JoinString.parse(options.join_string)
+        return HubAddress.parse(join.hub_url), join.token
+    if options.token and options.hub and not options.join_string:
+        return HubAddress.parse(options.hub), EnrollmentToken.parse(options.token)
+    raise MalformedIdentity("enroll wants either a JOIN-STRING, or both --token and --hub")
+
+
+def _status(options: argparse.Namespace) -> int:
+    places = Places.chosen(options.data_dir)
+    try:
+        status = ask_daemon(places, "status")
+    except DaemonUnreachable:
+        report = offline_report(places)
+        print(_json(report) if options.json else "\n".join(offline_lines(report)))
+        return EXIT_NOT_RUNNING
+    print(_json(status) if options.json else "\n".join(status_lines(status)))
+    return 0
+
+
+def _version(_options: argparse.Namespace) -> int:
+    print(f"jtnt-agent {AGENT_VERSION}")
+    return 0
+
+
+def _test_connection(options: argparse.Namespace) -> int:
+    worst = 0
+    for probe in check_connection(Places.chosen(options.data_dir)):
+        print(_line(probe), flush=True)
+        worst = worst or probe.exit_code
+    return worst
+
+
+def _line(probe: Probe) -> str:
+    return f"{'ok    ' if probe.exit_code == 0 else 'FAILED'}  {probe.name:<18} {probe.detail}"
+
+
+def _json(value: object) -> str:
+    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

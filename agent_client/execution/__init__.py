@@ -1,0 +1,1 @@
+"""Jobs: verified, written down, run once, reported until the hub holds the result."""

@@ -1,0 +1,296 @@
+"""The jobs of this agent: from an order to a result that the hub holds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from agent_client.clock import Clock
+from agent_client.errors import AgentError
+from agent_client.execution.capture import Capture
+from agent_client.execution.journal import Entry, Journal
+from agent_client.execution.process import Ending, run_process
+from agent_client.execution.verification import Audience, Denied, Grounds, Permitted, Rule, SignatureCheck, judge
+from agent_client.logs import Log
+from agent_client.spool.database import DatabaseError
+from protocol.enumerations import CommandOutcome, CommandReason, JobState, OutputStream
+from protocol.envelope import JobEnvelope, TrustDocument
+from protocol.frames import Command, CommandResult, CommandState, JobProgress
+
+UNFINISHED_MAX: Final = 256
+HELLO_JOBS_MAX: Final = 256
+
+_log = Log("execution")
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """A job the hub does not hold the result of. Mutable; Jobs writes it, the reporter reads it and writes `acked`."""
+
+    command_id: str
+    state: JobState
+    accepted_at: int
+    capture: Capture
+    started_at: int | None = None
+    result: CommandResult | None = None
+    acked: dict[OutputStream, int] = field(default_factory=dict)
+    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Under what terms jobs run; asked anew for each order, because the hub may change them."""
+
+    audience: Audience
+    trust: TrustDocument
+    allowed_actions: Collection[str]
+
+
+@dataclass(frozen=True, slots=True)
+class JobBounds:
+    running_max: int
+    kill_grace_seconds: float
+
+
+class Jobs:
+    """Accepts, runs and remembers jobs. `run()` owns their tasks; sessions may come and go meanwhile.
+
+    `changed` is set whenever there may be something to report; `repeat` holds ids whose whole story is to be told anew.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        terms: Callable[[], Terms],
+        clock: Clock,
+        output: Path,
+        bounds: JobBounds,
+        is_signed_by: SignatureCheck | None = None,
+    ) -> None:
+        """`terms` may raise AgentError: then no order is accepted. Jobs that a crash has cut off are settled here."""
+        self.changed = asyncio.Event()
+        self.open: dict[str, Job] = {}
+        self.repeat: set[str] = set()
+        self._acknowledged = asyncio.Event()
+        self._journal = journal
+        self._terms = terms
+        self._clock = clock
+        self._output = output
+        self._kill_grace_seconds = bounds.kill_grace_seconds
+        self._slots = asyncio.Semaphore(bounds.running_max)
+        self._is_signed_by = is_signed_by or _loaded_at_first_use
+        self._arrivals: asyncio.Queue[tuple[Job, JobEnvelope]] = asyncio.Queue(2 * UNFINISHED_MAX)
+        for entry in journal.open_entries():
+            job = self._reopen(entry)
+            if job.state is JobState.STARTED:
+                _log.warn("job interrupted by the agent's end", command_id=job.command_id)
+                self._interrupt(job)
+        for envelope in journal.not_started():
+            self._arrivals.put_nowait((self.open[envelope.job_id], envelope))
+        _remove_strays(output, self.open)
+
+    async def run(self) -> None:
+        """Run jobs as they come, first those a crash kept from starting. Ends by cancellation: what runs is killed."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                job, envelope = await self._arrivals.get()
+                group.create_task(self._execute(job, envelope), name=f"job-{job.command_id}")
+
+    def receive(self, command: Command) -> CommandResult | None:
+        """Accept an order, or return why not. One that is known never runs again: its story is told anew."""
+        try:
+            if self._tell_again(command.command_id):
+                return None
+            decision = self._judge(command)
+            if isinstance(decision, Denied):
+                return _refused(command.command_id, decision)
+            envelope = decision.envelope
+            accepted_at = self._journal.accept(envelope, decision.payload)
+        except DatabaseError as error:
+            return _refused(command.command_id, Denied(Rule.JOURNAL, f"the agent cannot write its journal: {error}"))
+        job = self._make(envelope.job_id, JobState.ACCEPTED, accepted_at, envelope.output_limit_bytes)
+        self._arrivals.put_nowait((job, envelope))
+        self.changed.set()
+        _log.info("job accepted", command_id=job.command_id, program=envelope.argv[0][:256])
+        return None
+
+    def cancel(self, command_id: str) -> None:
+        """Stop a job; one that waits is ended without having run. Nothing happens to one that has ended."""
+        job = self.open.get(command_id)
+        if job is None or job.result is not None:
+            return
+        _log.info("job to be cancelled", command_id=command_id)
+        if job.state is JobState.ACCEPTED:
+            message = "cancelled by a person before it ran"
+            self._finish(job, Ending(CommandOutcome.CANCELLED, CommandReason.CANCELLED_BY_PERSON, None, message))
+        job.cancelled.set()
+
+    def state_of(self, command_id: str) -> CommandState:
+        job = self.open.get(command_id)
+        if job:
+            return CommandState(command_id=command_id, state=job.state, offsets=dict(job.capture.sizes))
+        entry = self._journal.find(command_id)
+        return CommandState(command_id=command_id, state=entry.state if entry else JobState.UNKNOWN)
+
+    def progress(self) -> list[JobProgress]:
+        """Return what `hello` says of the open jobs, oldest first; bounded, so that the frame stays small."""
+        return [
+            JobProgress(command_id=job.command_id, state=job.state, offsets=dict(job.capture.sizes))
+            for job in list(self.open.values())[:HELLO_JOBS_MAX]
+        ]
+
+    def held_open(self, command_ids: Iterable[str]) -> None:
+        """Tell anew the result of jobs that the hub still holds open though it has acknowledged them."""
+        for command_id in command_ids:
+            if command_id not in self.open:
+                self._tell_again(command_id)
+
+    def settled(self, command_id: str) -> None:
+        """The hub holds the result: forget the output, remember the id."""
+        job = self.open.get(command_id)
+        if job is None or job.result is None:
+            return
+        try:
+            self._journal.acknowledge(command_id)
+        except DatabaseError as error:
+            _log.error("acknowledgement not written down", command_id=command_id, reason=str(error))
+            return
+        del self.open[command_id]
+        self._acknowledged.set()
+        job.capture.discard()
+
+    async def told(self) -> None:
+        """Wait until the hub holds the result of every job that has ended. The caller has a deadline."""
+        while any(job.result for job in self.open.values()):
+            self._acknowledged.clear()
+            await self._acknowledged.wait()
+
+    def running(self) -> int:
+        return sum(job.state is JobState.STARTED for job in self.open.values())
+
+    def _judge(self, command: Command) -> Permitted | Denied:
+        if sum(job.result is None for job in self.open.values()) >= UNFINISHED_MAX:
+            return Denied(Rule.TOO_MANY_JOBS, f"this agent already has {UNFINISHED_MAX} unfinished jobs")
+        try:
+            terms = self._terms()
+        except AgentError as error:
+            return Denied(Rule.TRUST, str(error))
+        grounds = Grounds(
+            audience=terms.audience,
+            trust=terms.trust,
+            is_signed_by=self._is_signed_by,
+            now_ms=self._journal.effective_now_ms(),
+            allowed_actions=terms.allowed_actions,
+            not_before_ms=self._journal.not_before_ms,
+        )
+        return judge(command, grounds)
+
+    async def _execute(self, job: Job, envelope: JobEnvelope) -> None:
+        async with self._slots:
+            if job.result is not None:
+                return
+            try:
+                self._begin(job, envelope)
+                if job.result is None:
+                    ending = await run_process(envelope, job.capture.write, job.cancelled, self._kill_grace_seconds)
+                    self._finish(job, ending)
+            except asyncio.CancelledError:
+                self._interrupt(job)
+                raise
+            except Exception as error:  # noqa: BLE001  one job's fault is not the others'
+                _log.error("job failed inside the agent", command_id=job.command_id, exception=error)
+                message = f"the agent failed while it ran the job: {type(error).__name__}"
+                self._finish(job, Ending(CommandOutcome.FAILED, CommandReason.UNKNOWN, None, message))
+
+    def _begin(self, job: Job, envelope: JobEnvelope) -> None:
+        """Write down that the job starts, before it does. Raises DatabaseError when that cannot be written."""
+        if envelope.expires_at <= self._journal.effective_now_ms():
+            message = "the order expired while it waited for its turn; it has not run"
+            self._finish(job, Ending(CommandOutcome.FAILED, CommandReason.EXPIRED, None, message))
+            return
+        job.started_at = self._journal.start(job.command_id)
+        job.state = JobState.STARTED
+        job.capture.notify = self.changed.set
+        self.changed.set()
+
+    def _interrupt(self, job: Job) -> None:
+        if job.result is None and job.state is JobState.STARTED:
+            message = "the agent stopped while the job ran"
+            self._finish(job, Ending(CommandOutcome.FAILED, CommandReason.INTERRUPTED, None, message))
+
+    def _finish(self, job: Job, ending: Ending) -> None:
+        job.result = CommandResult(
+            command_id=job.command_id,
+            status=ending.outcome,
+            exit_code=ending.exit_code,
+            reason=ending.reason,
+            result=ending.message,
+            started_at=job.started_at,
+            finished_at=self._clock.now_ms(),
+            output_bytes=dict(job.capture.sizes),
+            truncated=job.capture.truncated,
+        )
+        job.state = JobState.FINISHED
+        try:
+            self._journal.finish(job.result)
+        except DatabaseError as error:  # the result is still told in this life; after a crash it is `interrupted`
+            _log.error("result not written down", command_id=job.command_id, reason=str(error))
+        self.changed.set()
+        _log.info(
+            "job ended",
+            command_id=job.command_id,
+            status=ending.outcome,
+            reason=ending.reason,
+            exit_code=ending.exit_code,
+        )
+
+    def _tell_again(self, command_id: str) -> bool:
+        """Return whether the journal knows the job; if so its story is told anew."""
+        if command_id not in self.open:
+            entry = self._journal.find(command_id)
+            if entry is None:
+                return False
+            self._reopen(entry)
+        self.repeat.add(command_id)
+        self.changed.set()
+        return True
+
+    def _reopen(self, entry: Entry) -> Job:
+        job = self._make(entry.command_id, entry.state, entry.accepted_at, limit_bytes=0)
+        job.started_at = entry.started_at
+        job.result = entry.result
+        return job
+
+    def _make(self, command_id: str, state: JobState, accepted_at: int, limit_bytes: int) -> Job:
+        job = Job(command_id, state, accepted_at, Capture(self._output, command_id, limit_bytes))
+        self.open[command_id] = job
+        return job
+
+
+def _refused(command_id: str, denied: Denied) -> CommandResult:
+    _log.warn("job refused", command_id=command_id, rule=denied.rule, reason=denied.message)
+    reason = CommandReason.EXPIRED if denied.rule is Rule.EXPIRED else CommandReason.DENIED_BY_AGENT
+    return CommandResult(
+        command_id=command_id,
+        status=CommandOutcome.FAILED,
+        reason=reason,
+        result=denied.message[:4096],
+        rule=denied.rule,
+    )
+
+
+def _remove_strays(output: Path, open_ids: Collection[str]) -> None:
+    """Remove output that belongs to no open job: a crash came between an acknowledgement and its removal."""
+    for path in output.glob("*.std*"):
+        if path.stem not in open_ids:
+            path.unlink(missing_ok=True)
+
+
+def _loaded_at_first_use(public_key: bytes, signature: bytes, message: bytes) -> bool:
+    # Imported here: most agents seldom run a job, and the import costs megabytes of every machine's memory.
+    from agent_client.trust.signature import is_signed_by  # noqa: PLC0415
+
+    return is_signed_by(public_key, signature, message)

@@ -1,0 +1,123 @@
+"""The journal: what has been decided and done about each job, on disk before it is done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from agent_client.clock import Clock
+from agent_client.spool.database import Database, Row
+from protocol.enumerations import JobState
+from protocol.envelope import JobEnvelope
+from protocol.frames import CommandResult
+
+KEPT_SECONDS: Final = 7 * 86400
+_CLOCK_MARK: Final = "clock_mark_ms"
+_NOT_BEFORE: Final = "orders_not_before_ms"
+_SELECT: Final = "SELECT id, state, accepted_at, started_at, result, acknowledged FROM jobs"
+
+_envelope_decoder: Final = msgspec.json.Decoder(JobEnvelope)
+_result_decoder: Final = msgspec.json.Decoder(CommandResult)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    command_id: str
+    state: JobState
+    accepted_at: int
+    started_at: int | None
+    result: CommandResult | None
+    acknowledged: bool
+
+
+class Journal:
+    """Remembers every job that was accepted, so that none runs twice; keeps results until the hub holds them.
+
+    Every change is committed to disk before its call returns. All raise DatabaseError when the disk does not take it.
+    """
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        if database.replaced is not None:
+            database.set_meta(_NOT_BEFORE, str(clock.now_ms()))
+
+    @property
+    def not_before_ms(self) -> int:
+        """Orders issued earlier may have run already, unknown to this journal: the one before it was lost."""
+        return int(self._database.meta(_NOT_BEFORE) or 0)
+
+    def effective_now_ms(self) -> int:
+        """Return the clock's time, or the high-water mark where the clock has gone back behind it."""
+        return max(self._clock.now_ms(), int(self._database.meta(_CLOCK_MARK) or 0))
+
+    def find(self, command_id: str) -> Entry | None:
+        rows = self._database.rows(f"{_SELECT} WHERE id = ?", (command_id,))
+        return _entry(rows[0]) if rows else None
+
+    def open_entries(self) -> list[Entry]:
+        """Return, oldest first, the jobs whose result the hub does not hold yet."""
+        query = f"{_SELECT} WHERE acknowledged = 0 ORDER BY accepted_at, id"
+        return [_entry(row) for row in self._database.rows(query)]
+
+    def accept(self, envelope: JobEnvelope, payload: bytes) -> int:
+        """Return the time written down. The mark rises to the signed time of issue, as far as the clock agrees."""
+        now = self._clock.now_ms()
+        with self._database.transaction():
+            mark = max(int(self._database.meta(_CLOCK_MARK) or 0), min(envelope.issued_at, now))
+            self._database.set_meta(_CLOCK_MARK, str(mark))
+            self._database.execute(
+                "INSERT INTO jobs (id, state, envelope, expires_at, accepted_at) VALUES (?, ?, ?, ?, ?)",
+                (envelope.job_id, JobState.ACCEPTED, payload, envelope.expires_at, now),
+            )
+        return now
+
+    def start(self, command_id: str) -> int:
+        """To be called before the process is made: it never runs again. Returns the time written down."""
+        now = self._clock.now_ms()
+        with self._database.transaction():
+            self._database.execute(
+                "UPDATE jobs SET state = ?, started_at = ? WHERE id = ?", (JobState.STARTED, now, command_id)
+            )
+        return now
+
+    def finish(self, result: CommandResult) -> None:
+        with self._database.transaction():
+            self._database.execute(
+                "UPDATE jobs SET state = ?, result = ? WHERE id = ?",
+                (JobState.FINISHED, msgspec.json.encode(result), result.command_id),
+            )
+
+    def acknowledge(self, command_id: str) -> None:
+        with self._database.transaction():
+            self._database.execute(
+                "UPDATE jobs SET acknowledged = 1 WHERE id = ? AND result IS NOT NULL", (command_id,)
+            )
+
+    def not_started(self) -> list[JobEnvelope]:
+        """Return, oldest first, the verified orders that were accepted and have not begun."""
+        query = "SELECT envelope FROM jobs WHERE state = ? ORDER BY accepted_at, id"
+        rows = self._database.rows(query, (JobState.ACCEPTED,))
+        return [_envelope_decoder.decode(row[0]) for row in rows if isinstance(row[0], bytes)]
+
+    def prune(self) -> None:
+        """Forget jobs that are acknowledged and whose order expired a week ago: it would be refused as expired."""
+        horizon = self.effective_now_ms() - KEPT_SECONDS * 1000
+        with self._database.transaction():
+            self._database.execute("DELETE FROM jobs WHERE acknowledged = 1 AND expires_at < ?", (horizon,))
+
+
+def _entry(row: Row) -> Entry:
+    command_id, state, accepted_at, started_at, result, acknowledged = row
+    assert isinstance(accepted_at, int)
+    assert started_at is None or isinstance(started_at, int)
+    return Entry(
+        command_id=str(command_id),
+        state=JobState(str(state)),
+        accepted_at=accepted_at,
+        started_at=started_at,
+        result=_result_decoder.decode(result) if isinstance(result, bytes) else None,
+        acknowledged=bool(acknowledged),
+    )

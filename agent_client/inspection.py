@@ -1,0 +1,112 @@
+"""`test-connection`: each step of the way to the hub, in order, until one fails. Opens no session."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import urlsplit
+
+from agent_client.config import Config, load_config
+from agent_client.enrollment.errors import BadAnswer, HubNotReached, WrongHub
+from agent_client.enrollment.hub import HubAddress, HubDoor
+from agent_client.paths import CA_BUNDLE, Places
+from agent_client.report import certificate_words
+from agent_client.store.secure import SecureStore
+from agent_client.transport.endings import CertificateRefused
+from agent_client.transport.tls import bare_context, context_of, ending_of
+
+TIMEOUT_SECONDS: Final = 10.0
+NAME_NOT_FOUND: Final = 2
+NOTHING_ANSWERS: Final = 3
+NOT_OUR_HUB: Final = 4
+CERTIFICATE_REFUSED: Final = 5
+NO_HUB: Final = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One step; `exit_code` 0 when it went well."""
+
+    name: str
+    detail: str
+    exit_code: int = 0
+
+
+def check_connection(places: Places) -> Iterator[Probe]:
+    """Yield each step as it is done; the last is the first that failed. Raises ConfigError or StoreError."""
+    config = load_config(places)
+    context = context_of(places)
+    parts = urlsplit(config.websocket_url)
+    address = HubAddress(parts.hostname or "", parts.port or 443)
+    yield Probe("configuration", f"agent {config.agent_id} of organisation {config.organisation_id}")
+    steps: tuple[Callable[[], Probe], ...] = (
+        lambda: _name(address),
+        lambda: _port(address),
+        lambda: _hub(address, places),
+        lambda: _expiry(config),
+        lambda: _certificate(HubDoor(address, TIMEOUT_SECONDS), context),
+    )
+    for step in steps:
+        probe = step()
+        yield probe
+        if probe.exit_code:
+            return
+
+
+def _name(address: HubAddress) -> Probe:
+    try:
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        return Probe("name", f"{address.host} is not known here: {error.strerror or error}", NAME_NOT_FOUND)
+    return Probe("name", f"{address.host} is {', '.join(dict.fromkeys(str(entry[4][0]) for entry in found))}")
+
+
+def _port(address: HubAddress) -> Probe:
+    began = time.monotonic()
+    try:
+        socket.create_connection((address.host, address.port), TIMEOUT_SECONDS).close()
+    except OSError as error:
+        return Probe("port", f"no connection to port {address.port}: {error.strerror or error}", NOTHING_ANSWERS)
+    return Probe("port", f"port {address.port} answers in {(time.monotonic() - began) * 1000:.0f} ms")
+
+
+def _hub(address: HubAddress, places: Places) -> Probe:
+    context = bare_context()
+    context.load_verify_locations(cafile=SecureStore(places.certs).verified(CA_BUNDLE))
+    try:
+        with (
+            socket.create_connection((address.host, address.port), TIMEOUT_SECONDS) as plain,
+            context.wrap_socket(plain, server_hostname=address.host) as channel,
+        ):
+            version = channel.version()
+    except ssl.SSLCertVerificationError as error:
+        return Probe("hub's certificate", f"not of this fleet's root: {error.verify_message}", NOT_OUR_HUB)
+    except OSError as error:
+        return Probe("hub's certificate", f"no TLS 1.3 there: {error}", NOT_OUR_HUB)
+    return Probe("hub's certificate", f"of this fleet's root, for {address.host}, {version}")
+
+
+def _expiry(config: Config) -> Probe:
+    is_over = config.certificate_not_after_ms / 1000 <= time.time()
+    words = certificate_words(config.certificate_not_after_ms)
+    return Probe("our certificate", words, CERTIFICATE_REFUSED if is_over else 0)
+
+
+def _certificate(door: HubDoor, context: ssl.SSLContext) -> Probe:
+    try:
+        status = door.knock(context)
+    except HubNotReached as error:
+        ending = ending_of(error)
+        if isinstance(ending, CertificateRefused):
+            return Probe("mutual TLS", f"the hub refused our certificate: {ending.reason}", CERTIFICATE_REFUSED)
+        return Probe("mutual TLS", str(error), NO_HUB)
+    except (WrongHub, BadAnswer) as error:
+        return Probe("mutual TLS", str(error), NO_HUB)
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return Probe("mutual TLS", f"the hub is in trouble: HTTP status {status}", NO_HUB)
+    return Probe("mutual TLS", "the hub took our certificate")

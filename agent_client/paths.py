@@ -1,0 +1,70 @@
+"""Where the agent keeps its files (seed 000, "Storage Locations")."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+CONFIG: Final = "config.json"
+LOCAL_POLICY: Final = "local-policy.json"
+CLIENT_CERTIFICATE: Final = "client.crt"
+CLIENT_KEY: Final = "client.key"
+PENDING_KEY: Final = "enrollment.key"
+CA_BUNDLE: Final = "ca-bundle.crt"
+TRUST: Final = "trust.json"
+POLICY: Final = "policy.json"
+SETTINGS: Final = "settings.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Three directories: `config` for people's settings, `certs` for keys and certificates, `state` for the rest."""
+
+    config: Path
+    certs: Path
+    state: Path
+
+    @classmethod
+    def inside(cls, data_dir: Path) -> Places:
+        """Return places that all lie in one folder, as tests and demos want them."""
+        directory = data_dir.absolute()
+        return cls(directory, directory / "certs", directory)
+
+    @classmethod
+    def of_system(cls, platform: str = sys.platform) -> Places:
+        if platform == "win32":
+            directory = Path(os.environ.get("PROGRAMDATA", r"C:\ProgramData")) / "JTNT" / "Agent"
+            return cls(directory, directory / "certs", directory)
+        if platform == "darwin":
+            directory = Path("/Library/Application Support/JTNT/Agent")
+            return cls(directory, directory / "certs", directory)
+        state = Path("/var/lib/jtnt-agent")
+        return cls(Path("/etc/jtnt-agent"), state / "certs", state)
+
+    @classmethod
+    def chosen(cls, data_dir: str | None) -> Places:
+        return cls.inside(Path(data_dir)) if data_dir else cls.of_system()
+
+    @property
+    def database(self) -> Path:
+        return self.state / "spool.db"
+
+    @property
+    def job_output(self) -> Path:
+        return self.state / "jobs"
+
+    @property
+    def lock(self) -> Path:
+        return self.state / "agentd.lock"
+
+    @property
+    def control_socket(self) -> Path:
+        return self.state / "agentd.sock"
+
+    @property
+    def control_secret(self) -> Path:
+        """Used where there are no Unix sockets: the port and the secret of the loopback listener."""
+        return self.state / "agentd.port"

@@ -1,0 +1,121 @@
+"""The status in words, and what the files alone tell when no daemon runs."""
+
+from __future__ import annotations
+
+import time
+
+from msgspec import Struct
+
+from agent_client.config import Config, ConfigError, load_config
+from agent_client.control.status import Status
+from agent_client.paths import PENDING_KEY, Places
+from agent_client.store.secure import SecureStore, StoreError
+
+
+class OfflineReport(Struct, frozen=True, kw_only=True):
+    """What is known without a daemon. Null where the files do not tell."""
+
+    running: bool = False
+    enrolled: bool
+    problem: str
+    agent_id: str | None = None
+    organisation_id: str | None = None
+    hub_url: str | None = None
+    certificate_not_after_ms: int | None = None
+    spool_file_bytes: int | None = None
+
+
+def offline_report(places: Places) -> OfflineReport:
+    try:
+        config = load_config(places)
+    except (ConfigError, StoreError) as error:
+        half_done = SecureStore(places.certs).exists(PENDING_KEY)
+        hint = "; an enrollment was begun and not finished: run the same command again" if half_done else ""
+        return OfflineReport(enrolled=False, problem=f"{error}{hint}")
+    return _of_config(places, config)
+
+
+def _of_config(places: Places, config: Config) -> OfflineReport:
+    return OfflineReport(
+        enrolled=True,
+        problem="the daemon is not running; start it: jtnt-agentd",
+        agent_id=config.agent_id,
+        organisation_id=config.organisation_id,
+        hub_url=config.hub_url,
+        certificate_not_after_ms=config.certificate_not_after_ms,
+        spool_file_bytes=places.database.stat().st_size if places.database.exists() else None,
+    )
+
+
+def offline_lines(report: OfflineReport) -> list[str]:
+    lines = ["daemon        NOT RUNNING", f"              {report.problem}"]
+    if report.enrolled:
+        lines += [
+            f"agent         {report.agent_id}",
+            f"organisation  {report.organisation_id}",
+            f"hub           {report.hub_url}",
+            f"certificate   {certificate_words(report.certificate_not_after_ms or 0)}",
+        ]
+        if report.spool_file_bytes is not None:
+            lines.append(f"spool         {size_words(report.spool_file_bytes)} on disk")
+    return lines
+
+
+def status_lines(status: Status) -> list[str]:
+    spool = status.spool
+    waiting = ", ".join(f"{count} {stream}" for stream, count in spool.waiting.items() if count) or "nothing"
+    lines = [
+        f"daemon        running, process {status.pid}, version {status.agent_version}",
+        f"agent         {status.agent_id}",
+        f"organisation  {status.organisation_id}",
+        f"hub           {status.hub_url}",
+        f"connection    {_connection_words(status)}",
+        f"heartbeat     {_heartbeat_words(status)}",
+        f"spool         {size_words(spool.used_bytes)}; waiting for the hub: {waiting}",
+        f"jobs          {status.jobs_running} running, {status.jobs_unreported} the hub does not hold the result of",
+        f"certificate   {certificate_words(status.certificate_not_after_ms)}",
+    ]
+    if spool.dropped:
+        dropped = ", ".join(f"{count} {stream}" for stream, count in spool.dropped.items())
+        lines.append(f"dropped       {dropped}: they did not fit the spool")
+    if status.failing_collectors:
+        lines.append(f"failing       collectors: {', '.join(status.failing_collectors)}")
+    if status.advice:
+        lines.append(f"to do         {status.advice}")
+    return lines
+
+
+def certificate_words(not_after_ms: int) -> str:
+    days = (not_after_ms / 1000 - time.time()) / 86400
+    return f"{days:.1f} days left" if days > 0 else f"EXPIRED {-days:.1f} days ago; enroll again"
+
+
+def size_words(size_bytes: int) -> str:
+    return f"{size_bytes / 1024:.0f} KiB" if size_bytes < 1024 * 1024 else f"{size_bytes / 1024 / 1024:.1f} MiB"
+
+
+def _connection_words(status: Status) -> str:
+    if status.connected_since_ms is not None:
+        return f"connected for {_ago(status.connected_since_ms)}, session {status.session_id}"
+    if status.next_attempt_ms is not None:
+        seconds = max(status.next_attempt_ms / 1000 - time.time(), 0)
+        return f"NOT CONNECTED, next try in {seconds:.0f} s; last time: {status.last_end}"
+    return status.link
+
+
+def _heartbeat_words(status: Status) -> str:
+    if status.last_heartbeat_ms is None:
+        return "none answered yet"
+    ago, interval = _ago(status.last_heartbeat_ms), status.heartbeat_interval_seconds
+    return f"answered {ago} ago in {status.round_trip_ms} ms, every {interval:g} s"
+
+
+def _ago(at_ms: int) -> str:
+    seconds = max(int(time.time() - at_ms / 1000), 0)
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = [
+        f"{count} {unit}" for count, unit in ((days, "d"), (hours, "h"), (minutes, "min"), (seconds, "s")) if count
+    ]
+    return " ".join(parts[:2]) or "0 s"

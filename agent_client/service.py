@@ -1,0 +1,92 @@
+"""The daemon at work: one per folder, with its signals, until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import IO, ClassVar
+
+from agent_client.agent import Agent
+from agent_client.config import load_config
+from agent_client.errors import AgentError
+from agent_client.logs import JsonLines, Log, log_to, set_level
+from agent_client.paths import Places
+from agent_client.store.secure import FILE_MODE, SecureStore
+from agent_client.version import AGENT_VERSION
+
+if sys.platform != "win32":
+    import fcntl
+
+_log = Log("daemon")
+
+
+class AlreadyRunning(AgentError):
+    code: ClassVar[str] = "already_running"
+    exit_code: ClassVar[int] = 75
+
+
+def run_daemon(data_dir: str | None) -> int:
+    """Run until a signal, logging to standard output. Returns the exit code."""
+    places = Places.chosen(data_dir)
+    lines = log_to()
+    try:
+        with only_daemon_of(places):
+            asyncio.run(serve(places, lines))
+    except AgentError as error:
+        _log.fatal(str(error), code=error.code)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 0
+    return 0
+
+
+async def serve(places: Places, lines: JsonLines) -> None:
+    """Run the agent of `places` until a signal. Raises AgentError when it cannot start."""
+    while True:
+        config = load_config(places)
+        lines.agent_id = config.agent_id
+        set_level(config.log_level)
+        agent = Agent(places, config)
+        _listen_to_signals(agent)
+        _log.info("agent starting", version=AGENT_VERSION, hub=config.hub_url, data=str(places.state))
+        await agent.run()
+        _log.info("agent stopped")
+        if not agent.begins_anew:
+            return
+
+
+@contextmanager
+def only_daemon_of(places: Places) -> Iterator[None]:
+    """Hold the lock of these places. Raises AlreadyRunning when another daemon has it."""
+    SecureStore(places.state).prepare()
+    with os.fdopen(os.open(places.lock, os.O_RDWR | os.O_CREAT, FILE_MODE), "r+") as file:
+        if not _is_locked(file):
+            file.seek(0)
+            pid = file.read(32).strip()
+            raise AlreadyRunning(f"another jtnt-agentd already runs in {places.state} (process {pid or 'unknown'})")
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def _is_locked(file: IO[str]) -> bool:
+    if sys.platform == "win32":  # a running daemon keeps the file open there, which is lock enough; unproven
+        return True
+    with suppress(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False
+
+
+def _listen_to_signals(agent: Agent) -> None:
+    if sys.platform == "win32":  # no signal handlers on that event loop; Ctrl-C ends it by KeyboardInterrupt
+        return
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, agent.stop)
+    loop.add_signal_handler(signal.SIGHUP, agent.reload)

@@ -1,0 +1,1 @@
+"""The one connection to the hub: opened, kept, lost and opened again."""

@@ -1,0 +1,194 @@
+"""How an attempt to hold a session ended, and what follows from it. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final, assert_never
+
+from agent_client.backoff import AttemptFailed, Cause, PersonNeeded, SessionLost, TimeGiven
+from protocol.codes import CloseCode
+from protocol.enumerations import RefusalAction
+from protocol.frames import Refuse
+
+ABNORMAL_CLOSURE: Final = 1006
+_FIRST_HUB_CODE: Final = 4000
+
+
+@dataclass(frozen=True, slots=True)
+class Unreachable:
+    """No connection, or no upgrade of it."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class HubNotTrusted:
+    """The hub's certificate is not one of this fleet, or not for the name we called."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateRefused:
+    """The hub's TLS turned our certificate down: expired, or of another fleet."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class FilesUnusable:
+    """Our own key or certificates are missing, open to others, or do not fit."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRefused:
+    status: int
+    retry_after_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    frame: Refuse
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The connection is gone; 1006 where nobody said why."""
+
+    code: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """The hub asked to come back in `slot_seconds`."""
+
+    slot_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """We ended the session ourselves, to open another with a new configuration."""
+
+
+Ending = (
+    Unreachable
+    | HubNotTrusted
+    | CertificateRefused
+    | FilesUnusable
+    | HttpRefused
+    | Refused
+    | Closed
+    | Drained
+    | Replaced
+)
+
+_RE_ENROLL: Final = "enroll again: jtnt-agent enroll --force JOIN-STRING"
+_SLOW: Final = frozenset({CloseCode.IDENTITY_UNKNOWN, CloseCode.REVOKED, CloseCode.VERSION})
+_ADVICE: Final = {
+    CloseCode.IDENTITY_UNKNOWN: f"the hub does not know this agent; {_RE_ENROLL}",
+    CloseCode.REVOKED: "this agent is revoked or in quarantine; ask whoever runs the hub",
+    CloseCode.VERSION: "this agent and the hub have no protocol version in common; update the older one",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What to do after an ending. `advice` is for a person, empty where none is needed."""
+
+    cause: Cause
+    advice: str = ""
+
+
+def verdict_on(ending: Ending, *, had_welcome: bool, was_stable: bool) -> Verdict:
+    lost: Cause = SessionLost(was_stable) if had_welcome else AttemptFailed()
+    match ending:
+        case Unreachable():
+            return Verdict(lost)
+        case HubNotTrusted(reason=reason):
+            return Verdict(PersonNeeded(), f"the hub at this address is not this fleet's hub: {reason}")
+        case CertificateRefused(reason=reason):
+            return Verdict(PersonNeeded(), f"the hub refused this agent's certificate ({reason}); {_RE_ENROLL}")
+        case FilesUnusable(reason=reason):
+            return Verdict(PersonNeeded(), reason)
+        case HttpRefused():
+            return _on_http(ending)
+        case Refused(frame=frame):
+            return _on_refusal(frame)
+        case Closed(code=code):
+            return _on_close(code, lost)
+        case Drained(slot_seconds=seconds):
+            return Verdict(TimeGiven(seconds))
+        case Replaced():
+            return Verdict(TimeGiven(0.0))
+        case _:
+            assert_never(ending)
+
+
+def summary_of(ending: Ending) -> tuple[int, str]:
+    """Return a close code and a reason in words, for `lastDisconnect`, logs and the status."""
+    match ending:
+        case Unreachable(reason=reason):
+            return ABNORMAL_CLOSURE, f"unreachable: {reason}"
+        case HubNotTrusted(reason=reason):
+            return ABNORMAL_CLOSURE, f"hub not trusted: {reason}"
+        case CertificateRefused(reason=reason):
+            return ABNORMAL_CLOSURE, f"certificate refused: {reason}"
+        case FilesUnusable(reason=reason):
+            return ABNORMAL_CLOSURE, reason
+        case HttpRefused(status=status):
+            return ABNORMAL_CLOSURE, f"refused with HTTP status {status}"
+        case Refused(frame=frame):
+            return frame.code, f"refused ({frame.action}): {frame.message}"
+        case Closed(code=code, reason=reason):
+            return code, reason or "connection lost"
+        case Drained():
+            return CloseCode.DRAINING, "hub draining"
+        case Replaced():
+            return 1000, "configuration changed"
+        case _:
+            assert_never(ending)
+
+
+def _on_http(ending: HttpRefused) -> Verdict:
+    if ending.retry_after_seconds is not None:
+        return Verdict(TimeGiven(ending.retry_after_seconds))
+    if ending.status == HTTPStatus.TOO_MANY_REQUESTS or ending.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return Verdict(AttemptFailed())
+    if ending.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+        return Verdict(PersonNeeded(), f"the hub refused this agent with HTTP status {ending.status}; {_RE_ENROLL}")
+    advice = f"what answers at the hub's address is no such hub (HTTP status {ending.status}); check websocket_url"
+    return Verdict(PersonNeeded(), advice)
+
+
+def _on_refusal(frame: Refuse) -> Verdict:
+    match frame.action:
+        case RefusalAction.RETRY:
+            return Verdict(AttemptFailed())
+        case RefusalAction.RETRY_AFTER:
+            return Verdict(AttemptFailed() if frame.retry_after_sec is None else TimeGiven(frame.retry_after_sec))
+        case RefusalAction.FIX_CONFIG:
+            return Verdict(PersonNeeded(), f"the hub refused this agent: {frame.message}; mend its configuration")
+        case RefusalAction.RE_ENROLL:
+            return Verdict(PersonNeeded(), f"the hub refused this agent: {frame.message}; {_RE_ENROLL}")
+        case RefusalAction.NEVER:
+            return Verdict(PersonNeeded(), f"the hub refused this agent: {frame.message}")
+        case _:
+            assert_never(frame.action)
+
+
+def _on_close(code: int, lost: Cause) -> Verdict:
+    if code < _FIRST_HUB_CODE:
+        return Verdict(lost)
+    try:
+        known = CloseCode(code)
+    except ValueError:
+        return Verdict(AttemptFailed())
+    if known in _SLOW:
+        return Verdict(PersonNeeded(), _ADVICE[known])
+    if known in {CloseCode.HUB_FAULT, CloseCode.DRAINING}:
+        return Verdict(lost)
+    return Verdict(AttemptFailed())

@@ -1,0 +1,23 @@
+"""What outlives sessions, and every session works on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agent_client.cadence import Cadence
+from agent_client.clock import Clock
+from agent_client.control.status import Board
+from agent_client.desired import DesiredState
+from agent_client.execution.jobs import Jobs
+from agent_client.spool.spool import Spool
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    clock: Clock
+    spool: Spool
+    jobs: Jobs
+    desired: DesiredState
+    cadence: Cadence
+    board: Board
+    boot_id: str

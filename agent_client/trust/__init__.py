@@ -1,0 +1,1 @@
+"""Whom this agent trusts: the root-signed document, and nothing else."""

@@ -1,0 +1,69 @@
+"""Applies the alert rules to live samples as they come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, Protocol
+
+import structlog
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from hub_server.alerts.model import Observation
+from hub_server.alerts.service import AlertService
+from hub_server.bus.port import Bus, Overflow
+from hub_server.events import DomainEvent, MetricsReceived
+from protocol.enumerations import Lane
+from protocol.operations import Thresholds
+
+log = structlog.get_logger(component="alerts")
+
+CAPACITY_FRAMES: Final = 10_000
+BATCH_FRAMES_MAX: Final = 256
+
+
+class ThresholdSettings(Protocol):
+    """Each agent's thresholds."""
+
+    def thresholds_of(self, agent_id: str) -> Thresholds: ...
+
+
+class AlertWorker:
+    """Drops the oldest frames when it is behind: rules look at levels, so that the next sample of a machine makes up.
+
+    The latest frame of an agent is not enough: its security checks and its system values come in frames of their own.
+    """
+
+    def __init__(self, *, bus: Bus, alerts: AlertService, settings: ThresholdSettings) -> None:
+        self._bus = bus
+        self._alerts = alerts
+        self._settings = settings
+        self.failures = 0
+
+    async def run(self) -> None:
+        with self._bus.subscribe(
+            frozenset({"telemetry"}), name="alerts", capacity=CAPACITY_FRAMES, overflow=Overflow.DROP_OLDEST
+        ) as subscription:
+            while True:
+                observations = newest_observations(await subscription.batch(BATCH_FRAMES_MAX))
+                try:
+                    await self._alerts.observe(observations, self._settings.thresholds_of)
+                except (DBAPIError, PoolTimeout, OSError) as error:
+                    self.failures += 1
+                    log.warning("alerts not stored; the next samples raise them again", error=str(error)[:500])
+
+
+def newest_observations(events: Iterable[DomainEvent]) -> list[Observation]:
+    """Return the newest sample of each agent and metric type. Backfilled ones are history and raise nothing now."""
+    newest: dict[tuple[str, str], Observation] = {}
+    for event in events:
+        if not isinstance(event, MetricsReceived) or event.lane is not Lane.LIVE:
+            continue
+        for sample in event.samples:
+            newest[event.agent_id, sample.metric_type] = Observation(
+                organisation_id=event.organisation_id,
+                agent_id=event.agent_id,
+                sample=sample,
+                received_monotonic=event.received_monotonic,
+            )
+    return list(newest.values())

@@ -1,0 +1,101 @@
+"""The hub's database and keys, opened beside a hub that may be running."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+from cyclopts import Parameter
+
+from hub_server import logs
+from hub_server.access.service import AccessService
+from hub_server.cli.failures import explained
+from hub_server.cli.outcome import CommandFailed, Exit
+from hub_server.clock import SystemClock
+from hub_server.config import Settings, load
+from hub_server.enrollment.tokens import TokenDesk
+from hub_server.pki.authority import Authority, is_set_up
+from hub_server.storage.engine import Database
+from hub_server.storage.migrate import migrate
+
+T = TypeVar("T")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Place:
+    """Which hub a command is about."""
+
+    data_dir: Path | None = None
+    "Folder of the hub's database and keys (default: var)."
+    config: Path | None = None
+    "Settings file (default: hub.toml in the data folder, if there)."
+
+    def settings(self) -> Settings:
+        return load(config=self.config, data_dir=self.data_dir)
+
+
+AsJson = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON, for programs.")]
+
+
+@dataclass(frozen=True)
+class LocalHub:
+    settings: Settings
+    access: AccessService
+    tokens: TokenDesk
+
+    async def organisation_id(self) -> str:
+        return await self.access.ensure_default_organisation()
+
+
+def with_hub(place: Place, task: Callable[[LocalHub], Awaitable[T]], *, set_up: bool = False) -> T:
+    """Run `task` on the hub of `place` and return what it returns. `set_up` makes the hub where there is none.
+
+    Raises CommandFailed.
+    """
+    logs.configure("error", sys.stderr)
+    with explained():
+        settings = place.settings()
+    with explained(settings):
+        return asyncio.run(_run(settings, task, set_up=set_up))
+
+
+async def _run(settings: Settings, task: Callable[[LocalHub], Awaitable[T]], *, set_up: bool) -> T:
+    async with _opened(settings, set_up=set_up) as hub:
+        return await task(hub)
+
+
+@asynccontextmanager
+async def _opened(settings: Settings, *, set_up: bool) -> AsyncIterator[LocalHub]:
+    if not set_up and not is_set_up(settings.pki_dir):
+        raise CommandFailed(
+            f"there is no hub in {settings.data_dir}: run `jtnt-hub init --data-dir {settings.data_dir}`, "
+            "or give --data-dir the folder of yours",
+            Exit.NOT_SET_UP,
+        )
+    make_data_dir(settings)
+    database = Database(settings.resolved_database_url)
+    try:
+        await migrate(database)
+        clock = SystemClock()
+        authority = Authority.open_or_create(settings.pki_dir, trust_domain=settings.pki.trust_domain, clock=clock)
+        host, port = settings.join_host_port
+        yield LocalHub(
+            settings=settings,
+            access=AccessService(database=database, clock=clock, jwt_key=authority.jwt_key),
+            tokens=TokenDesk(
+                database=database, clock=clock, root_pin=authority.root_pin, join_host=host, join_port=port
+            ),
+        )
+    finally:
+        await database.close()
+
+
+def make_data_dir(settings: Settings) -> None:
+    """Make the data folder, for this user alone."""
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)

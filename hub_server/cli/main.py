@@ -1,0 +1,84 @@
+"""`jtnt-hub`: the hub and its administration, on the machine it runs on."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from typing import Final
+
+from cyclopts import App, CycloptsError
+
+from hub_server.cli.examples import examples
+from hub_server.cli.outcome import CommandFailed, Exit
+
+DISTRIBUTION: Final = "jtnt"
+HELP: Final = """The JTNT hub and its administration.
+
+Commands work on the data folder (--data-dir, else JTNT_DATA_DIR, else var), also while the hub runs on it.
+
+Exit codes: 1 refused, 2 wrong usage, 3 port in use, 4 folder not writable, 5 another hub runs there,
+6 database newer, 7 database not usable, 8 keys not usable, 9 no hub there yet, 78 wrong settings.
+"""
+
+
+def version() -> None:
+    """Print the version."""
+    print(version_text())
+
+
+def version_text() -> str:
+    return f"jtnt-hub {metadata.version(DISTRIBUTION)}"
+
+
+def application() -> App:
+    """Return the command line. Each command's module is imported when the command is used: the hub's are large."""
+    app = App(
+        name="jtnt-hub",
+        help=HELP,
+        help_epilogue=examples(
+            "jtnt-hub init --data-dir /var/lib/jtnt",
+            "jtnt-hub users create ada --role org-admin --data-dir /var/lib/jtnt",
+            "jtnt-hub serve --data-dir /var/lib/jtnt",
+            "jtnt-hub token create --uses 20 --ttl 2h --data-dir /var/lib/jtnt",
+        ),
+        version=version_text,
+        result_action="return_value",
+        exit_on_error=False,
+        print_error=True,
+    )
+    app.command(
+        "hub_server.cli.serve:serve",
+        name="serve",
+        help="Run the hub until SIGTERM or Ctrl-C. It makes what it needs at its first start.",
+        help_epilogue=examples(
+            "jtnt-hub serve --data-dir /var/lib/jtnt",
+            "JTNT_AGENTS__HOST=0.0.0.0 jtnt-hub serve --config /etc/jtnt/hub.toml",
+        ),
+    )
+    app.command(
+        "hub_server.cli.init:init",
+        name="init",
+        help="Make a hub's data folder: database, certificate authority, first organisation.",
+        help_epilogue=examples("jtnt-hub init --data-dir /var/lib/jtnt"),
+    )
+    app.command("hub_server.cli.users:app", name="users", help="People who may sign in.")
+    app.command("hub_server.cli.tokens:app", name="token", help="Enrollment tokens, with which machines join.")
+    app.command(version, help_epilogue=examples("jtnt-hub version"))
+    return app
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Do what `arguments` ask; return the exit code."""
+    try:
+        application()(list(arguments))
+    except CycloptsError:  # it has printed what was wrong
+        return Exit.USAGE
+    except CommandFailed as failed:
+        print(f"jtnt-hub: {failed.message}", file=sys.stderr)
+        return failed.code
+    return Exit.DONE
+
+
+def main() -> None:
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,111 @@
+"""A command as the hub keeps it, and the index of those that have not ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any, Final
+
+from msgspec import Struct
+
+from protocol.enumerations import CommandReason, CommandStatus
+from protocol.frames import Signature
+
+TERMINAL: Final = frozenset({CommandStatus.COMPLETED, CommandStatus.FAILED, CommandStatus.CANCELLED})
+
+
+class Command(Struct, frozen=True, kw_only=True):
+    """An order of a person to one agent (seed 004, "AgentCommand"). `payload` holds the exact signed bytes."""
+
+    id: str
+    organisation_id: str
+    agent_id: str
+    command_type: str
+    command_data: dict[str, Any]
+    payload: bytes
+    signatures: list[Signature]
+    status: CommandStatus
+    created_at: datetime
+    created_by: str
+    expires_at: datetime
+    idempotency_key: str | None = None
+    reason: CommandReason | None = None
+    exit_code: int | None = None
+    result: str = ""
+    truncated: bool = False
+    sent_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    cancel_requested: bool = False
+    version: int = 1
+
+    @property
+    def has_ended(self) -> bool:
+        return self.status in TERMINAL
+
+
+class OpenCommand(Struct, frozen=True, kw_only=True):
+    """What the hub remembers of a command that has not ended."""
+
+    id: str
+    organisation_id: str
+    agent_id: str
+    status: CommandStatus
+    expires_at: datetime
+    cancel_requested: bool
+
+
+def open_command_of(command: Command) -> OpenCommand:
+    return OpenCommand(
+        id=command.id,
+        organisation_id=command.organisation_id,
+        agent_id=command.agent_id,
+        status=command.status,
+        expires_at=command.expires_at,
+        cancel_requested=command.cancel_requested,
+    )
+
+
+class OpenCommands:
+    """Commands that have not ended, by agent and organisation. The database is the record; this saves asking it."""
+
+    def __init__(self) -> None:
+        self._commands: dict[str, OpenCommand] = {}
+        self._of_agent: dict[str, dict[str, None]] = {}
+        self._totals: dict[str, int] = {}
+
+    def __iter__(self) -> Iterator[OpenCommand]:
+        return iter(list(self._commands.values()))
+
+    def get(self, command_id: str) -> OpenCommand | None:
+        return self._commands.get(command_id)
+
+    def put(self, command: OpenCommand) -> None:
+        """Keep `command` as it is now; one that has ended is dropped."""
+        if command.status in TERMINAL:
+            self.drop(command.id)
+            return
+        if command.id not in self._commands:
+            self._of_agent.setdefault(command.agent_id, {})[command.id] = None
+            self._totals[command.organisation_id] = self.total(command.organisation_id) + 1
+        self._commands[command.id] = command
+
+    def drop(self, command_id: str) -> None:
+        command = self._commands.pop(command_id, None)
+        if command is None:
+            return
+        self._totals[command.organisation_id] -= 1
+        of_agent = self._of_agent[command.agent_id]
+        del of_agent[command_id]
+        if not of_agent:
+            del self._of_agent[command.agent_id]
+
+    def of_agent(self, agent_id: str) -> list[OpenCommand]:
+        """Return the agent's open commands, oldest first."""
+        return [self._commands[command_id] for command_id in self._of_agent.get(agent_id, ())]
+
+    def total(self, organisation_id: str) -> int:
+        return self._totals.get(organisation_id, 0)
+
+    def ids(self) -> frozenset[str]:
+        return frozenset(self._commands)

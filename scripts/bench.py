@@ -1,0 +1,138 @@
+"""The bench: real programs on this machine, a load from processes of its own, and a table of what was measured."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import uvloop
+
+from scripts.measures import fleet_load, footprint, peers, round_trip, starts
+from scripts.measures.figures import Figure
+from scripts.measures.machine import Quiet, this_machine
+from scripts.measures.options import Options, quick
+from scripts.measures.processes import BenchFailed, raise_file_limit
+from scripts.measures.report import Row, Run, text_of
+from scripts.measures.stage import loaded_hub
+
+CACHE: Final = Path(__file__).resolve().parent.parent / ".cache/bench"
+NAMES: Final = {
+    "start": "hub start, agent start",
+    "agent": "memory and CPU of a real agent",
+    "hub": "memory, CPU, pauses and answers of a hub with a fleet connected and dashboards watching",
+    "command": "round trip of commands, with that fleet connected",
+}
+ALL: Final = "all"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure what is asked for and print it; the exit code is 0 when everything could be measured."""
+    given = parsed(arguments)
+    names = list(NAMES) if ALL in given.names or not given.names else given.names
+    CACHE.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="run-", dir=CACHE))
+    try:
+        run = measured(names, options_of(given, folder), arguments)
+    except BenchFailed as failure:
+        print(f"bench: {failure}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    print(text_of(run))
+    if given.json is not None:
+        given.json.write_bytes(msgspec.json.format(msgspec.json.encode(run), indent=2) + b"\n")
+    return 0
+
+
+def measured(names: Sequence[str], options: Options, arguments: Sequence[str]) -> Run:
+    """Take all measurements. Raises BenchFailed; whatever was started has ended then too."""
+    raise_file_limit()
+    quiet, began_at, at = Quiet(), time.monotonic(), datetime.now(UTC)
+    figures = uvloop.run(take(names, options))
+    return Run(
+        at=at,
+        command=list(arguments),
+        machine=this_machine(),
+        others_share=quiet.others_share(),
+        seconds=time.monotonic() - began_at,
+        rows=[Row(figure, figure.verdict) for figure in figures],
+    )
+
+
+async def take(names: Sequence[str], options: Options) -> list[Figure]:
+    """Return the figures of `names`; those that need a fleet share one."""
+    figures: list[Figure] = []
+    if "start" in names:
+        say("starting hub and agent")
+        figures += await starts.measure(options)
+    if "agent" in names:
+        say(f"watching an agent for {options.window_seconds:g} s")
+        figures += await footprint.measure(options)
+    if {"hub", "command"} & {*names}:
+        say(f"enrolling and connecting {options.agents} agents")
+        async with loaded_hub(options) as stage:
+            if "hub" in names:
+                say(f"watching the hub for {options.window_seconds:g} s")
+                figures += await fleet_load.measure(options, stage)
+            if "command" in names:
+                say(f"running {3 * options.commands} commands")
+                figures += await round_trip.measure(options, stage)
+        if "hub" in names and options.with_peers:
+            say("connecting them with a bare aiohttp server and with Node ws")
+            figures += await peers.measure(options, stage)
+    return figures
+
+
+def parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="dev.py bench",
+        description="Measure the product on this machine (Linux): real hub, real agent, simulated fleet, loopback only.",
+        epilog="measures:\n" + "\n".join(f"  {name:<9}{what}" for name, what in NAMES.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", choices=(*NAMES, ALL, []), help="what to measure (all)")
+    parser.add_argument("--agents", type=_count, metavar="N", help="simulated agents (1000)")
+    parser.add_argument("--dashboards", type=_count, metavar="N", help="dashboards that watch (20)")
+    parser.add_argument("--window", type=float, metavar="SECONDS", help="how long hub and agent are watched (120)")
+    parser.add_argument("--commands", type=_count, metavar="N", help="commands of each kind (200)")
+    parser.add_argument("--no-peers", action="store_true", help="leave out the comparison; it fetches `ws` with npm")
+    parser.add_argument("--quick", action="store_true", help="a few seconds, to see that everything works")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything as JSON")
+    return parser.parse_args(arguments)
+
+
+def options_of(given: argparse.Namespace, folder: Path) -> Options:
+    options = quick(folder, CACHE) if given.quick else Options(folder=folder, cache=CACHE)
+    chosen = {
+        "agents": given.agents,
+        "dashboards": given.dashboards,
+        "window_seconds": given.window,
+        "commands": given.commands,
+    }
+    options = dataclasses.replace(options, **{name: value for name, value in chosen.items() if value is not None})
+    return dataclasses.replace(options, with_peers=options.with_peers and not given.no_peers)
+
+
+def say(line: str) -> None:
+    print(f"bench: {line} …", file=sys.stderr, flush=True)
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= 10_000:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a number from 1 to 10000")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

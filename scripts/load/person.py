@@ -1,0 +1,76 @@
+"""Somebody at a dashboard: signs in over REST, then asks and listens over Socket.IO."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import aiohttp
+import msgspec
+import socketio
+from socketio.exceptions import SocketIOError
+
+from protocol.enrollment import SignInReply, SignInRequest
+from protocol.limits import DASHBOARD_SOCKET_PATH
+from protocol.operations import OPERATIONS, Refusal, Reply
+
+ANSWER_DEADLINE_SECONDS: Final = 10.0
+OK: Final = 200
+
+
+class Refused(Exception):
+    """The hub answered an operation with an error, or not at all."""
+
+    def __init__(self, name: str, message: str, retry_after_seconds: int | None = None) -> None:
+        super().__init__(f"{name}: {message}")
+        self.retry_after_seconds = retry_after_seconds
+
+
+class Person:
+    """A connected dashboard. Give `on` a function or a coroutine function of the event's body."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def on(self, event: str, handler: Any) -> None:
+        self._client.on(event, handler)
+
+    async def ask(self, name: str, **body: Any) -> Reply:
+        """Return the reply to an operation. Raises Refused."""
+        try:
+            answer = await self._client.call(name, body, timeout=ANSWER_DEADLINE_SECONDS)
+        except SocketIOError as error:
+            raise Refused(name, f"no answer ({type(error).__name__})") from error
+        if not answer["ok"]:
+            refusal = msgspec.convert(answer, Refusal).error
+            raise Refused(name, f"{refusal.code}: {refusal.message}", refusal.retry_after_sec)
+        reply: Reply = msgspec.convert(answer, OPERATIONS[name].reply)
+        return reply
+
+    async def say(self, name: str, **body: Any) -> None:
+        """Send an operation without waiting for its answer."""
+        await self._client.emit(name, body)
+
+
+@asynccontextmanager
+async def dashboard(web_url: str, token: str, handlers: Mapping[str, Any]) -> AsyncIterator[Person]:
+    """Connect a dashboard; `handlers`: event → what is called with its body, in place before the first event."""
+    client = socketio.AsyncClient(reconnection=False)
+    for event, handler in handlers.items():
+        client.on(event, handler)
+    await client.connect(web_url, auth={"token": token}, transports=["websocket"], socketio_path=DASHBOARD_SOCKET_PATH)
+    try:
+        yield Person(client)
+    finally:
+        await client.disconnect()
+
+
+async def sign_in(web_url: str, username: str, password: str) -> str:
+    """Return an access token. Raises aiohttp.ClientError."""
+    body = msgspec.json.encode(SignInRequest(username=username, password=password))
+    headers = {"Content-Type": "application/json"}
+    url = f"{web_url}/api/v1/auth/sign-in"
+    async with aiohttp.ClientSession() as http, http.post(url, data=body, headers=headers) as answer:
+        answer.raise_for_status()
+        return msgspec.json.decode(await answer.read(), type=SignInReply).access_token

@@ -1,0 +1,1 @@
+"""Servers that the bench compares the hub with."""

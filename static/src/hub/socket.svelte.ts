@@ -1,0 +1,135 @@
+import { type Socket, io } from 'socket.io-client'
+import type { ClientToServerEvents, Operations, Refusal, ServerToClientEvents } from '../generated/protocol'
+import { visibleDeep } from '../text/visible'
+import { Refused, Unanswered } from './refusal'
+import { type Session, session } from './session.svelte'
+
+const ANSWER_TIMEOUT_MS = 10_000
+const RENEW_PAUSE_MS = 1_000
+
+type EventName = keyof ServerToClientEvents
+type Payload<Name extends EventName> = Parameters<ServerToClientEvents[Name]>[0]
+type Listener<Name extends EventName> = (event: Payload<Name>) => void
+type Asking = { emitWithAck(name: string, request: unknown): Promise<unknown> }
+
+/** The one socket to the hub: questions with answers, events, and whether what is shown is live. */
+export class HubSocket {
+  live = $state(false)
+  /** When the hub was last heard of, in this computer's time; 0 before the first word. */
+  heardAtMs = $state(0)
+
+  readonly #session: Session
+  readonly #socket: Socket<ServerToClientEvents, ClientToServerEvents>
+  readonly #listeners = new Map<EventName, Set<Listener<EventName>>>()
+  readonly #onLive = new Set<() => void>()
+
+  constructor(session: Session) {
+    this.#session = session
+    this.#socket = io({
+      path: '/ws/agents',
+      transports: ['websocket'],
+      autoConnect: false,
+      reconnectionDelay: 500,
+      reconnectionDelayMax: 5_000,
+      auth: (give) => void session.token().then((token) => give({ token })),
+    })
+    this.#socket.on('connect', () => this.#becameLive())
+    this.#socket.on('disconnect', (reason) => this.#wasLost(reason))
+    this.#socket.on('connect_error', (error) => this.#wasRefused(error))
+    this.#socket.io.on('ping', () => this.#heard())
+    this.#socket.onAny((name: EventName, event: Payload<EventName>) => this.#deliver(name, event))
+    session.onRenewed = (token) => this.#renewed(token)
+  }
+
+  open(): void {
+    this.#socket.connect()
+  }
+
+  close(): void {
+    this.#socket.disconnect()
+  }
+
+  /** Ask the hub. Raises Refused when it says no, Unanswered when it does not say anything within 10 s. */
+  async ask<Name extends keyof Operations>(
+    name: Name,
+    request: Operations[Name]['request'],
+  ): Promise<Operations[Name]['reply']> {
+    const answer = await this.#answer(name, request)
+    this.#heard()
+    if (answer.ok) return name === 'commands:output' ? answer : visibleDeep(answer)
+    if (answer.error.code === 'unauthenticated') this.#reconnect()
+    throw new Refused(visibleDeep(answer.error))
+  }
+
+  /** Hear an event until the returned function is called. */
+  on<Name extends EventName>(name: Name, listener: Listener<Name>): () => void {
+    const listeners = this.#listeners.get(name) ?? new Set()
+    this.#listeners.set(name, listeners)
+    listeners.add(listener as Listener<EventName>)
+    return () => listeners.delete(listener as Listener<EventName>)
+  }
+
+  /** Call `load` now if the socket is up, and after every reconnect: events may have been missed in between. */
+  whenLive(load: () => void): () => void {
+    this.#onLive.add(load)
+    if (this.#socket.connected) load()
+    return () => this.#onLive.delete(load)
+  }
+
+  async #answer<Name extends keyof Operations>(
+    name: Name,
+    request: Operations[Name]['request'],
+  ): Promise<Operations[Name]['reply'] | Refusal> {
+    const asking: Asking = this.#socket.timeout(ANSWER_TIMEOUT_MS)
+    try {
+      return (await asking.emitWithAck(name, request)) as Operations[Name]['reply'] | Refusal
+    } catch {
+      throw new Unanswered()
+    }
+  }
+
+  #deliver<Name extends EventName>(name: Name, event: Payload<Name>): void {
+    this.#heard()
+    if (name === 'agents:metrics') this.#confirm((event as Payload<'agents:metrics'>).version)
+    const seen = name === 'agent:command:output' ? event : visibleDeep(event)
+    for (const listener of this.#listeners.get(name) ?? []) listener(seen)
+  }
+
+  #confirm(version: number): void {
+    const unanswered: Socket = this.#socket as unknown as Socket
+    unanswered.emit('feed:ack', { version })
+  }
+
+  #heard(): void {
+    this.heardAtMs = Date.now()
+  }
+
+  #becameLive(): void {
+    this.#heard()
+    this.live = true
+    for (const load of this.#onLive) load()
+  }
+
+  #wasLost(reason: string): void {
+    this.live = false
+    if (reason === 'io server disconnect') this.#reconnect()
+  }
+
+  #wasRefused(error: Error): void {
+    if (error.message === 'unauthenticated' || !this.#socket.active) this.#reconnect()
+  }
+
+  /** Come back with a new token. Without one the session ends, and the page closes the socket. */
+  #reconnect(): void {
+    this.#session.distrustToken()
+    setTimeout(() => {
+      if (this.#session.state === 'in') this.#socket.disconnect().connect()
+    }, RENEW_PAUSE_MS)
+  }
+
+  #renewed(token: string): void {
+    if (this.#socket.connected) this.ask('auth:refresh', { token }).catch(() => this.#reconnect())
+  }
+}
+
+export const hub = new HubSocket(session)

@@ -1,0 +1,82 @@
+import type { AgentStatus, AlertSeverity, CommandReason, CommandStatus } from '../generated/protocol'
+
+export const STATUS_WORDS: Record<AgentStatus, string> = {
+  ACTIVE: 'Active',
+  OFFLINE: 'Offline',
+  ERROR: 'Error',
+  MAINTENANCE: 'Maintenance',
+}
+
+export const SEVERITY_WORDS: Record<AlertSeverity, string> = {
+  CRITICAL: 'Critical',
+  ERROR: 'Error',
+  WARNING: 'Warning',
+  INFO: 'Info',
+}
+
+export const COMMAND_WORDS: Record<CommandStatus, string> = {
+  PENDING: 'Pending',
+  SENT: 'Sent',
+  EXECUTING: 'Executing',
+  COMPLETED: 'Completed',
+  FAILED: 'Failed',
+  CANCELLED: 'Cancelled',
+}
+
+const CONNECTION_REASONS: Record<string, string> = {
+  never_connected: 'has never connected',
+  shutdown: 'shut down',
+  restart: 'restarting',
+  update: 'agent is updating',
+  operator: 'agent stopped by a person',
+  sleep: 'asleep',
+  connection_lost: 'connection lost',
+  silent: 'went silent',
+  superseded: 'replaced by a newer session',
+  slow_consumer: 'too slow to keep up',
+  protocol_error: 'spoke the protocol wrongly',
+  revoked: 'certificate revoked',
+  hub_stopped: 'the hub was stopped',
+  hub_away: 'the hub was away',
+}
+
+/** Why a machine is not active, in words; what is no known code is a sentence already. */
+export function reasonWords(reason: string): string {
+  return CONNECTION_REASONS[reason] ?? reason
+}
+
+const COMMAND_REASONS: Record<CommandReason, string> = {
+  exit_code: 'ended with an exit code other than 0',
+  timeout: 'stopped: its time was up',
+  expired: 'expired before the machine could take it',
+  denied_by_agent: 'refused by the machine’s own policy',
+  start_failed: 'could not be started',
+  interrupted: 'interrupted: the agent ended while it ran',
+  cancelled_by_person: 'cancelled',
+  unknown: 'its end is not known',
+}
+
+export function commandReasonWords(reason: CommandReason): string {
+  return COMMAND_REASONS[reason]
+}
+
+export function isFinished(status: CommandStatus): boolean {
+  return status === 'COMPLETED' || status === 'FAILED' || status === 'CANCELLED'
+}
+
+/** `cpu_percent` as a heading: `Cpu percent`; the usual abbreviations in capitals. */
+export function kindWords(kind: string): string {
+  const words = kind.replaceAll(/[._:-]+/g, ' ').trim().toLowerCase()
+  const named = words.replaceAll(/\b(cpu|os|ip)\b/g, (word) => word.toUpperCase())
+  return named.charAt(0).toUpperCase() + named.slice(1)
+}
+
+const SYSTEMS: Record<string, string> = { linux: 'Linux', darwin: 'macOS', macos: 'macOS', windows: 'Windows' }
+
+/** `linux`, `Debian 12` → `Debian 12`; `windows`, `Server 2022` → `Windows Server 2022`. */
+export function systemWords(osType: string, osVersion: string): string {
+  const system = SYSTEMS[osType.toLowerCase()] ?? osType
+  if (osVersion === '') return system
+  if (/^[A-Z][a-z]+/.test(osVersion) && system === 'Linux') return osVersion
+  return osVersion.toLowerCase().startsWith(system.toLowerCase()) ? osVersion : `${system} ${osVersion}`
+}

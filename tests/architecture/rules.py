@@ -1,0 +1,74 @@
+"""All rules by name, and the few places where one makes the code worse."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from tests.architecture import behaviour, dependencies, messages, shape, words
+from tests.architecture.source import Rule
+
+RULES: Final[Mapping[str, Rule]] = {
+    rule.__name__: rule
+    for rule in (
+        dependencies.packages,
+        dependencies.subjects_apart,
+        dependencies.roles,
+        dependencies.plain_models,
+        dependencies.gateway_asks_services,
+        dependencies.below_the_gateway,
+        dependencies.one_file_for_socketio,
+        dependencies.no_cycles,
+        shape.file_names,
+        shape.telling_names,
+        shape.file_length,
+        shape.function_length,
+        behaviour.pure_files,
+        behaviour.tasks_in_groups,
+        behaviour.broad_except,
+        behaviour.cancellation_goes_on,
+        behaviour.bounded_queues,
+        behaviour.no_blocking_sleep,
+        behaviour.engines_in_storage,
+        messages.one_handler_a_frame_on_the_hub,
+        messages.one_handler_a_frame_on_the_agent,
+        messages.one_entry_an_operation,
+        words.no_registry_host,
+        words.no_leftovers,
+        words.documents_exist,
+    )
+}
+
+EXCEPTIONS: Final[Mapping[tuple[str, str], str]] = {
+    ("file_names", "hub_server/access/authorization.py"): "the one question that every subject asks",
+    ("file_names", "hub_server/access/limits.py"): "counts of attempts, in memory only; enrollment counts with it too",
+    ("file_names", "hub_server/access/passwords.py"): "argon2 stops here",
+    ("file_names", "hub_server/access/tokens.py"): "the library for signed tokens stops here",
+    ("file_names", "hub_server/audit/record.py"): "the one row that every subject writes",
+    (
+        "file_names",
+        "hub_server/commands/ledger.py",
+    ): "what agents say of commands; in service.py it would pass 400 lines",
+    ("file_names", "hub_server/enrollment/tokens.py"): "what people do with tokens, apart from how machines join",
+    ("file_names", "hub_server/pki/authority.py"): "the keys and the folder they live in, which is no table",
+    ("file_names", "hub_server/pki/certificates.py"): "the X.509 library stops here",
+    ("file_names", "hub_server/pki/files.py"): "private files, for the keys",
+    ("file_names", "hub_server/pki/listener.py"): "the TLS context of the agents' listener and what its peers show",
+    ("roles", "hub_server/telemetry/worker.py"): "the recorder's group commit is one transaction over many agents",
+    ("function_length", "hub_server/app.py::_subjects"): "the composition root is a list of constructors",
+    (
+        "function_length",
+        "hub_server/gateway/dashboards/operations.py::Operations.__init__",
+    ): "the operations table itself",
+    ("bounded_queues", "hub_server/access/limits.py"): "note_bad keeps no more than bad_allowed",
+    ("bounded_queues", "hub_server/bus/in_process.py"): "a subscription holds its own capacity and says what overflows",
+    (
+        "bounded_queues",
+        "hub_server/gateway/agents/session.py",
+    ): "the handler ends a session that passes HELD_FRAMES_MAX",
+    (
+        "no_blocking_sleep",
+        "agent_client/enrollment/enroll.py",
+    ): "a command of a person at a terminal; no event loop runs",
+}
+"""(rule, where) → why it is better so. One that is no longer needed fails a test."""

@@ -1,0 +1,1 @@
+"""One example of each message, with every field set: what the golden files hold."""

@@ -1,0 +1,110 @@
+from typing import Final
+
+from msgspec import Struct
+
+from protocol.codes import ErrorCode
+from protocol.desired import AgentPolicy
+from protocol.enrollment import (
+    CaReply,
+    EnrollmentSystemInformation,
+    EnrollPending,
+    EnrollReply,
+    EnrollRequest,
+    ErrorBody,
+    ErrorReply,
+    RegisterReply,
+    RegisterRequest,
+    SignInReply,
+    SignInRequest,
+)
+from protocol.envelope import ExecData, IssuingAuthority, JobEnvelope, SignedTrust, SigningKey, TrustDocument
+from tests.protocol.examples.events import AGENT_ID
+from tests.protocol.examples.frames import COMMAND_ID, NOW_MS, SIGNATURES
+from tests.protocol.examples.operations import CONFIG
+
+CERTIFICATE: Final = "-----BEGIN CERTIFICATE-----\n"
+REQUEST: Final = "-----BEGIN CERTIFICATE REQUEST-----\n"
+TRUST: Final = SignedTrust(document="eyJraW5kIjoianRudC50cnVzdC52MSJ9", signatures=SIGNATURES)
+POLICY: Final = AgentPolicy(version=3, allowed_actions=("exec", "script"))
+
+REST_BODIES: Final[tuple[Struct, ...]] = (
+    CaReply(ca_bundle_pem=CERTIFICATE),
+    EnrollRequest(
+        token="jtnte_1LtQ8Jn3kZb.s.p.c",
+        csr_pem=REQUEST,
+        agent_version="0.1.0",
+        boot_id="5a1c9a6e-2f43-4c17-9d0b-6f3f1d7f2a55",
+        sysinfo=EnrollmentSystemInformation(
+            hostname="web-01",
+            os="linux",
+            os_version="Debian 12",
+            arch="x86_64",
+            cpu_count=8,
+            memory_total_bytes=16_777_216_000,
+            ip_addresses=["192.0.2.10"],
+        ),
+    ),
+    EnrollReply(
+        agent_id=AGENT_ID,
+        client_cert_pem=CERTIFICATE,
+        ca_bundle_pem=CERTIFICATE,
+        trust=TRUST,
+        policy=POLICY,
+        websocket_url="wss://hub.example:3001/ws/agents",
+        next_heartbeat_sec=30,
+    ),
+    EnrollPending(agent_id=AGENT_ID, poll_after_sec=30),
+    RegisterRequest(
+        hostname="web-01",
+        os_type="linux",
+        agent_version="0.1.0",
+        csr_pem=REQUEST,
+        ip_address="192.0.2.10",
+        os_version="Debian 12",
+        config={"sampleIntervalSec": 5},
+    ),
+    RegisterReply(
+        id=AGENT_ID,
+        websocket_url="wss://hub.example:3001/ws/agents",
+        certificate_pem=CERTIFICATE,
+        ca_bundle_pem=CERTIFICATE,
+        trust=TRUST,
+        policy=POLICY,
+    ),
+    SignInRequest(username="ada", password="correct horse battery", otp="492039"),
+    SignInReply(access_token="eyJhbGciOiJFZERTQSJ9.e30.c2ln", expires_in_sec=600),
+    ErrorReply(
+        error=ErrorBody(code=ErrorCode.RATE_LIMITED, message="too many attempts", path="$.token", retry_after_sec=60)
+    ),
+)
+SIGNED_BODIES: Final[tuple[Struct, ...]] = (
+    JobEnvelope(
+        job_id=COMMAND_ID,
+        organisation_id="acme",
+        agent_id=AGENT_ID,
+        action="exec",
+        argv=["uname", "-a"],
+        issued_at=NOW_MS,
+        expires_at=NOW_MS + 300_000,
+        timeout_sec=60.0,
+        environment={"LANG": "C"},
+        working_directory="/tmp",
+        run_as="nobody",
+        script_sha256="9f86d081884c7d65",
+        output_limit_bytes=65_536,
+    ),
+    TrustDocument(
+        version=7,
+        issued_at_ms=NOW_MS,
+        trust_domain="hub.example",
+        issuing_authorities=[IssuingAuthority(use="agents", certificate_pem=CERTIFICATE)],
+        signers=[SigningKey(key_id="mfrggzdfmztwq2lk", public_key="a2V5", not_after_ms=NOW_MS + 1)],
+        update_keys=[SigningKey(key_id="nfrggzdfmztwq2lk", public_key="a2V5", not_after_ms=NOW_MS + 1)],
+        revoked_key_ids=["ofrggzdfmztwq2lk"],
+    ),
+)
+OPEN_BODIES: Final[tuple[Struct, ...]] = (
+    CONFIG,
+    POLICY,
+    ExecData(argv=["uname", "-a"], environment={"LANG": "C"}, working_directory="/tmp"),
+)

@@ -1,0 +1,195 @@
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from protocol.codes import ErrorCode
+from protocol.desired import AgentConfig
+from protocol.enrollment import ErrorBody
+from protocol.enumerations import (
+    AgentStatus,
+    AlertSeverity,
+    AlertState,
+    CommandReason,
+    CommandStatus,
+    OutputStream,
+    TextEncoding,
+)
+from protocol.operations import (
+    AgentConfigInput,
+    AgentFilter,
+    AgentsDelete,
+    AgentsGet,
+    AgentsGetReply,
+    AgentsList,
+    AgentsListReply,
+    AgentsUpdate,
+    AlertsList,
+    AlertsListReply,
+    AlertsResolve,
+    AlertsResolveReply,
+    AlertView,
+    AuthRefresh,
+    AuthRefreshReply,
+    CommandReply,
+    CommandsCancel,
+    CommandsCreate,
+    CommandsGet,
+    CommandsList,
+    CommandsListReply,
+    CommandsOutput,
+    CommandsOutputReply,
+    CommandView,
+    FeedAck,
+    FeedSubscribe,
+    FeedSubscribeReply,
+    MetricSeries,
+    MetricsQuery,
+    MetricsQueryReply,
+    Refusal,
+    Reply,
+    Request,
+    Thresholds,
+    TokensCreate,
+    TokensCreateReply,
+    TokensList,
+    TokensListReply,
+    TokensRevoke,
+    TokensRevokeReply,
+    TokenView,
+)
+from tests.protocol.examples.events import AGENT_ID, AT, COUNTS, SUMMARY
+from tests.protocol.examples.frames import COMMAND_ID, NOW_MS
+
+CONFIG: Final = AgentConfig(
+    sample_interval_sec=5, heartbeat_interval_sec=20, metrics_enabled=False, security_checks_enabled=False
+)
+CONFIG_INPUT: Final = AgentConfigInput(**msgspec.structs.asdict(CONFIG))
+THRESHOLDS: Final = Thresholds(
+    cpu_warning=70,
+    cpu_critical=95.5,
+    memory_warning=75,
+    memory_critical=92,
+    disk_warning=60,
+    disk_critical=85,
+    updates_warning=25,
+)
+FILTER: Final = AgentFilter(text="web", status=[AgentStatus.ACTIVE], tags=["web"], site="Oslo")
+ALERT: Final = AlertView(
+    id="01K9TZV9AA",
+    agent_id=AGENT_ID,
+    hostname="web-01",
+    type="cpu_high",
+    severity=AlertSeverity.CRITICAL,
+    message="CPU 97 % (above 90 %)",
+    state=AlertState.RESOLVED,
+    opened_at=AT,
+    resolved_at=AT,
+    resolved_by="ada",
+)
+COMMAND: Final = CommandView(
+    id=COMMAND_ID,
+    agent_id=AGENT_ID,
+    command_type="exec",
+    command_data={"argv": ["uname", "-a"]},
+    status=CommandStatus.FAILED,
+    reason=CommandReason.EXIT_CODE,
+    exit_code=2,
+    result="exit code 2",
+    created_at=AT,
+    created_by="ada",
+    started_at=AT,
+    finished_at=AT,
+    expires_at=AT,
+    output_bytes={OutputStream.STDOUT: 4096},
+    truncated=True,
+)
+TOKEN: Final = TokenView(
+    id="1LtQ8Jn3kZb",
+    site="Oslo",
+    tags=["web"],
+    uses=5,
+    used=2,
+    created_at=AT,
+    created_by="ada",
+    expires_at=AT,
+    revoked_at=AT,
+)
+
+REQUESTS: Final[Mapping[str, Request]] = {
+    "agents:list": AgentsList(filter=FILTER, sort="-cpu", limit=50, offset=100),
+    "agents:get": AgentsGet(agent_id=AGENT_ID),
+    "agents:update": AgentsUpdate(
+        agent_id=AGENT_ID, name="Web 1", tags=["web"], site="Oslo", config=CONFIG_INPUT, thresholds=THRESHOLDS
+    ),
+    "agents:delete": AgentsDelete(agent_id=AGENT_ID),
+    "metrics:query": MetricsQuery(
+        agent_ids=[AGENT_ID],
+        metrics=["cpu_percent"],
+        from_=NOW_MS - 3_600_000,
+        to=NOW_MS,
+        metric_type="disk",
+        max_points=300,
+    ),
+    "alerts:list": AlertsList(agent_id=AGENT_ID, state=AlertState.OPEN, limit=20, offset=40),
+    "alerts:resolve": AlertsResolve(alert_id="01K9TZV9AA"),
+    "commands:create": CommandsCreate(
+        agent_id=AGENT_ID, command_data={"argv": ["uname", "-a"]}, timeout_sec=30.5, idempotency_key="k-1"
+    ),
+    "commands:list": CommandsList(agent_id=AGENT_ID, status=CommandStatus.FAILED, limit=20, offset=40),
+    "commands:get": CommandsGet(command_id=COMMAND_ID),
+    "commands:cancel": CommandsCancel(command_id=COMMAND_ID),
+    "commands:output": CommandsOutput(command_id=COMMAND_ID, stream=OutputStream.STDOUT, offset=4096),
+    "tokens:create": TokensCreate(site="Oslo", tags=["web"], uses=5, ttl_sec=3600),
+    "tokens:list": TokensList(limit=20, offset=40),
+    "tokens:revoke": TokensRevoke(token_id="1LtQ8Jn3kZb"),
+    "feed:subscribe": FeedSubscribe(
+        agent_ids=[AGENT_ID], filter=FILTER, sort="-cpu", offset=50, limit=25, metrics=["cpu_percent"]
+    ),
+    "feed:ack": FeedAck(version=18),
+    "auth:refresh": AuthRefresh(token="eyJhbGciOiJFZERTQSJ9.e30.c2ln"),
+}
+_COMMAND_REPLY: Final = CommandReply(command=COMMAND)
+_AGENT_REPLY: Final = AgentsGetReply(
+    agent=SUMMARY, config=CONFIG, config_applied=False, thresholds=THRESHOLDS, certificate_expires_at=AT
+)
+REPLIES: Final[Mapping[str, Reply]] = {
+    "agents:list": AgentsListReply(agents=[SUMMARY], total=103, limit=50, offset=100, counts=COUNTS),
+    "agents:get": _AGENT_REPLY,
+    "agents:update": _AGENT_REPLY,
+    "agents:delete": Reply(),
+    "metrics:query": MetricsQueryReply(
+        series=[
+            MetricSeries(agent_id=AGENT_ID, timestamps=[NOW_MS - 60_000, NOW_MS], values={"cpu_percent": [12.5, None]})
+        ],
+        resolution_sec=60,
+    ),
+    "alerts:list": AlertsListReply(alerts=[ALERT], total=41, limit=20, offset=40),
+    "alerts:resolve": AlertsResolveReply(alert=ALERT),
+    "commands:create": _COMMAND_REPLY,
+    "commands:list": CommandsListReply(commands=[COMMAND], total=41, limit=20, offset=40),
+    "commands:get": _COMMAND_REPLY,
+    "commands:cancel": _COMMAND_REPLY,
+    "commands:output": CommandsOutputReply(
+        command_id=COMMAND_ID,
+        stream=OutputStream.STDOUT,
+        offset=4096,
+        data="/w==",
+        encoding=TextEncoding.BASE64,
+        next_offset=4097,
+        complete=True,
+    ),
+    "tokens:create": TokensCreateReply(
+        token=TOKEN,
+        token_text="jtnte_1LtQ8Jn3kZb.s.p.c",
+        join_string="jtnt://hub.example:3001/#jtnte_1LtQ8Jn3kZb.s.p.c",
+    ),
+    "tokens:list": TokensListReply(tokens=[TOKEN], total=41, limit=20, offset=40),
+    "tokens:revoke": TokensRevokeReply(token=TOKEN),
+    "feed:subscribe": FeedSubscribeReply(version=18, agent_ids=[AGENT_ID]),
+    "feed:ack": Reply(),
+    "auth:refresh": AuthRefreshReply(expires_in_sec=600),
+}
+REFUSAL: Final = Refusal(
+    error=ErrorBody(code=ErrorCode.INVALID_REQUEST, message="Expected `int` >= 1", path="$.limit", retry_after_sec=3)
+)
