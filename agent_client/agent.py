@@ -97,6 +97,7 @@ class Agent:
                 for task in others:
                     task.cancel()
         finally:
+            self._jobs.close()
             self._database.close()
 
     def stop(self) -> None:

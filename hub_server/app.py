@@ -125,7 +125,7 @@ def compose(settings: Settings, *, clock: Clock, database: Database, authority: 
     endpoint = _endpoint(base, subjects)
     instruments.gauge("jtnt_agents_connected", "Agents with a session on this hub", lambda: len(base.registry))
     instruments.gauge("jtnt_dashboards_connected", "Sockets of dashboards", lambda: dashboards.server.client_count)
-    readiness = Readiness(database)
+    readiness = Readiness(database.answers)
     keeper = PresenceKeeper(subjects.presence)
     return Hub(
         load=(
@@ -246,14 +246,9 @@ def _dashboards(base: Foundation, subjects: Subjects) -> Dashboards:
 def _workers(
     base: Foundation, subjects: Subjects, dashboards: Dashboards, keeper: PresenceKeeper
 ) -> tuple[Worker, ...]:
-    bus, clock, database = base.bus, base.clock, base.database
-    store = TelemetryStore()
-    recorder = Recorder(
-        database=database, bus=bus, clock=clock, store=store, telemetry=subjects.telemetry, raised=subjects.alerts
-    )
-    retention = Retention(
-        database=database, clock=clock, store=store, metrics_days=base.settings.retention.metrics_days
-    )
+    bus = base.bus
+    recorder = Recorder(bus=bus, telemetry=subjects.telemetry, raised=subjects.alerts)
+    retention = Retention(telemetry=subjects.telemetry, metrics_days=base.settings.retention.metrics_days)
     liveness = Liveness(registry=base.registry, pauses=base.pauses, telemetry=subjects.telemetry)
     forgets = (
         subjects.telemetry.forget,
@@ -263,6 +258,7 @@ def _workers(
         subjects.certificates.note_revoked,
     )
     return (
+        Worker("instruments", base.instruments.run),
         Worker("pauses", base.pauses.run),
         Worker("fleet-index", IndexKeeper(bus, subjects.fleet, forgets).run),
         Worker("recorder", recorder.run),
@@ -288,15 +284,9 @@ def _listeners(
     agents = agents_application(
         connect=endpoint.connect, enrollment=subjects.enrollment, ca_bundle_pem=base.authority.ca_bundle_pem
     )
-    deadline = settings.agents.handshake_timeout_seconds
+    deadline, at_once = settings.agents.handshake_timeout_seconds, settings.agents.handshakes_at_once
+    web_tls, agents_tls = people_tls(settings), agents_tls_context(base.authority, settings.server_names)
     return (
-        Listener("people", people, settings.people.host, settings.people.port, people_tls(settings), deadline),
-        Listener(
-            "agents",
-            agents,
-            settings.agents.host,
-            settings.agents.port,
-            agents_tls_context(base.authority, settings.server_names),
-            deadline,
-        ),
+        Listener("people", people, settings.people.host, settings.people.port, web_tls, deadline, at_once),
+        Listener("agents", agents, settings.agents.host, settings.agents.port, agents_tls, deadline, at_once),
     )

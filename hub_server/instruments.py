@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import time
 from collections.abc import Callable, Iterable
@@ -36,11 +37,13 @@ class Instruments(Collector):
     def gauge(self, name: str, documentation: str, read: Callable[[], float]) -> None:
         self._gauges[name] = (documentation, read)
 
-    def watch_collections(self) -> None:
+    async def run(self) -> None:
+        """Count garbage collections until cancelled."""
         gc.callbacks.append(self._collected)
-
-    def unwatch_collections(self) -> None:
-        gc.callbacks.remove(self._collected)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            gc.callbacks.remove(self._collected)
 
     def text(self) -> bytes:
         """Return the exposition; called in a thread."""

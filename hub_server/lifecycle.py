@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -14,11 +15,12 @@ from typing import Final
 import structlog
 from aiohttp import web
 
+from hub_server.gateway.admission import HandshakeGate, listen
+
 log = structlog.get_logger(component="hub")
 
 RESTART_SECONDS: Final = 1.0
 DRAIN_SECONDS: Final = 10.0
-BACKLOG: Final = 1024
 GC_THRESHOLDS: Final = (5000, 50, 1000)  # a full collection walks every session: 300 ms at 10,000 agents
 
 
@@ -32,6 +34,7 @@ class Listener:
     port: int
     tls: ssl.SSLContext | None
     handshake_timeout_seconds: float
+    handshakes_at_once: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,7 @@ async def run(hub: Hub, *, stop: asyncio.Event, listening: Callable[[dict[str, i
             gc.freeze()
             gc.set_threshold(*GC_THRESHOLDS)
             ports = {
-                listener.name: await open_listeners.enter_async_context(_serving(listener))
+                listener.name: await open_listeners.enter_async_context(_serving(listener, tasks))
                 for listener in hub.listeners
             }
             hub.became_ready(True)
@@ -111,22 +114,39 @@ async def _drain(hub: Hub) -> None:
 
 
 @asynccontextmanager
-async def _serving(listener: Listener) -> AsyncIterator[int]:
+async def _serving(listener: Listener, tasks: asyncio.TaskGroup) -> AsyncIterator[int]:
     runner = web.AppRunner(listener.application, access_log=None, keepalive_timeout=15, shutdown_timeout=3)
     await runner.setup()
     try:
         assert runner.server is not None
-        server = await asyncio.get_running_loop().create_server(
-            runner.server,
-            listener.host,
-            listener.port,
-            ssl=listener.tls,
-            backlog=BACKLOG,
-            ssl_handshake_timeout=listener.handshake_timeout_seconds if listener.tls else None,
-        )
-        try:
-            yield server.sockets[0].getsockname()[1]
-        finally:
-            server.close()
+        sock = listen(listener.host, listener.port)
+        async with _accepting(listener, sock, runner.server, tasks):
+            yield sock.getsockname()[1]
     finally:
         await runner.cleanup()
+
+
+@asynccontextmanager
+async def _accepting(
+    listener: Listener, sock: socket.socket, server: web.Server, tasks: asyncio.TaskGroup
+) -> AsyncIterator[None]:
+    if listener.tls is None:
+        plain = await asyncio.get_running_loop().create_server(server, sock=sock)
+        try:
+            yield
+        finally:
+            plain.close()
+        return
+    gate = HandshakeGate(
+        sock,
+        server,
+        listener.tls,
+        at_once=listener.handshakes_at_once,
+        timeout_seconds=listener.handshake_timeout_seconds,
+    )
+    accepting = tasks.create_task(gate.run(), name=f"accept-{listener.name}")
+    try:
+        yield
+    finally:
+        accepting.cancel()
+        sock.close()

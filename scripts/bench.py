@@ -22,7 +22,8 @@ from scripts.measures.machine import Quiet, this_machine
 from scripts.measures.options import Options, quick
 from scripts.measures.processes import BenchFailed, raise_file_limit
 from scripts.measures.report import Row, Run, text_of
-from scripts.measures.stage import loaded_hub
+from scripts.measures.site import Site, site
+from scripts.measures.stage import loaded
 
 CACHE: Final = Path(__file__).resolve().parent.parent / ".cache/bench"
 NAMES: Final = {
@@ -32,12 +33,13 @@ NAMES: Final = {
     "command": "round trip of commands, with that fleet connected",
 }
 ALL: Final = "all"
+COUNT_MAX: Final = 9999  # a token is good for 10,000 machines, and one of them is the real agent
 
 
 def main(arguments: Sequence[str]) -> int:
     """Measure what is asked for and print it; the exit code is 0 when everything could be measured."""
     given = parsed(arguments)
-    names = list(NAMES) if ALL in given.names or not given.names else given.names
+    names = list(NAMES) if ALL in given.names else given.names
     CACHE.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="run-", dir=CACHE))
     try:
@@ -73,35 +75,43 @@ def measured(names: Sequence[str], options: Options, arguments: Sequence[str]) -
 async def take(names: Sequence[str], options: Options) -> list[Figure]:
     """Return the figures of `names`; those that need a fleet share one."""
     figures: list[Figure] = []
-    if "start" in names:
-        say("starting hub and agent")
-        figures += await starts.measure(options)
-    if "agent" in names:
-        say(f"watching an agent for {options.window_seconds:g} s")
-        figures += await footprint.measure(options)
-    if {"hub", "command"} & {*names}:
-        say(f"enrolling and connecting {options.agents} agents")
-        async with loaded_hub(options) as stage:
-            if "hub" in names:
-                say(f"watching the hub for {options.window_seconds:g} s")
-                figures += await fleet_load.measure(options, stage)
-            if "command" in names:
-                say(f"running {3 * options.commands} commands")
-                figures += await round_trip.measure(options, stage)
-        if "hub" in names and options.with_peers:
-            say("connecting them with a bare aiohttp server and with Node ws")
-            figures += await peers.measure(options, stage)
+    async with site(options) as here:
+        if "start" in names:
+            say("starting hub and agent")
+            figures += await starts.measure(options, here)
+        if "agent" in names:
+            say(f"watching an agent for {options.window_seconds:g} s")
+            figures += await footprint.measure(options, here)
+        if {"hub", "command"} & {*names}:
+            figures += await take_loaded(names, options, here)
+    return figures
+
+
+async def take_loaded(names: Sequence[str], options: Options, here: Site) -> list[Figure]:
+    """Return the figures of `names` that need a fleet."""
+    figures: list[Figure] = []
+    say(f"enrolling and connecting {options.agents} agents")
+    async with loaded(here, options) as stage:
+        if "hub" in names:
+            say(f"watching the hub for {options.window_seconds:g} s")
+            figures += await fleet_load.measure(options, stage)
+        if "command" in names:
+            say(f"running {3 * options.commands} commands")
+            figures += await round_trip.measure(options, stage)
+    if "hub" in names and options.with_peers:
+        say("connecting as many with a bare aiohttp server and with Node ws")
+        figures += await peers.measure(options, stage)
     return figures
 
 
 def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="dev.py bench",
-        description="Measure the product on this machine (Linux): real hub, real agent, simulated fleet, loopback only.",
+        description="Measure the product on this machine (Linux): a real hub, a real agent, a simulated fleet.",
         epilog="measures:\n" + "\n".join(f"  {name:<9}{what}" for name, what in NAMES.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", choices=(*NAMES, ALL, []), help="what to measure (all)")
+    parser.add_argument("names", nargs="*", metavar="NAME", type=_name, default=[ALL], help="what to measure (all)")
     parser.add_argument("--agents", type=_count, metavar="N", help="simulated agents (1000)")
     parser.add_argument("--dashboards", type=_count, metavar="N", help="dashboards that watch (20)")
     parser.add_argument("--window", type=float, metavar="SECONDS", help="how long hub and agent are watched (120)")
@@ -128,9 +138,15 @@ def say(line: str) -> None:
     print(f"bench: {line} …", file=sys.stderr, flush=True)
 
 
+def _name(text: str) -> str:
+    if text not in NAMES and text != ALL:
+        raise argparse.ArgumentTypeError(f"{text!r}: give some of {', '.join(NAMES)}, or {ALL}")
+    return text
+
+
 def _count(text: str) -> int:
-    if not text.isdigit() or not 1 <= int(text) <= 10_000:
-        raise argparse.ArgumentTypeError(f"{text!r}: give a number from 1 to 10000")
+    if not text.isdigit() or not 1 <= int(text) <= COUNT_MAX:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a number from 1 to {COUNT_MAX}")
     return int(text)
 
 

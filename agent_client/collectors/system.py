@@ -1,4 +1,4 @@
-"""The `system` figures of WIRE.md's metricData, cheap enough for one sample a second."""
+"""The `system` figures of the wire's metricData, cheap enough for one sample a second."""
 
 from __future__ import annotations
 

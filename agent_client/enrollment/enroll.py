@@ -1,4 +1,4 @@
-"""Enrollment, step by step (seed 000, "Enrollment Flow"; WIRE.md, "Joining")."""
+"""Enrollment, step by step (seed 000, "Enrollment Flow")."""
 
 from __future__ import annotations
 
@@ -58,6 +58,8 @@ class Enrollment:
             raise AlreadyEnrolled(
                 f"this machine is already enrolled ({self._places.config / CONFIG}); --force gives it a new identity"
             )
+        for folder in (self._places.config, self._places.state, self._places.certs):
+            SecureStore(folder).prepare()
         key = self._key()
         self._say(f"asking {self._door.address.url} for its certificates")
         root_pem = pinned_root(self._door.fetch_bundle(), self._token.pin)

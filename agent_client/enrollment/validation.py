@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Final
 
 from cryptography.exceptions import InvalidSignature
@@ -75,15 +76,13 @@ def check_reply(reply: EnrollReply, public_key_der: bytes, pin: bytes, now: date
 def _checked_chain(chain_pem: str, root: Certificate, now: datetime) -> Certificate:
     """Return the leaf, once each certificate is known to be issued by the next, and the last by the root."""
     chain = _certificates(chain_pem, "client certificate")
-    leaf, issuers = chain[0], [*chain[1:], root]
-    if _public_der(leaf) == _public_der(root) or len(issuers) < 2:
+    leaf, authorities = chain[0], chain[1:]
+    if not authorities or _public_der(root) in map(_public_der, chain):
         raise BadAnswer("the client certificate came without the CA that issued it")
-    issued = leaf
-    for issuer in issuers:
-        if issuer is not root:
-            _require_authority(issuer, "the client certificate's CA")
+    for authority in authorities:
+        _require_authority(authority, "the client certificate's CA")
+    for issued, issuer in pairwise((*chain, root)):
         _require_issued(issued, issuer, "the client certificate", now)
-        issued = issuer
     if _is_authority(leaf):
         raise BadAnswer("the client certificate is one of a CA")
     if ExtendedKeyUsageOID.CLIENT_AUTH not in _key_usages(leaf):

@@ -168,6 +168,11 @@ class Jobs:
             self._acknowledged.clear()
             await self._acknowledged.wait()
 
+    def close(self) -> None:
+        """Let go of the files of jobs that are still open; they stay on disk for the next start."""
+        for job in self.open.values():
+            job.capture.close()
+
     def running(self) -> int:
         return sum(job.state is JobState.STARTED for job in self.open.values())
 

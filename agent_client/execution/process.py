@@ -128,7 +128,10 @@ async def _supervise(
 async def _exited_or_cancelled(reader: _Reader, cancelled: asyncio.Event) -> bool:
     """Return whether it was cancelled before it exited."""
     async with asyncio.TaskGroup() as group:
-        waits = [group.create_task(event.wait()) for event in (reader.exited, cancelled)]
+        waits = [
+            group.create_task(reader.exited.wait(), name="process-exit"),
+            group.create_task(cancelled.wait(), name="process-cancel"),
+        ]
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
             wait.cancel()

@@ -1,4 +1,4 @@
-"""May this order be carried out? A decision without I/O; the order of the questions is SAFETY.md's."""
+"""May this order be carried out? A decision without I/O. The questions come in the order of their cost."""
 
 from __future__ import annotations
 

@@ -150,7 +150,7 @@ class Session:
             await dispatch.take(await self._socket.receive())
 
     async def _watch_silence(self) -> NoReturn:
-        """Drop a connection on which nothing came for three heartbeats (WIRE.md, "Liveness")."""
+        """Drop a connection on which nothing came for three heartbeats."""
         while True:
             limit = AGENT_SILENCE_HEARTBEATS * self._parts.cadence.heartbeat_seconds
             silent = self._parts.clock.monotonic() - self._socket.last_received_monotonic

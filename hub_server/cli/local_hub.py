@@ -97,5 +97,11 @@ async def _opened(settings: Settings, *, set_up: bool) -> AsyncIterator[LocalHub
 
 
 def make_data_dir(settings: Settings) -> None:
-    """Make the data folder, for this user alone."""
-    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """Make the data folder, for this user alone. Raises CommandFailed when there can be none."""
+    try:
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise CommandFailed(
+            f"the folder {settings.data_dir} cannot be made ({error.strerror}); give --data-dir a folder of your own",
+            Exit.NOT_WRITABLE,
+        ) from error

@@ -101,25 +101,32 @@ class Ledger:
                 )
             )
 
-    async def dispatch(self, commands: Iterable[OpenCommand]) -> None:
-        """Mark those of connected agents as sent, in one transaction, and send them."""
-        due = [command for command in commands if self._sessions.is_connected(command.agent_id)]
+    async def dispatch(self, commands: Iterable[OpenCommand], *, again: bool = False) -> None:
+        """Mark those of connected agents as sent, in one transaction, and send them.
+
+        `again`: also those that were sent a moment ago, for the agent has a new session.
+        """
+        due = [
+            command
+            for command in commands
+            if self._sessions.is_connected(command.agent_id) and (again or self._is_unanswered(command))
+        ]
         if not due:
             return
-        steps: list[tuple[Command, Command]] = []
-        async with self._database.write() as connection:
+        for command in due:
+            self._delivered_monotonic[command.id] = self._clock.monotonic()
+        try:
+            steps = await self._mark_sent(due)
+        except BaseException:
             for command in due:
-                step = await self._step(
-                    connection, command.organisation_id, command.agent_id, command.id, Dispatched(self._clock.now())
-                )
-                if step is not None:
-                    steps.append(step)
-                else:
-                    self._close(command.id)
+                self._delivered_monotonic.pop(command.id, None)
+            raise
         for before, after in steps:
             self.changed(before, after)
             if after.status is CommandStatus.SENT and not after.cancel_requested:
-                self._deliver(after)
+                self._bus.publish(
+                    Deliver(organisation_id=after.organisation_id, agent_id=after.agent_id, frame=frame_of(after))
+                )
 
     def deliver_cancel(self, command: OpenCommand | Command) -> None:
         self._delivered_monotonic[command.id] = self._clock.monotonic()
@@ -137,7 +144,7 @@ class Ledger:
         for command in commands:
             if command.cancel_requested:
                 self.deliver_cancel(command)
-        await self.dispatch(command for command in commands if self._awaits_acceptance(command))
+        await self.dispatch((command for command in commands if self._awaits_acceptance(command)), again=True)
 
     async def sweep(self) -> None:
         """Heal what a crash or a lost frame left: end what expired, send again what was not accepted."""
@@ -154,11 +161,10 @@ class Ledger:
         for command in overdue:
             signal = NeverBegun(now) if command.cancel_requested else Expired(now)
             await self.signal(command.organisation_id, command.agent_id, command.id, signal)
-        waiting = [command for command in self.opened if self._is_unanswered(command)]
-        for command in waiting:
-            if command.cancel_requested:
+        for command in self.opened:
+            if command.cancel_requested and self._is_unanswered(command):
                 self.deliver_cancel(command)
-        await self.dispatch(command for command in waiting if self._awaits_acceptance(command))
+        await self.dispatch(command for command in self.opened if self._awaits_acceptance(command))
 
     # What an agent says.
 
@@ -169,8 +175,7 @@ class Ledger:
         if step is None:
             return None
         before, after = step
-        if after is not before:
-            self.changed(before, after)
+        self.changed(before, after)
         return after
 
     async def accepted(self, organisation_id: str, agent_id: str, command_id: str) -> None:
@@ -240,6 +245,19 @@ class Ledger:
         now = self._clock.now()
         return now if unix_ms is None else from_milliseconds(min(unix_ms, milliseconds(now)))
 
+    async def _mark_sent(self, commands: Iterable[OpenCommand]) -> list[tuple[Command, Command]]:
+        steps: list[tuple[Command, Command]] = []
+        async with self._database.write() as connection:
+            for command in commands:
+                step = await self._step(
+                    connection, command.organisation_id, command.agent_id, command.id, Dispatched(self._clock.now())
+                )
+                if step is not None:
+                    steps.append(step)
+                else:
+                    self._close(command.id)
+        return steps
+
     async def _step(
         self, connection: AsyncConnection, organisation_id: str, agent_id: str, command_id: str, signal: Signal
     ) -> tuple[Command, Command] | None:
@@ -301,11 +319,9 @@ class Ledger:
         return command.status in {CommandStatus.PENDING, CommandStatus.SENT} and command.expires_at > self._clock.now()
 
     def _is_unanswered(self, command: OpenCommand) -> bool:
-        """Tell whether a connected agent was told long enough ago to be told again."""
+        """Tell whether its agent was told of it long enough ago to be told again."""
         delivered = self._delivered_monotonic.get(command.id)
-        if delivered is not None and self._clock.monotonic() - delivered < REDELIVER_SECONDS:
-            return False
-        return self._sessions.is_connected(command.agent_id)
+        return delivered is None or self._clock.monotonic() - delivered >= REDELIVER_SECONDS
 
     def _is_overdue(self, command: OpenCommand, now: datetime) -> bool:
         """Tell whether `command` has surely not begun and may not begin any more.
@@ -318,12 +334,6 @@ class Ledger:
             return False
         late_seconds = (now - command.expires_at).total_seconds()
         return late_seconds >= EXPIRY_GRACE_SECONDS and self._sessions.is_connected(command.agent_id)
-
-    def _deliver(self, command: Command) -> None:
-        self._delivered_monotonic[command.id] = self._clock.monotonic()
-        self._bus.publish(
-            Deliver(organisation_id=command.organisation_id, agent_id=command.agent_id, frame=frame_of(command))
-        )
 
     def _close(self, command_id: str) -> None:
         self.opened.drop(command_id)

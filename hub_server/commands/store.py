@@ -195,7 +195,7 @@ class CommandStore:
             .where(*this_stream, col(row.start_offset) >= first, col(row.start_offset) < offset + limit_bytes)
             .order_by(col(row.start_offset))
         )
-        return b"".join(data[max(0, offset - start) :] for start, data in rows.tuples())[:limit_bytes]
+        return b"".join(data[max(0, offset - start) :] for start, data in rows)[:limit_bytes]
 
 
 def _command(row: Row[Any]) -> Command:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
-from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
 
 from hub_server.access.service import AccessService
 from hub_server.config import Settings
@@ -18,15 +17,14 @@ from hub_server.gateway.rest.health import HealthRoutes
 from hub_server.gateway.rest.metrics import MetricsRoutes
 from hub_server.gateway.rest.sign_in import SignInRoutes
 from hub_server.instruments import Instruments
-from hub_server.storage.engine import Database
 from protocol.limits import AGENT_SOCKET_PATH, HTTP_BODY_MAX_BYTES
 
 
 class Readiness:
     """Whether the hub takes work: started, not stopping, and its database answers."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database_answers: Callable[[], Awaitable[bool]]) -> None:
+        self._database_answers = database_answers
         self._ready = False
 
     def set(self, ready: bool) -> None:
@@ -36,12 +34,7 @@ class Readiness:
         """Return why not, nothing when ready."""
         if not self._ready:
             return ["the hub is starting or stopping"]
-        try:
-            async with self._database.read() as connection:
-                await connection.execute(text("select 1"))
-        except (SQLAlchemyError, OSError, TimeoutError):
-            return ["the database does not answer"]
-        return []
+        return [] if await self._database_answers() else ["the database does not answer"]
 
 
 def people_application(

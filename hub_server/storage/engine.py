@@ -8,8 +8,9 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import orjson
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, event, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -52,6 +53,14 @@ class Database:
             writer = await connection.execution_options(**{_WRITES: True})
             async with writer.begin():
                 yield writer
+
+    async def answers(self) -> bool:
+        try:
+            async with self.read() as connection:
+                await connection.execute(text("select 1"))
+        except (SQLAlchemyError, OSError, TimeoutError):
+            return False
+        return True
 
     async def close(self) -> None:
         await self.engine.dispose()

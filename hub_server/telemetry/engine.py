@@ -115,17 +115,22 @@ class Series:
         self._timestamps: list[int] = []
         self._buckets: dict[str, _Bucket] = {metric: _Bucket(is_counter(metric)) for metric in metrics}
 
-    def add(self, ts_ms: int, data: str) -> None:
-        at_ms = ts_ms
-        if self._resolution_ms:
-            at_ms = ts_ms - (ts_ms - self._origin_ms) % self._resolution_ms
-        if not self._timestamps or not self._resolution_ms or self._timestamps[-1] != at_ms:
-            if self._timestamps:
-                self._end_point()
-            self._timestamps.append(at_ms)
-        values = _decode(data)
-        for metric, bucket in self._buckets.items():
-            bucket.add(values.get(metric))
+    def add(self, rows: Iterable[Sequence[Any]]) -> None:
+        """Take stored samples, each (ts in ms, JSON text), none older than the last of an earlier call."""
+        resolution_ms, origin_ms = self._resolution_ms, self._origin_ms
+        buckets = list(self._buckets.items())
+        point_ms = self._timestamps[-1] if self._timestamps else None
+        for ts_ms, data in rows:
+            at_ms = ts_ms - (ts_ms - origin_ms) % resolution_ms if resolution_ms else ts_ms
+            if at_ms != point_ms or not resolution_ms:
+                self._begin_point(at_ms)
+                point_ms = at_ms
+            values = _decode(data)
+            for metric, bucket in buckets:
+                value: Any = values.get(metric)
+                kind = type(value)
+                if kind is float or kind is int:
+                    bucket.add(value)
 
     def result(self, agent_id: str) -> MetricSeries:
         """Call once, after the last sample."""
@@ -136,6 +141,11 @@ class Series:
             timestamps=self._timestamps,
             values={metric: bucket.points for metric, bucket in self._buckets.items()},
         )
+
+    def _begin_point(self, at_ms: int) -> None:
+        if self._timestamps:
+            self._end_point()
+        self._timestamps.append(at_ms)
 
     def _end_point(self) -> None:
         for bucket in self._buckets.values():
@@ -152,15 +162,15 @@ class _Bucket:
         self._last = 0.0
         self.points: list[float | None] = []
 
-    def add(self, value: object) -> None:
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            self._last = float(value)
-            self._sum += self._last
-            self._count += 1
+    def add(self, value: float) -> None:
+        self._last = value
+        self._sum += value
+        self._count += 1
 
     def end(self) -> None:
         if not self._count:
             self.points.append(None)
             return
-        self.points.append(self._last if self._is_counter or self._count == 1 else self._sum / self._count)
+        is_last = self._is_counter or self._count == 1
+        self.points.append(float(self._last if is_last else self._sum / self._count))
         self._sum, self._count = 0.0, 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -18,8 +18,16 @@ from hub_server.clock import Clock, milliseconds
 from hub_server.errors import InvalidRequest, Unavailable
 from hub_server.events import AgentReported, MetricsReceived
 from hub_server.storage.engine import Database
-from hub_server.telemetry.engine import RESOLUTIONS_SECONDS, Series, resolution_seconds
-from hub_server.telemetry.model import EVENTS_STREAM, NewestSample, Received, StoredRanges, StreamKey, bounded
+from hub_server.telemetry.engine import RESOLUTIONS_SECONDS, Intake, Series, intake_of, resolution_seconds
+from hub_server.telemetry.model import (
+    EVENTS_STREAM,
+    NewestSample,
+    Received,
+    SampleFrame,
+    StoredRanges,
+    StreamKey,
+    bounded,
+)
 from hub_server.telemetry.store import TYPES_PER_AGENT_MAX, TelemetryStore
 from protocol.enumerations import Lane
 from protocol.frames import Event, EventAck, Metrics, Sample, StreamAck
@@ -30,13 +38,14 @@ log = structlog.get_logger(component="telemetry")
 
 CLOCK_AHEAD_TOLERATED_MS: Final = 10 * 60 * 1000
 QUERY_DEADLINE_SECONDS: Final = 10.0
+DAY_MS: Final = 24 * 3600 * 1000
 
 _NOTHING: Final[Mapping[str, NewestSample]] = MappingProxyType({})
 _decode: Final = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class TelemetryService:
-    """`received` mirrors the committed ranges; the recorder is its other writer, for other streams than ours."""
+    """`received` mirrors the committed ranges."""
 
     def __init__(self, *, database: Database, bus: Bus, clock: Clock, store: TelemetryStore) -> None:
         self._database = database
@@ -94,6 +103,31 @@ class TelemetryService:
 
     async def delete_agent(self, connection: AsyncConnection, organisation_id: str, agent_id: str) -> None:
         await self._store.delete_agent(connection, organisation_id, agent_id)
+
+    async def store_samples(self, frames: Sequence[SampleFrame], *, in_doubt: bool) -> Intake:
+        """Store what is new in `frames`, in one transaction. One caller at a time.
+
+        `in_doubt`: an earlier commit failed, perhaps after it took effect; the database says what it holds.
+        """
+        async with self._database.write() as connection:
+            if in_doubt:
+                keys = {StreamKey(frame.agent_id, frame.lane.value, frame.epoch) for frame in frames}
+                for stored in await self._store.ranges_of(connection, keys):
+                    self.received.put(stored.key, stored.ranges)
+            intake = intake_of(frames, self.received)
+            await self._store.add_samples(connection, intake.rows)
+            await self._store.save_ranges(connection, intake.changed, milliseconds(self._clock.now()))
+            surplus = self.received.surplus([changed.key for changed in intake.changed])
+            await self._store.drop_ranges(connection, surplus)
+        for changed in intake.changed:
+            self.received.put(changed.key, changed.ranges)
+        return intake
+
+    async def delete_old_samples(self, days: int, *, limit: int) -> int:
+        """Delete the oldest samples older than `days`. Returns how many: fewer than `limit` when none is left."""
+        cutoff_ms = milliseconds(self._clock.now()) - days * DAY_MS
+        async with self._database.write() as connection:
+            return await self._store.delete_before(connection, cutoff_ms, limit)
 
     async def report(self, organisation_id: str, agent_id: str, frame: Event) -> EventAck:
         """Store a report once, however often it is sent."""
@@ -167,8 +201,7 @@ class TelemetryService:
                 to_ms=request.to,
                 limit=None if resolution_sec else request.max_points + 1,
             ):
-                for row in chunk:
-                    series.add(row[0], row[1])
+                series.add(chunk)
             results.append(series.result(agent_id))
         return results
 

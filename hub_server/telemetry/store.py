@@ -17,7 +17,7 @@ from hub_server.telemetry.tables import AgentReportRow, MetricRow, ReceivedRange
 from protocol.frames import Event
 from protocol.ranges import SequenceRanges
 
-CHUNK_ROWS: Final = 1000
+CHUNK_ROWS: Final = 500
 TYPES_PER_AGENT_MAX: Final = 64
 
 _SAMPLE_SQLITE: Final = (

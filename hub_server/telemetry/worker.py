@@ -11,13 +11,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from hub_server.bus.port import Bus, Overflow, Subscription
-from hub_server.clock import Clock, milliseconds
 from hub_server.events import Deliver, DomainEvent, MetricsReceived
-from hub_server.storage.engine import Database
-from hub_server.telemetry.engine import Intake, intake_of
-from hub_server.telemetry.model import Receipt, Received, StreamKey
+from hub_server.telemetry.engine import Intake
+from hub_server.telemetry.model import Receipt
 from hub_server.telemetry.service import TelemetryService
-from hub_server.telemetry.store import TelemetryStore, refuses_rows
+from hub_server.telemetry.store import refuses_rows
 from protocol.frames import MetricsAck, RaisedAlert
 from protocol.limits import SAMPLES_PER_FRAME_MAX
 
@@ -30,7 +28,6 @@ RETRY_MAX_SECONDS: Final = 5.0
 RETENTION_SECONDS: Final = 3600.0
 RETENTION_SLICE_ROWS: Final = 5000
 RETENTION_PAUSE_SECONDS: Final = 0.05
-DAY_MS: Final = 24 * 3600 * 1000
 
 
 class RaisedAlerts(Protocol):
@@ -42,21 +39,9 @@ class RaisedAlerts(Protocol):
 class Recorder:
     """Stores every sample once and acknowledges after the commit. While it cannot, it acknowledges nothing."""
 
-    def __init__(
-        self,
-        *,
-        database: Database,
-        bus: Bus,
-        clock: Clock,
-        store: TelemetryStore,
-        telemetry: TelemetryService,
-        raised: RaisedAlerts,
-    ) -> None:
-        self._database = database
+    def __init__(self, *, bus: Bus, telemetry: TelemetryService, raised: RaisedAlerts) -> None:
         self._bus = bus
-        self._clock = clock
-        self._store = store
-        self._received: Received = telemetry.received
+        self._telemetry = telemetry
         self._raised = raised
         self.stored_samples = 0
         self.failed_commits = 0
@@ -75,7 +60,7 @@ class Recorder:
         in_doubt = False
         while True:
             try:
-                intake = await self._commit(frames, in_doubt)
+                intake = await self._telemetry.store_samples(frames, in_doubt=in_doubt)
             except (DBAPIError, PoolTimeout, OSError) as error:
                 self.failed_commits += 1
                 if isinstance(error, DBAPIError) and refuses_rows(error):
@@ -86,25 +71,9 @@ class Recorder:
                 pause_seconds = min(2 * pause_seconds, RETRY_MAX_SECONDS)
                 in_doubt = True
             else:
+                self.stored_samples += len(intake.rows)
                 self._acknowledge(intake)
                 return
-
-    async def _commit(self, frames: Sequence[MetricsReceived], in_doubt: bool) -> Intake:
-        """`in_doubt`: an earlier commit failed, perhaps after it took effect; the database says what it holds."""
-        async with self._database.write() as connection:
-            if in_doubt:
-                keys = {StreamKey(frame.agent_id, frame.lane.value, frame.epoch) for frame in frames}
-                for stored in await self._store.ranges_of(connection, keys):
-                    self._received.put(stored.key, stored.ranges)
-            intake = intake_of(frames, self._received)
-            await self._store.add_samples(connection, intake.rows)
-            await self._store.save_ranges(connection, intake.changed, milliseconds(self._clock.now()))
-            surplus = self._received.surplus([changed.key for changed in intake.changed])
-            await self._store.drop_ranges(connection, surplus)
-        for changed in intake.changed:
-            self._received.put(changed.key, changed.ranges)
-        self.stored_samples += len(intake.rows)
-        return intake
 
     async def _record_apart(self, frames: Sequence[MetricsReceived]) -> None:
         """Store frames one by one, so that the one the database refuses harms no other. It is never acknowledged."""
@@ -147,12 +116,10 @@ def _metrics(events: Sequence[DomainEvent]) -> list[MetricsReceived]:
 
 
 class Retention:
-    """Deletes samples that are older than `metrics_days`, in slices that leave room for writers between them."""
+    """Deletes samples that are older than `metrics_days`."""
 
-    def __init__(self, *, database: Database, clock: Clock, store: TelemetryStore, metrics_days: int) -> None:
-        self._database = database
-        self._clock = clock
-        self._store = store
+    def __init__(self, *, telemetry: TelemetryService, metrics_days: int) -> None:
+        self._telemetry = telemetry
         self._metrics_days = metrics_days
 
     async def run(self) -> None:
@@ -164,12 +131,10 @@ class Retention:
             await asyncio.sleep(RETENTION_SECONDS)
 
     async def sweep(self) -> int:
-        """Delete what is too old now. Returns how many samples."""
-        cutoff_ms = milliseconds(self._clock.now()) - self._metrics_days * DAY_MS
+        """Delete what is too old now, in slices that leave room for writers. Returns how many samples."""
         deleted = 0
         while True:
-            async with self._database.write() as connection:
-                slice_rows = await self._store.delete_before(connection, cutoff_ms, RETENTION_SLICE_ROWS)
+            slice_rows = await self._telemetry.delete_old_samples(self._metrics_days, limit=RETENTION_SLICE_ROWS)
             deleted += slice_rows
             if slice_rows < RETENTION_SLICE_ROWS:
                 break

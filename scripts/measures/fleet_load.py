@@ -98,23 +98,18 @@ def memory_figures(options: Options, stage: Stage, window: Window) -> Sequence[F
     return [
         *(single(f"hub, RSS, {when}", "MB", memory.rss_bytes / MEGABYTE) for when, memory in looks),
         *(single(f"hub, private memory, {when}", "MB", memory.private_bytes / MEGABYTE) for when, memory in looks),
-        single("hub, private memory an agent", "KB", growth, note=f"{options.agents} agents − idle"),
+        single("hub, private memory an agent", "KB", growth, note=f"{options.agents} agents less idle"),
     ]
 
 
 def pause_figures(window: Window) -> Sequence[Figure]:
     if not window.full_collections:
         return [void(PAUSES, "ms", PAUSE_TARGET, "no full garbage collection fell into the window")]
-    longest_ms = 1000 * change(window.before, window.after, COLLECTING, FULL) / window.full_collections
-    asked = " (asked for)" if window.was_asked_to_collect else ""
+    mean_ms = 1000 * change(window.before, window.after, COLLECTING, FULL) / window.full_collections
+    note = f"{window.full_collections} in the window{' (asked for)' if window.was_asked_to_collect else ''}"
     return [
         pauses(window.before, window.after, PAUSES, PAUSE_TARGET),
-        single(
-            "event loop, a full garbage collection",
-            "ms",
-            longest_ms,
-            note=f"{window.full_collections} in the window{asked}",
-        ),
+        single("event loop, a full garbage collection", "ms", mean_ms, note=note),
     ]
 
 
@@ -124,7 +119,7 @@ def answer_figures(window: Window) -> Sequence[Figure]:
     note = f"{answered / window.seconds:.0f} frames/s; {sent - answered} on their way at the end"
     problems = sum((Counter(seen.problems) for seen in (*window.fleet, *window.watchers)), Counter[str]())
     for problem, count in problems.most_common(3):
-        note += f"; {count} × {problem}"
+        note += f"; {count} times {problem}"
     to_dashboard = [delay for seen in window.watchers for delay in seen.delays_ms]
     found = [
         spread(

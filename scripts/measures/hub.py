@@ -62,17 +62,16 @@ class Hub:
         assert self._program is not None, "the hub is not started"
         return self._program
 
-    async def prepare(self) -> None:
-        """Make the data folder and the administrator. Raises BenchFailed."""
-        await finished(own_program("jtnt-hub", "init"), self.environment)
+    async def create_administrator(self) -> None:
+        """Raises BenchFailed."""
         person = ("users", "create", USERNAME, "--role", "org-admin", "--password-stdin")
         await finished(own_program("jtnt-hub", *person), self.environment, self._password + "\n")
 
     async def start(self) -> float:
-        """Start the hub and return the seconds until both listeners are open and `/readyz` says so."""
+        """Start the hub and return the seconds until `/readyz` says that it serves. Raises BenchFailed."""
         began_at = time.perf_counter()
         self._program = start(
-            own_module("scripts.measures.observed_hub", "serve"), self.environment, self.folder / "hub.log"
+            own_module("scripts.measures.observed_hub", "serve"), self.environment, self.folder.with_suffix(".log")
         )
         await self.wait_until_ready()
         return time.perf_counter() - began_at
@@ -80,7 +79,7 @@ class Hub:
     async def start_as_users_do(self) -> float:
         """Do as `start`, with the installed program."""
         began_at = time.perf_counter()
-        self._program = start(own_program("jtnt-hub", "serve"), self.environment, self.folder / "hub.log")
+        self._program = start(own_program("jtnt-hub", "serve"), self.environment, self.folder.with_suffix(".log"))
         await self.wait_until_ready()
         return time.perf_counter() - began_at
 
@@ -103,10 +102,8 @@ class Hub:
 
     async def metrics(self) -> Series:
         """Return what the hub says of itself now."""
-        async with (
-            aiohttp.ClientSession(timeout=REQUEST_DEADLINE) as http,
-            http.get(f"{self.web_url}/metrics") as answer,
-        ):
+        url = f"{self.web_url}/metrics"
+        async with aiohttp.ClientSession(timeout=REQUEST_DEADLINE) as http, http.get(url) as answer:
             answer.raise_for_status()
             return series_in(await answer.text())
 

@@ -14,16 +14,7 @@ from msgspec import Struct
 
 from scripts.measures.processes import machine_cpu_seconds, own_cpu_seconds
 
-PACKAGES: Final = (
-    "jtnt",
-    "aiohttp",
-    "uvloop",
-    "websockets",
-    "python-socketio",
-    "msgspec",
-    "SQLAlchemy",
-    "cryptography",
-)
+PACKAGES: Final = ("jtnt", "aiohttp", "uvloop", "websockets", "python-socketio", "msgspec", "SQLAlchemy")
 QUIET_SHARE: Final = 0.05
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,7 @@ class Options:
         """Return the first agent and the number of agents of each load process."""
         processes = min(len(os.sched_getaffinity(0)), 1 + (self.agents - 1) // AGENTS_PER_PROCESS)
         bounds = [self.agents * index // processes for index in range(processes + 1)]
-        return [(low, high - low) for low, high in zip(bounds, bounds[1:], strict=False)]
+        return [(low, high - low) for low, high in itertools.pairwise(bounds)]
 
 
 def quick(folder: Path, cache: Path) -> Options:
@@ -45,9 +46,9 @@ def quick(folder: Path, cache: Path) -> Options:
         cache=cache,
         agents=8,
         dashboards=4,
-        window_seconds=2.0,
-        settle_seconds=0.5,
-        sample_seconds=0.5,
+        window_seconds=1.5,
+        settle_seconds=0.3,
+        sample_seconds=0.4,
         starts=1,
         commands=5,
         with_peers=False,

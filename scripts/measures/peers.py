@@ -22,6 +22,7 @@ NODE_SOURCE: Final = Path(__file__).resolve().parent.parent / "peers/node_ws"
 START_DEADLINE_SECONDS: Final = 20.0
 LISTENING: Final = b"listening"
 NODE_RATIO_TARGET: Final = 0.95
+SAME: Final = "same generator, same certificates, silent"
 
 
 async def measure(options: Options, stage: Stage) -> Sequence[Figure]:
@@ -29,10 +30,8 @@ async def measure(options: Options, stage: Stage) -> Sequence[Figure]:
     hub_growth = growth_of(stage.idle, stage.connected, options.agents)
     bare = await growth_in(own_module("scripts.peers.bare_aiohttp"), "bare-aiohttp", options, stage)
     found = [
-        single(
-            "bare aiohttp, private memory a connection", "KB", bare, note="same generator, same certificates, silent"
-        ),
-        single("hub's agent ÷ bare aiohttp's connection", "×", hub_growth / bare),
+        single("bare aiohttp, private memory a connection", "KB", bare, note=SAME),
+        single("hub's agent ÷ bare aiohttp's connection", "ratio", hub_growth / bare),
     ]
     try:
         argv = await asyncio.to_thread(node_argv, options.cache / "node_ws")
@@ -41,8 +40,8 @@ async def measure(options: Options, stage: Stage) -> Sequence[Figure]:
     node = await growth_in(argv, "node-ws", options, stage)
     return [
         *found,
-        single("Node ws, private memory a connection", "KB", node, note="same generator, same certificates, silent"),
-        single("hub's agent ÷ Node ws's connection", "×", hub_growth / node, NODE_RATIO_TARGET),
+        single("Node ws, private memory a connection", "KB", node, note=SAME),
+        single("hub's agent ÷ Node ws's connection", "ratio", hub_growth / node, NODE_RATIO_TARGET),
     ]
 
 

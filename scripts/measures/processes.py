@@ -19,6 +19,7 @@ from msgspec import Struct
 
 STOP_DEADLINE_SECONDS: Final = 20.0
 STEP_DEADLINE_SECONDS: Final = 120.0
+LAST_LINES: Final = 12
 POLL_SECONDS: Final = 0.004
 PR_SET_PDEATHSIG: Final = 1
 CPU_CLOCK_OF_PROCESS: Final = 2  # clock_getcpuclockid(3): the id is ~pid << 3 | CPUCLOCK_SCHED
@@ -47,8 +48,9 @@ class Program:
         return self.process.pid
 
     def last_words(self) -> str:
+        """Return the end of what the program said, for people."""
         lines = self.log.read_text(errors="replace").strip().splitlines()
-        return lines[-1] if lines else "it said nothing"
+        return "\n".join(["", *lines[-LAST_LINES:]]) if lines else "it said nothing"
 
     async def wait_for(self, is_true: Callable[[], bool], what: str, deadline_seconds: float) -> None:
         """Return once `is_true`. Raises BenchFailed at the deadline, or when the program has ended."""
@@ -129,17 +131,14 @@ def cpu_seconds_of(pid: int) -> float:
 
 def own_cpu_seconds() -> float:
     """Return the CPU time of this process and of all its descendants that have ended."""
-    return sum(
-        used.ru_utime + used.ru_stime
-        for used in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    )
+    uses = (resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(used.ru_utime + used.ru_stime for used in uses)
 
 
 def machine_cpu_seconds() -> float:
     """Return the CPU time that all programs of the machine used since it started."""
-    user, nice, system, _idle, _iowait, irq, softirq, *_ = map(
-        int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
-    )
+    ticks = map(int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:])
+    user, nice, system, _idle, _iowait, irq, softirq, *_ = ticks
     return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
 
 

@@ -45,11 +45,11 @@ def _heading(run: Run) -> Sequence[str]:
     machine = run.machine
     versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
     quiet = "" if run.others_share <= QUIET_SHARE else ": not a quiet machine, so take the times with care"
+    busy = f"other programs used {run.others_share:.0%} of the cores meanwhile{quiet}"
     return (
         f"{machine.cpu}, {machine.cores} cores, {machine.memory_bytes / GIGABYTE:.0f} GB, {machine.kernel}",
         f"Python {machine.python}, {machine.openssl}; {versions}",
-        f"{run.at:%Y-%m-%d %H:%M} UTC, `bench {' '.join(run.command)}`, {run.seconds:.0f} s; other programs used "
-        f"{run.others_share:.0%} of the cores meanwhile{quiet}",
+        f"{run.at:%Y-%m-%d %H:%M} UTC, `bench {' '.join(run.command)}`, {run.seconds:.0f} s; {busy}",
     )
 
 

@@ -74,11 +74,11 @@ async def measure(options: Options, stage: Stage) -> Sequence[Figure]:
     async with dashboard(stage.hub.web_url, stage.access_token, watch.handlers) as person:
         simulated = await agent_named(person, "simulated-00000")
         hub_share = await several(person, watch, simulated, ["simulated"], (OUTPUT, RESULT), options.commands)
-        await stage.real_agent.start()
+        await stage.agent.start()
         try:
-            echo, true = await on_real_agent(person, watch, stage.real_agent, options.commands)
+            echo, true = await on_real_agent(person, watch, stage.agent, options.commands)
         finally:
-            await stage.real_agent.stop()
+            await stage.agent.stop()
     note = f"with {options.agents} agents connected"
     return [
         spread("command → first output, simulated agent", "ms", hub_share[OUTPUT], note=note),

@@ -14,6 +14,7 @@ from scripts.measures.hub import Hub
 from scripts.measures.options import CONNECTS_PER_SECOND, Options
 from scripts.measures.processes import BenchFailed, Memory, memory_of
 from scripts.measures.real_agent import RealAgent
+from scripts.measures.site import Site
 from scripts.measures.workers import Workers, working
 
 
@@ -22,9 +23,9 @@ class Stage:
     """`idle` and `connected`: the hub's memory before the fleet came and after, both without dashboards."""
 
     hub: Hub
+    agent: RealAgent
     access_token: str
     identities: Path
-    real_agent: RealAgent
     fleet: Workers
     watchers: Workers
     idle: Memory
@@ -32,36 +33,24 @@ class Stage:
 
 
 @asynccontextmanager
-async def loaded_hub(options: Options) -> AsyncIterator[Stage]:
-    """Enroll the fleet, start the hub anew, connect the fleet, then the dashboards. Raises BenchFailed.
-
-    The real agent is enrolled and not started.
-    """
-    hub = Hub(options.folder / "loaded")
+async def loaded(site: Site, options: Options) -> AsyncIterator[Stage]:
+    """Enroll the fleet, start the hub anew, connect the fleet, then the dashboards. Raises BenchFailed."""
+    hub = site.hub
     identities = options.folder / "identities"
-    real_agent = RealAgent(options.folder / "loaded-agent")
-    try:
-        await hub.prepare()
-        await hub.start()
-        await enroll_fleet(hub, identities, options)
-        await real_agent.enroll(await hub.join_string(uses=1))
-        await hub.stop()  # what enrolling left in its heap would hide what connections take
-        await hub.start()
-        await asyncio.sleep(options.settle_seconds / 3)
-        idle = memory_of(hub.pid)
-        async with connected(hub.agent_port, identities, options) as fleet:
-            await asyncio.sleep(options.settle_seconds)
-            grown = memory_of(hub.pid)
-            token = await hub.access_token()
-            async with watched(hub, token, options) as watchers:
-                yield Stage(hub, token, identities, real_agent, fleet, watchers, idle, grown)
-    finally:
-        await real_agent.stop()
-        await hub.stop()
+    await enroll_fleet(site.join_string, identities, options)
+    await hub.stop()  # what enrolling left in its heap would hide what connections take
+    await hub.start()
+    await asyncio.sleep(options.settle_seconds / 3)
+    idle = memory_of(hub.pid)
+    async with connected(hub.agent_port, identities, options) as fleet:
+        await asyncio.sleep(options.settle_seconds)
+        grown = memory_of(hub.pid)
+        token = await hub.access_token()
+        async with watched(hub, token, options) as watchers:
+            yield Stage(hub, site.agent, token, identities, fleet, watchers, idle, grown)
 
 
-async def enroll_fleet(hub: Hub, identities: Path, options: Options) -> None:
-    join_string = await hub.join_string(uses=options.agents)
+async def enroll_fleet(join_string: str, identities: Path, options: Options) -> None:
     plans = [
         Enroll(join_string=join_string, folder=str(identities), first=first, count=count)
         for first, count in options.shares
@@ -101,5 +90,5 @@ async def watched(hub: Hub, token: str, options: Options) -> AsyncIterator[Worke
 def require(done: int, wanted: int, what: str, problems: Mapping[str, int]) -> None:
     """Raise BenchFailed unless all agents got there."""
     if done != wanted:
-        worst = ", ".join(f"{count} × {problem}" for problem, count in Counter(problems).most_common(3))
+        worst = ", ".join(f"{count} times {problem}" for problem, count in Counter(problems).most_common(3))
         raise BenchFailed(f"only {done} of {wanted} simulated agents were {what}: {worst or 'no reason seen'}")

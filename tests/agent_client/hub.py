@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -162,8 +163,6 @@ class Hub:
         self.stored.setdefault(key, value)
 
     async def _on_output(self, peer: Peer, frame: CommandOutput) -> None:
-        import base64
-
         raw = frame.data.encode() if frame.encoding == "utf8" else base64.b64decode(frame.data)
         held = self.output.setdefault((frame.command_id, frame.stream.value), bytearray())
         assert frame.offset <= len(held), "output with a hole"

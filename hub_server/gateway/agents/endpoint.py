@@ -28,7 +28,7 @@ from hub_server.pki.model import Standing
 from hub_server.pki.service import CertificateService
 from hub_server.presence.service import PresenceService
 from hub_server.telemetry.service import TelemetryService
-from protocol.codec import BadFrame, decode_agent_frame, encode
+from protocol.codec import BadFrame, FrameTooLarge, decode_agent_frame, encode
 from protocol.codes import CloseCode
 from protocol.enumerations import ConnectionReason, RefusalAction
 from protocol.frames import Drain, Hello, Refuse, Welcome
@@ -156,10 +156,10 @@ class AgentEndpoint:
             ) from late
         if message.type is not WSMsgType.TEXT:
             raise Refused(CloseCode.NO_HELLO, "the first frame must be a hello", RefusalAction.RETRY)
-        if len(message.data) > HELLO_MAX_BYTES:
-            raise Refused(CloseCode.TOO_LARGE, f"a hello has at most {HELLO_MAX_BYTES} bytes", RefusalAction.FIX_CONFIG)
         try:
             hello = decode_agent_frame(message.data, HELLO_MAX_BYTES)
+        except FrameTooLarge as large:
+            raise Refused(CloseCode.TOO_LARGE, str(large), RefusalAction.FIX_CONFIG) from large
         except BadFrame as bad:
             raise Refused(CloseCode.BAD_FRAME, f"{bad} at {bad.path or '$'}", RefusalAction.FIX_CONFIG) from bad
         if not isinstance(hello, Hello):

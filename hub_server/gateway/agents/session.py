@@ -184,7 +184,7 @@ class AgentSession:
 
     async def _serve(self, handler: FrameHandler, data: str) -> None:
         try:
-            frame = decode_agent_frame(data)
+            answers = await handler.handle(self, decode_agent_frame(data))
         except UnknownFrameType as unknown:
             await self.send(Error(code="unknown_type", message=str(unknown), reply_to=unknown.frame_type))
             return
@@ -194,7 +194,7 @@ class AgentSession:
         except BadFrame as bad:
             await self.send(Error(code="bad_frame", message=f"{bad} at {bad.path}" if bad.path else str(bad)))
             raise SessionEnded(CloseCode.BAD_FRAME, str(bad)) from bad
-        for answer in await handler.handle(self, frame):
+        for answer in answers:
             await self.send(answer)
 
     def _heard(self) -> None:

@@ -134,7 +134,14 @@ class DashboardServer:
             await self._cut(socket_id, "hub stops")
         await self._server.shutdown()
 
-    async def _connect(self, socket_id: str, environ: dict[str, Any], auth: Any) -> None:
+    async def _connect(self, socket_id: str, *arguments: Any) -> Any:
+        if not arguments or arguments[0] is not self._server.get_environ(socket_id):
+            return await self._operation("connect", socket_id, *arguments)  # an event that a client named so
+        environ, auth = arguments[0], arguments[1] if len(arguments) > 1 else None
+        await self._welcome(socket_id, environ, auth)
+        return None
+
+    async def _welcome(self, socket_id: str, environ: dict[str, Any], auth: Any) -> None:
         try:
             async with asyncio.timeout(SIGN_IN_TIMEOUT_SECONDS):
                 session = await self._access.session_of(_token_in(auth))
@@ -155,11 +162,14 @@ class DashboardServer:
             await self._rooms.emit(self._announcer.status(principal.organisation_id), socket_id)
         log.info("dashboard connected", username=principal.username, socket_id=socket_id)
 
-    async def _disconnect(self, socket_id: str, reason: str) -> None:
+    async def _disconnect(self, socket_id: str, *arguments: Any) -> Any:
+        if self._server.manager.is_connected(socket_id, "/"):
+            return await self._operation("disconnect", socket_id, *arguments)  # an event that a client named so
         client = self._clients.pop(socket_id, None)
         if client is not None:
             await self._feed.drop(socket_id, client.principal.organisation_id)
-            log.info("dashboard disconnected", socket_id=socket_id, reason=reason)
+            log.info("dashboard disconnected", socket_id=socket_id, reason=arguments[0] if arguments else "")
+        return None
 
     async def _operation(self, name: str, socket_id: str, *arguments: Any) -> Any:
         """Answer an operation. An isolated request: whatever fails in it is logged there and told as `internal`."""

@@ -38,7 +38,7 @@ export function plotOptions(shape: PlotShape, hooks: PlotHooks, width: number): 
   return {
     width,
     height: PLOT_HEIGHT,
-    padding: [10, 8, 0, 0],
+    padding: [10, 18, 0, 0],
     legend: { show: false },
     cursor: {
       sync: { key: 'machine', scales: ['x', null] },

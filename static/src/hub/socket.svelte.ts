@@ -22,6 +22,7 @@ export class HubSocket {
   readonly #socket: Socket<ServerToClientEvents, ClientToServerEvents>
   readonly #listeners = new Map<EventName, Set<Listener<EventName>>>()
   readonly #onLive = new Set<() => void>()
+  #return: ReturnType<typeof setTimeout> | undefined
 
   constructor(session: Session) {
     this.#session = session
@@ -59,6 +60,16 @@ export class HubSocket {
     if (answer.ok) return name === 'commands:output' ? answer : visibleDeep(answer)
     if (answer.error.code === 'unauthenticated') this.#reconnect()
     throw new Refused(visibleDeep(answer.error))
+  }
+
+  /** Get live samples of these machines, and of no others, as `agents:metrics`; all metrics where none are named. */
+  async watch(agentIds: readonly string[], metrics: readonly string[] = []): Promise<void> {
+    await this.ask('feed:subscribe', { agentIds: [...agentIds], metrics: [...metrics] })
+  }
+
+  /** No machine is in view any more. */
+  unwatch(): void {
+    if (this.#socket.connected) this.watch([]).catch(() => undefined)
   }
 
   /** Hear an event until the returned function is called. */
@@ -122,7 +133,8 @@ export class HubSocket {
   /** Come back with a new token. Without one the session ends, and the page closes the socket. */
   #reconnect(): void {
     this.#session.distrustToken()
-    setTimeout(() => {
+    this.#return ??= setTimeout(() => {
+      this.#return = undefined
       if (this.#session.state === 'in') this.#socket.disconnect().connect()
     }, RENEW_PAUSE_MS)
   }

@@ -73,6 +73,8 @@ export class FleetPage {
     return () => {
       for (const off of offs) off()
       clearTimeout(this.#timer)
+      this.#asked++
+      this.#hub.unwatch()
     }
   }
 
@@ -101,7 +103,7 @@ export class FleetPage {
       })
       if (asked !== this.#asked) return
       this.#take(reply.agents, reply.total)
-      await this.#hub.ask('feed:subscribe', { agentIds: reply.agents.map((agent) => agent.id), metrics: SHOWN_METRICS })
+      await this.#hub.watch(reply.agents.map((agent) => agent.id), SHOWN_METRICS)
     } catch (error) {
       if (asked === this.#asked) this.problem = wordsOf(error)
     }

@@ -10,6 +10,7 @@ export class Machine {
   missing = $state(false)
   problem = $state('')
   readonly #hub: HubSocket
+  #open = false
 
   constructor(hub: HubSocket, id: string) {
     this.#hub = hub
@@ -29,7 +30,12 @@ export class Machine {
         for (const sample of event.samples) this.#sample(sample)
       }),
     ]
-    return () => offs.forEach((off) => off())
+    this.#open = true
+    return () => {
+      this.#open = false
+      for (const off of offs) off()
+      this.#hub.unwatch()
+    }
   }
 
   /** Change what people may change. Raises Refused or Unanswered. */
@@ -45,7 +51,7 @@ export class Machine {
   async #load(): Promise<void> {
     try {
       this.#take(await this.#hub.ask('agents:get', { agentId: this.id }))
-      await this.#hub.ask('feed:subscribe', { agentIds: [this.id] })
+      if (this.#open) await this.#hub.watch([this.id])
       this.problem = ''
     } catch (error) {
       if (error instanceof Refused && error.code === 'not_found') this.missing = true

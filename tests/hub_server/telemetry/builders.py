@@ -18,7 +18,7 @@ from hub_server.events import Deliver, DomainEvent, MetricsReceived
 from hub_server.storage.engine import Database
 from hub_server.telemetry.service import TelemetryService
 from hub_server.telemetry.store import TelemetryStore
-from hub_server.telemetry.tables import MetricRow
+from hub_server.telemetry.tables import AgentReportRow, MetricRow
 from hub_server.telemetry.worker import Recorder
 from protocol.enumerations import Lane
 from protocol.frames import Metrics, MetricsAck, MetricValue, RaisedAlert, Sample
@@ -58,7 +58,7 @@ def received(organisation_id: str, agent_id: str, frame: Metrics, at_monotonic: 
 class QuietAlerts:
     """No sample raises anything."""
 
-    def raised_since(self, agent_id: str, monotonic: float) -> Sequence[RaisedAlert]:
+    def raised_since(self, agent_id: str, monotonic: float) -> Sequence[RaisedAlert]:  # noqa: ARG002
         return []
 
 
@@ -69,9 +69,7 @@ class Hub:
         store = TelemetryStore()
         self.database, self.bus, self.clock = database, bus, clock
         self.telemetry = TelemetryService(database=database, bus=bus, clock=clock, store=store)
-        self.recorder = Recorder(
-            database=database, bus=bus, clock=clock, store=store, telemetry=self.telemetry, raised=QuietAlerts()
-        )
+        self.recorder = Recorder(bus=bus, telemetry=self.telemetry, raised=QuietAlerts())
 
     async def restarted(self) -> Hub:
         hub = Hub(self.database, self.bus, self.clock)
@@ -112,6 +110,11 @@ async def stored_values(database: Database, agent_id: str) -> list[str]:
 async def stored_count(database: Database) -> int:
     async with database.read() as connection:
         return await connection.scalar(select(func.count()).select_from(MetricRow)) or 0
+
+
+async def stored_reports(database: Database) -> int:
+    async with database.read() as connection:
+        return await connection.scalar(select(func.count()).select_from(AgentReportRow)) or 0
 
 
 async def waiting(subscription: Subscription) -> list[DomainEvent]:

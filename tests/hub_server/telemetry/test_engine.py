@@ -19,7 +19,7 @@ def test_a_chart_never_has_more_points_than_asked_for(
     edges = {0, span_ms - 1} | {min(span_ms - 1, resolution * 1000 * n) for n in range(points + 2)}
     offsets = data.draw(st.lists(st.integers(0, span_ms - 1), max_size=30))
     for offset in sorted(edges.union(offsets)):
-        series.add(start + offset, '{"x": 1}')
+        series.add([(start + offset, '{"x": 1}')])
     result = series.result("a")
     assert len(result.timestamps) <= points
     assert result.timestamps == sorted(set(result.timestamps))

@@ -208,20 +208,18 @@ async def test_retention_deletes_what_is_too_old_and_nothing_else(
     young = [sample(seq, ts=NOW_MS - 6 * DAY_SECONDS * 1000) for seq in range(101, 121)]
     frame = Metrics(epoch=7, lane=Lane.BACKFILL, samples=old + young)
     await hub.recorder.record([received(organisation_id, "a1", frame)])
-    retention = Retention(database=hub.database, clock=clock, store=hub.recorder._store, metrics_days=7)
+    retention = Retention(telemetry=hub.telemetry, metrics_days=7)
     assert await retention.sweep() == 100
     assert await stored_count(hub.database) == 20
     clock.advance(2 * DAY_SECONDS)
     assert await retention.sweep() == 20
 
 
-async def test_retention_works_in_slices(
-    hub: Hub, organisation_id: str, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_retention_works_in_slices(hub: Hub, organisation_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hub_server.telemetry.worker.RETENTION_SLICE_ROWS", 10)
     old = Metrics(epoch=7, lane=Lane.BACKFILL, samples=[sample(seq, ts=1000) for seq in range(1, 36)])
     await hub.recorder.record([received(organisation_id, "a1", old)])
-    retention = Retention(database=hub.database, clock=clock, store=hub.recorder._store, metrics_days=7)
+    retention = Retention(telemetry=hub.telemetry, metrics_days=7)
     assert await retention.sweep() == 35
 
 

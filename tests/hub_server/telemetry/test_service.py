@@ -11,12 +11,21 @@ from hub_server.bus.port import Overflow
 from hub_server.errors import InvalidRequest
 from hub_server.events import AgentReported
 from hub_server.telemetry.model import EPOCHS_KEPT
-from hub_server.telemetry.store import TYPES_PER_AGENT_MAX
+from hub_server.telemetry.store import TYPES_PER_AGENT_MAX, TelemetryStore
 from protocol.enumerations import Lane
 from protocol.frames import Event, Metrics, MetricValue, Sample
 from protocol.operations import MetricsQuery
 from tests.clocks import FakeClock
-from tests.hub_server.telemetry.builders import NOW_MS, Hub, metrics, received, sample, viewer_of, waiting
+from tests.hub_server.telemetry.builders import (
+    NOW_MS,
+    Hub,
+    metrics,
+    received,
+    sample,
+    stored_reports,
+    viewer_of,
+    waiting,
+)
 
 HOUR_MS = 3600 * 1000
 START_MS = NOW_MS - HOUR_MS
@@ -31,7 +40,9 @@ def report(seq: int, *, epoch: int = 3) -> Event:
 
 
 async def store(hub: Hub, organisation_id: str, values: list[tuple[int, dict[str, MetricValue]]]) -> None:
-    samples = [sample(seq, ts=ts, **data) for seq, (ts, data) in enumerate(values, start=1)]
+    samples = [
+        Sample(seq=seq, ts=ts, metric_type="system", metric_data=data) for seq, (ts, data) in enumerate(values, start=1)
+    ]
     await hub.recorder.record([received(organisation_id, "a1", frame_of(*samples))])
 
 
@@ -101,7 +112,7 @@ async def test_only_the_epochs_used_last_are_kept(hub: Hub, organisation_id: str
         assert telemetry.sample_count("a1") == EPOCHS_KEPT
         assert telemetry.acknowledged("a1")["live"].epoch == 10
     async with hub.database.read() as connection:
-        kept = await hub.recorder._store.load_ranges(connection)
+        kept = await TelemetryStore().load_ranges(connection)
     assert sorted(stored.key.epoch for stored in kept) == [10, 20, 30, 40]
 
 
@@ -114,19 +125,21 @@ async def test_an_epoch_in_use_again_is_not_the_one_that_is_dropped(
     clock.advance(1)
     await hub.recorder.record([received(organisation_id, "a1", metrics(2, epoch=epoch)) for epoch in (1, 5)])
     async with hub.database.read() as connection:
-        kept = await hub.recorder._store.load_ranges(connection)
+        kept = await TelemetryStore().load_ranges(connection)
     assert sorted(stored.key.epoch for stored in kept) == [1, 3, 4, 5]
 
 
 async def test_a_report_is_stored_and_said_once(hub: Hub, organisation_id: str, bus: InProcessBus) -> None:
     with bus.subscribe(frozenset({"reports"}), name="test", capacity=10, overflow=Overflow.DROP_OLDEST) as reports:
-        for telemetry in (hub.telemetry, hub.telemetry, (await hub.restarted()).telemetry):
-            ack = await telemetry.report(organisation_id, "a1", report(2))
+        for _ in range(3):
+            ack = await hub.telemetry.report(organisation_id, "a1", report(2))
             assert (ack.epoch, ack.ranges) == (3, [(2, 2)])
+            hub = await hub.restarted()
         [event] = await waiting(reports)
     assert isinstance(event, AgentReported)
     assert (event.kind, event.data, event.seq) == ("collector_failing", {"collector": "disk"}, 2)
     assert hub.telemetry.sample_count("a1") == 0
+    assert await stored_reports(hub.database) == 1
 
 
 async def test_reports_at_the_same_time_are_all_remembered(hub: Hub, organisation_id: str) -> None:

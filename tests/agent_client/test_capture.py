@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import base64
+import tempfile
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent_client.execution.capture import CHUNK_MAX_BYTES, Capture, Chunk, as_chunk
+from protocol.codec import decode_agent_frame, encode
+from protocol.enumerations import OutputStream, TextEncoding
+from protocol.frames import CommandOutput
+
+OUT = OutputStream.STDOUT
+
+
+def raw(chunk: Chunk) -> bytes:
+    return chunk.data.encode() if chunk.encoding is TextEncoding.UTF8 else base64.b64decode(chunk.data)
+
+
+@given(st.lists(st.binary(max_size=200) | st.text(max_size=50).map(str.encode), max_size=8))
+def test_what_is_written_is_read_back_byte_for_byte_whatever_it_is(parts: list[bytes]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        capture = Capture(Path(folder) / "jobs", "job-1", 1 << 20)
+        read, offset = b"", 0
+        for part in parts:
+            capture.write(OUT, part)
+            while chunk := capture.read(OUT, offset, is_complete=False):
+                read += raw(chunk)
+                offset += chunk.length_bytes
+        while chunk := capture.read(OUT, offset, is_complete=True):
+            read += raw(chunk)
+            offset += chunk.length_bytes
+        capture.discard()
+        assert read == b"".join(parts)
+
+
+@given(st.text().filter(lambda text: "\0" not in text))
+def test_text_cut_inside_a_character_waits_for_the_rest(text: str) -> None:
+    data = text.encode()
+    for cut in range(1, len(data)):
+        chunk = as_chunk(data[:cut], is_last=False)
+        if chunk is not None:
+            assert chunk.encoding is TextEncoding.UTF8
+            assert data.startswith(chunk.data.encode())
+            assert cut - chunk.length_bytes <= 3
+
+
+def test_bytes_that_are_no_text_go_as_base64() -> None:
+    assert as_chunk(b"\xff\xfe\x00", is_last=True) == Chunk("//4A", TextEncoding.BASE64, 3)
+    assert as_chunk("é".encode()[:1], is_last=True) == Chunk("ww==", TextEncoding.BASE64, 1)
+    assert as_chunk("é".encode()[:1], is_last=False) is None
+
+
+def test_a_nul_which_the_wire_refuses_goes_as_base64() -> None:
+    chunk = as_chunk(b"a\0b", is_last=True)
+    assert chunk is not None
+    assert chunk.encoding is TextEncoding.BASE64
+
+
+def test_the_worst_chunk_still_fits_a_frame(tmp_path: Path) -> None:
+    capture = Capture(tmp_path / "jobs", "job-1", 1 << 20)
+    capture.write(OUT, b"\x1b" * 100_000)
+    chunk = capture.read(OUT, 0, is_complete=True)
+    capture.discard()
+    assert chunk is not None
+    assert chunk.length_bytes == CHUNK_MAX_BYTES
+    frame = CommandOutput(command_id="j", stream=OUT, offset=0, data=chunk.data, encoding=chunk.encoding)
+    assert decode_agent_frame(encode(frame)) == frame
+
+
+def test_a_new_life_of_the_agent_takes_up_what_the_old_one_captured(tmp_path: Path) -> None:
+    old = Capture(tmp_path / "jobs", "job-1", 100)
+    old.write(OUT, b"before the crash")
+    old.close()
+    new = Capture(tmp_path / "jobs", "job-1", 100)
+    assert new.sizes == {OUT: 16}
+    chunk = new.read(OUT, 7, is_complete=True)
+    assert chunk is not None
+    assert chunk.data == "the crash"
+    new.discard()
+    assert list((tmp_path / "jobs").iterdir()) == []
+
+
+def test_output_files_are_for_the_owner_alone(tmp_path: Path) -> None:
+    capture = Capture(tmp_path / "jobs", "job-1", 100)
+    capture.write(OUT, b"x")
+    assert [path.stat().st_mode & 0o777 for path in (tmp_path / "jobs").iterdir()] == [0o600]
+    capture.discard()

@@ -1,0 +1,74 @@
+import pytest
+
+from agent_client.backoff import AttemptFailed, PersonNeeded, SessionLost, TimeGiven
+from agent_client.transport.endings import (
+    CertificateRefused,
+    Closed,
+    Drained,
+    Ending,
+    HttpRefused,
+    HubNotTrusted,
+    Refused,
+    Unreachable,
+    summary_of,
+    verdict_on,
+)
+from protocol.codes import CloseCode
+from protocol.enumerations import RefusalAction
+from protocol.frames import Refuse
+
+
+def refused(action: RefusalAction, retry_after_sec: int | None = None) -> Refused:
+    return Refused(Refuse(code=4403, message="no", action=action, retry_after_sec=retry_after_sec))
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        HubNotTrusted("self-signed"),
+        CertificateRefused("expired"),
+        HttpRefused(403),
+        HttpRefused(404),
+        refused(RefusalAction.FIX_CONFIG),
+        refused(RefusalAction.RE_ENROLL),
+        refused(RefusalAction.NEVER),
+        Closed(CloseCode.IDENTITY_UNKNOWN, ""),
+        Closed(CloseCode.REVOKED, ""),
+        Closed(CloseCode.VERSION, ""),
+    ],
+)
+def test_what_only_a_person_can_mend_goes_to_the_slow_lane_with_advice(ending: Ending) -> None:
+    verdict = verdict_on(ending, had_welcome=True, was_stable=True)
+    assert verdict.cause == PersonNeeded()
+    assert verdict.advice
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [Unreachable("refused"), HttpRefused(500), HttpRefused(429), refused(RefusalAction.RETRY), Closed(4429, "busy")],
+)
+def test_what_may_pass_is_tried_again_with_backoff(ending: Ending) -> None:
+    assert verdict_on(ending, had_welcome=False, was_stable=False).cause == AttemptFailed()
+
+
+@pytest.mark.parametrize("code", [1000, 1001, 1006, 1011, CloseCode.HUB_FAULT, CloseCode.DRAINING])
+def test_a_lost_session_is_told_from_one_that_never_was(code: int) -> None:
+    assert verdict_on(Closed(code, ""), had_welcome=True, was_stable=True).cause == SessionLost(was_stable=True)
+    assert verdict_on(Closed(code, ""), had_welcome=False, was_stable=False).cause == AttemptFailed()
+
+
+@pytest.mark.parametrize("code", [CloseCode.BAD_FRAME, CloseCode.SUPERSEDED, CloseCode.SLOW_CONSUMER, 4999])
+def test_a_session_the_hub_closed_for_cause_is_no_reason_to_hurry_back(code: int) -> None:
+    assert verdict_on(Closed(code, ""), had_welcome=True, was_stable=True).cause == AttemptFailed()
+
+
+def test_the_hub_may_name_the_time() -> None:
+    assert verdict_on(Drained(12), had_welcome=True, was_stable=True).cause == TimeGiven(12)
+    assert verdict_on(HttpRefused(503, 7.0), had_welcome=False, was_stable=False).cause == TimeGiven(7.0)
+    ending = refused(RefusalAction.RETRY_AFTER, 40)
+    assert verdict_on(ending, had_welcome=False, was_stable=False).cause == TimeGiven(40)
+
+
+def test_an_ending_is_told_with_the_hubs_own_code_and_words() -> None:
+    assert summary_of(Closed(4409, "superseded")) == (4409, "superseded")
+    assert summary_of(refused(RefusalAction.NEVER)) == (4403, "refused (never): no")

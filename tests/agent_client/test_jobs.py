@@ -1,0 +1,373 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent_client.execution.jobs import JobBounds, Jobs, Terms
+from agent_client.execution.journal import Journal
+from agent_client.execution.reporting import Reporter
+from agent_client.execution.verification import Audience, Rule
+from agent_client.spool.database import Database
+from agent_client.trust.document import TrustError, parse_trust
+from protocol.enumerations import CommandOutcome, CommandReason, JobState, OutputStream
+from protocol.frames import (
+    AgentFrame,
+    Command,
+    CommandAccepted,
+    CommandOutput,
+    CommandOutputAck,
+    CommandResult,
+    CommandStarted,
+    JobProgress,
+)
+from tests.agent_client.clock import SteppingClock
+from tests.agent_client.fleet import AGENT, ORGANISATION, Fleet, Signer
+
+FLEET = Fleet()
+OUT = OutputStream.STDOUT
+BOUNDS = JobBounds(running_max=2, kill_grace_seconds=0.2)
+
+
+class Life:
+    """One life of the agent's job room over a folder that outlives it."""
+
+    def __init__(self, folder: Path, clock: SteppingClock, actions: frozenset[str] = frozenset({"exec"})) -> None:
+        self.clock = clock
+        self.trust = parse_trust(FLEET.trust())
+        self.database = Database(folder / "spool.db")
+        self.journal = Journal(self.database, clock)
+        terms = Terms(Audience(ORGANISATION, AGENT), self.trust, actions)
+        self.jobs = Jobs(self.journal, lambda: terms, clock, folder / "jobs", BOUNDS)
+        self.sent: list[AgentFrame] = []
+        self.arrived = asyncio.Condition()
+
+    async def send(self, frame: AgentFrame) -> None:
+        self.sent.append(frame)
+        async with self.arrived:
+            self.arrived.notify_all()
+
+    def reporter(self, said: list[JobProgress] | None = None, window: int = 16, ack_timeout: float = 30) -> Reporter:
+        return Reporter(
+            self.jobs, self.send, self.clock, said_in_hello=said or [], window=window, ack_timeout_seconds=ack_timeout
+        )
+
+    @asynccontextmanager
+    async def running(self, reporter: Reporter | None = None) -> AsyncIterator[Reporter]:
+        chosen = reporter or self.reporter()
+        with suppress(asyncio.CancelledError):
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(self.jobs.run(), name="jobs"),
+                    group.create_task(chosen.run(), name="reporter"),
+                ]
+                yield chosen
+                for task in tasks:
+                    task.cancel()
+
+    async def first(self, kind: type[Any], count: int = 1) -> Any:
+        def found() -> list[Any]:
+            return [frame for frame in self.sent if isinstance(frame, kind)]
+
+        async with asyncio.timeout(10), self.arrived:
+            await self.arrived.wait_for(lambda: len(found()) >= count)
+        return found()[count - 1]
+
+    def results(self) -> list[CommandResult]:
+        return [frame for frame in self.sent if isinstance(frame, CommandResult)]
+
+    def output(self) -> str:
+        return "".join(frame.data for frame in self.sent if isinstance(frame, CommandOutput))
+
+    def close(self) -> None:
+        self.jobs.close()
+        self.database.close()
+
+
+@pytest.fixture
+def clock() -> SteppingClock:
+    return SteppingClock()
+
+
+@pytest.fixture
+def life(tmp_path: Path, clock: SteppingClock) -> Iterator[Life]:
+    life = Life(tmp_path, clock)
+    yield life
+    life.close()
+
+
+def order(job_id: str, *argv: str, signer: Signer | None = None, **changes: Any) -> Command:
+    return FLEET.command(FLEET.envelope(job_id, list(argv), **changes), signer)
+
+
+async def test_a_job_is_told_from_acceptance_to_result_in_order(life: Life) -> None:
+    async with life.running():
+        assert life.jobs.receive(order("job-1", "echo", "hello")) is None
+        result = await life.first(CommandResult)
+    assert [type(frame) for frame in life.sent] == [CommandAccepted, CommandStarted, CommandOutput, CommandResult]
+    assert life.output() == "hello\n"
+    assert (result.status, result.exit_code, result.output_bytes) == (CommandOutcome.COMPLETED, 0, {OUT: 6})
+
+
+async def test_the_start_is_on_disk_before_the_process_is(life: Life, tmp_path: Path) -> None:
+    """The job itself looks into the journal."""
+    code = (
+        "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute('select state, started_at from jobs')"
+        ".fetchone()[0])"
+    )
+    async with life.running():
+        life.jobs.receive(order("job-1", sys.executable, "-c", code, str(tmp_path / "spool.db")))
+        await life.first(CommandResult)
+    assert life.output() == "started\n"
+
+
+async def test_the_same_order_again_never_runs_again_but_is_told_again(life: Life, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    command = order("job-1", "sh", "-c", f"echo ran >> {mark}")
+    async with life.running():
+        life.jobs.receive(command)
+        first = await life.first(CommandResult)
+        assert life.jobs.receive(command) is None
+        assert await life.first(CommandResult, 2) == first
+        life.jobs.settled("job-1")
+        assert life.jobs.open == {}
+        assert life.jobs.receive(command) is None
+        assert await life.first(CommandResult, 3) == first
+    assert mark.read_text() == "ran\n"
+
+
+async def test_an_altered_order_under_a_known_id_neither_runs_nor_ends_the_first(life: Life, tmp_path: Path) -> None:
+    async with life.running():
+        life.jobs.receive(order("job-1", "sleep", "60"))
+        await life.first(CommandStarted)
+        assert life.jobs.receive(order("job-1", "touch", str(tmp_path / "bad"), signer=Signer())) is None
+        assert life.jobs.state_of("job-1").state is JobState.STARTED
+        assert not life.results()
+    assert not (tmp_path / "bad").exists()
+
+
+async def test_a_refused_order_says_which_rule_and_leaves_its_id_free(life: Life) -> None:
+    refusal = life.jobs.receive(order("job-1", "true", signer=Signer()))
+    assert refusal is not None
+    assert (refusal.status, refusal.reason) == (CommandOutcome.FAILED, CommandReason.DENIED_BY_AGENT)
+    assert refusal.rule == Rule.UNKNOWN_KEY
+    async with life.running():
+        assert life.jobs.receive(order("job-1", "true")) is None
+        assert (await life.first(CommandResult)).status is CommandOutcome.COMPLETED
+
+
+def test_an_expired_order_is_said_to_be_expired_even_when_the_clock_went_back(life: Life, clock: SteppingClock) -> None:
+    now = clock.now_ms()
+    late = order("job-2", "true", issued_at=now - 120_000, expires_at=now - 60_000)
+    refusal = life.jobs.receive(late)
+    assert refusal is not None
+    assert refusal.reason is CommandReason.EXPIRED
+    assert life.jobs.receive(order("job-1", "true", issued_at=now)) is None
+    clock.offset_ms = -3600_000
+    refusal = life.jobs.receive(late)
+    assert refusal is not None
+    assert (refusal.reason, refusal.rule) == (CommandReason.EXPIRED, Rule.EXPIRED)
+
+
+def test_without_a_readable_trust_document_nothing_runs(tmp_path: Path, clock: SteppingClock) -> None:
+    database = Database(tmp_path / "spool.db")
+
+    def terms() -> Terms:
+        raise TrustError("trust.json is malformed")
+
+    jobs = Jobs(Journal(database, clock), terms, clock, tmp_path / "jobs", BOUNDS)
+    refusal = jobs.receive(order("job-1", "true"))
+    assert refusal is not None
+    assert refusal.rule == Rule.TRUST
+    database.close()
+
+
+def test_an_order_outside_the_policy_is_refused(tmp_path: Path, clock: SteppingClock) -> None:
+    life = Life(tmp_path, clock, frozenset())
+    refusal = life.jobs.receive(order("job-1", "true"))
+    assert refusal is not None
+    assert refusal.rule == Rule.ACTION
+    life.close()
+
+
+async def test_what_was_started_when_the_agent_died_is_interrupted_and_never_runs(
+    tmp_path: Path, clock: SteppingClock
+) -> None:
+    """The journal as `kill -9` leaves it: started, nothing after."""
+    dead = Life(tmp_path, clock)
+    dead.jobs.receive(order("job-1", "touch", str(tmp_path / "ran")))
+    dead.journal.start("job-1")
+    (tmp_path / "jobs").mkdir(mode=0o700, exist_ok=True)
+    (tmp_path / "jobs" / "job-1.stdout").write_bytes(b"so far")
+    (tmp_path / "jobs" / "job-0.stdout").write_bytes(b"of nobody")
+    dead.close()
+    life = Life(tmp_path, clock)
+    assert [progress.state for progress in life.jobs.progress()] == [JobState.FINISHED]
+    async with life.running():
+        result = await life.first(CommandResult)
+    life.close()
+    assert (result.status, result.reason) == (CommandOutcome.FAILED, CommandReason.INTERRUPTED)
+    assert life.output() == "so far"
+    assert not (tmp_path / "ran").exists()
+    assert not (tmp_path / "jobs" / "job-0.stdout").exists()
+
+
+async def test_what_was_accepted_and_not_started_runs_once_in_the_next_life(
+    tmp_path: Path, clock: SteppingClock
+) -> None:
+    dead = Life(tmp_path, clock)
+    dead.jobs.receive(order("job-1", "sh", "-c", f"echo ran >> {tmp_path}/mark"))
+    dead.close()
+    life = Life(tmp_path, clock)
+    async with life.running():
+        assert (await life.first(CommandResult)).status is CommandOutcome.COMPLETED
+    life.close()
+    assert (tmp_path / "mark").read_text() == "ran\n"
+
+
+async def test_what_waited_beyond_its_expiry_does_not_run(tmp_path: Path, clock: SteppingClock) -> None:
+    dead = Life(tmp_path, clock)
+    dead.jobs.receive(order("job-1", "touch", str(tmp_path / "ran")))
+    dead.close()
+    clock.offset_ms = 120_000
+    life = Life(tmp_path, clock)
+    async with life.running():
+        result = await life.first(CommandResult)
+    life.close()
+    assert result.reason is CommandReason.EXPIRED
+    assert not (tmp_path / "ran").exists()
+
+
+async def test_stopping_the_agent_kills_what_runs_and_keeps_the_result_for_the_next_life(
+    tmp_path: Path, clock: SteppingClock
+) -> None:
+    life = Life(tmp_path, clock)
+    async with life.running():
+        life.jobs.receive(order("job-1", "sh", "-c", "echo $$; sleep 60"))
+        pid = int((await life.first(CommandOutput)).data)
+    life.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    again = Life(tmp_path, clock)
+    async with again.running():
+        result = await again.first(CommandResult)
+    again.close()
+    assert (result.reason, result.output_bytes) == (CommandReason.INTERRUPTED, {OUT: len(f"{pid}\n")})
+
+
+async def test_no_more_jobs_run_at_once_than_allowed_and_the_rest_wait(life: Life, tmp_path: Path) -> None:
+    async with life.running():
+        for number in range(4):
+            life.jobs.receive(order(f"job-{number}", "sh", "-c", f"until [ -e {tmp_path}/go ]; do sleep 0.02; done"))
+        await life.first(CommandStarted, 2)
+        assert life.jobs.running() == 2
+        assert [progress.state for progress in life.jobs.progress()].count(JobState.ACCEPTED) == 2
+        (tmp_path / "go").touch()
+        await life.first(CommandResult, 4)
+
+
+async def test_a_waiting_job_is_cancelled_without_running_and_a_running_one_is_killed(
+    life: Life, tmp_path: Path
+) -> None:
+    async with life.running():
+        for number in range(2):
+            life.jobs.receive(order(f"job-{number}", "sleep", "60"))
+        life.jobs.receive(order("job-2", "touch", str(tmp_path / "ran")))
+        await life.first(CommandStarted, 2)
+        for number in (2, 0, 1):
+            life.jobs.cancel(f"job-{number}")
+        await life.first(CommandResult, 3)
+    assert {result.command_id: result.status for result in life.results()} == dict.fromkeys(
+        ("job-0", "job-1", "job-2"), CommandOutcome.CANCELLED
+    )
+    assert life.results()[0].command_id == "job-2"
+    assert not (tmp_path / "ran").exists()
+
+
+async def test_cancelling_what_has_ended_changes_nothing(life: Life) -> None:
+    async with life.running():
+        life.jobs.receive(order("job-1", "true"))
+        await life.first(CommandResult)
+        life.jobs.cancel("job-1")
+        life.jobs.cancel("unheard of")
+        assert life.jobs.state_of("job-1").state is JobState.FINISHED
+        assert life.jobs.state_of("unheard of").state is JobState.UNKNOWN
+    assert len(life.results()) == 1
+
+
+async def test_too_many_unfinished_jobs_are_refused(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent_client.execution.jobs.UNFINISHED_MAX", 2)
+    for number in range(2):
+        assert life.jobs.receive(order(f"job-{number}", "true")) is None
+    refusal = life.jobs.receive(order("job-2", "true"))
+    assert refusal is not None
+    assert refusal.rule == Rule.TOO_MANY_JOBS
+
+
+async def test_output_waits_for_credits_on_disk_while_the_process_goes_on(life: Life) -> None:
+    reporter = life.reporter(window=2)
+    code = "import sys; sys.stdout.write('x' * 200_000); sys.stdout.flush(); sys.stderr.write('end')"
+    async with life.running(reporter):
+        life.jobs.receive(order("job-1", sys.executable, "-c", code))
+        while life.jobs.state_of("job-1").state is not JobState.FINISHED:
+            async with asyncio.timeout(10):
+                await asyncio.sleep(0.01)
+        await life.first(CommandOutput, 3)
+        assert len([f for f in life.sent if isinstance(f, CommandOutput) and f.stream is OUT]) == 2
+        assert life.results() == []
+        ack = CommandOutputAck(command_id="job-1", stream=OUT, offset=32 * 1024, credits=16)
+        reporter.output_acknowledged(ack)
+        result = await life.first(CommandResult)
+    chunks = [frame for frame in life.sent if isinstance(frame, CommandOutput) and frame.stream is OUT]
+    assert "".join(chunk.data for chunk in chunks) == "x" * 200_000
+    assert result.output_bytes == {OUT: 200_000, OutputStream.STDERR: 3}
+
+
+async def test_a_new_session_resumes_output_at_the_acknowledged_byte(life: Life) -> None:
+    first = life.reporter(window=3)
+    async with life.running(first):
+        life.jobs.receive(order("job-1", sys.executable, "-c", "import sys; sys.stdout.write('y' * 120_000)"))
+        await life.first(CommandOutput, 3)
+        first.output_acknowledged(CommandOutputAck(command_id="job-1", stream=OUT, offset=40_000, credits=0))
+    said = life.jobs.progress()
+    life.sent.clear()
+    async with life.running(life.reporter(said)):
+        await life.first(CommandResult)
+    outputs = [frame for frame in life.sent if isinstance(frame, CommandOutput)]
+    assert outputs[0].offset == 40_000
+    assert sum(len(frame.data) for frame in outputs) == 80_000
+    assert CommandAccepted not in {type(frame) for frame in life.sent}
+
+
+async def test_what_the_hub_is_silent_about_is_sent_again_in_the_same_session(life: Life) -> None:
+    async with life.running(life.reporter(ack_timeout=0.1)):
+        life.jobs.receive(order("job-1", "echo", "hi"))
+        await life.first(CommandResult, 2)
+    assert [frame.offset for frame in life.sent if isinstance(frame, CommandOutput)][:2] == [0, 0]
+
+
+async def test_a_job_whose_result_the_hub_holds_leaves_no_file(life: Life, tmp_path: Path) -> None:
+    async with life.running():
+        life.jobs.receive(order("job-1", "echo", "hi"))
+        await life.first(CommandResult)
+        assert list((tmp_path / "jobs").iterdir())
+        life.jobs.settled("job-1")
+        assert not list((tmp_path / "jobs").iterdir())
+        async with asyncio.timeout(1):
+            await life.jobs.told()
+
+
+async def test_a_full_disk_refuses_the_job_instead_of_running_it_unwritten(life: Life, tmp_path: Path) -> None:
+    pages = life.database.number("PRAGMA page_count")
+    life.database.rows(f"PRAGMA max_page_count = {pages}")
+    orders = [order(f"job-{number}", "touch", str(tmp_path / f"ran-{number}"), "x" * 3000) for number in range(40)]
+    refusals = [refusal for command in orders if (refusal := life.jobs.receive(command))]
+    assert refusals
+    assert {refusal.rule for refusal in refusals} == {Rule.JOURNAL}
+    assert len(life.jobs.open) == 40 - len(refusals)

@@ -1,0 +1,106 @@
+"""What the bench makes of its measurements."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from scripts.load.orders import Counted
+from scripts.measures.exposition import change, pauses, series_in
+from scripts.measures.figures import Figure, Target, Verdict, single, spread, void
+from scripts.measures.machine import Machine
+from scripts.measures.options import Options, quick
+from scripts.measures.report import Row, Run, text_of
+from scripts.measures.workers import bottleneck_of
+
+LAG = "jtnt_loop_lag_seconds_bucket"
+BEFORE = f"""# HELP jtnt_loop_lag_seconds How late the event loop ran
+{LAG}{{le="0.001"}} 10.0
+{LAG}{{le="0.01"}} 20.0
+{LAG}{{le="0.05"}} 20.0
+{LAG}{{le="+Inf"}} 20.0
+jtnt_gc_collections_total{{generation="2"}} 3.0
+process_x 1e+06
+"""
+AFTER = f"""{LAG}{{le="0.001"}} 100.0
+{LAG}{{le="0.01"}} 119.0
+{LAG}{{le="0.05"}} 120.0
+{LAG}{{le="+Inf"}} 120.0
+jtnt_gc_collections_total{{generation="2"}} 4.0
+"""
+
+
+@pytest.mark.parametrize(
+    ("values", "p50", "p99", "highest"),
+    [([7.0], 7.0, 7.0, 7.0), ([3.0, 1.0, 2.0], 2.0, 3.0, 3.0), (range(1, 1001), 500.0, 990.0, 1000.0)],
+)
+def test_a_spread_is_by_nearest_rank(values: list[float], p50: float, p99: float, highest: float) -> None:
+    figure = spread("x", "ms", values)
+    assert (figure.p50, figure.p99, figure.max) == (p50, p99, highest)
+
+
+def test_a_spread_of_nothing_is_void_and_not_met() -> None:
+    assert spread("x", "ms", [], Target(p50=1.0)).verdict is Verdict.VOID
+
+
+@pytest.mark.parametrize(
+    ("figure", "verdict"),
+    [
+        (single("x", "s", 1.5, 1.5), Verdict.MET),
+        (single("x", "s", 1.51, 1.5), Verdict.MISSED),
+        (single("x", "s", 1.51), Verdict.NONE),
+        (Figure(name="x", unit="ms", n=9, p50=1, p99=9, max=51, target=Target(p99=10, max=50)), Verdict.MISSED),
+        (Figure(name="x", unit="ms", n=9, p50=1, p99=9, max=50, target=Target(p99=10, max=50)), Verdict.MET),
+        (void("x", "ms", Target(p99=10), "why"), Verdict.VOID),
+    ],
+)
+def test_every_part_of_a_target_must_hold(figure: Figure, verdict: Verdict) -> None:
+    assert figure.verdict is verdict
+
+
+def test_the_loops_pauses_are_those_of_the_window_alone() -> None:
+    figure = pauses(series_in(BEFORE), series_in(AFTER), "pauses", Target(p99=10, max=50))
+    assert (figure.n, figure.p50, figure.p99, figure.max) == (100, 1.0, 10.0, 50.0)
+    assert figure.verdict is Verdict.MET
+
+
+def test_a_window_in_which_the_loop_was_not_watched_is_void() -> None:
+    assert pauses(series_in(BEFORE), series_in(BEFORE), "pauses", Target(p99=10)).verdict is Verdict.VOID
+
+
+def test_a_change_is_counted_by_label() -> None:
+    assert change(series_in(BEFORE), series_in(AFTER), "jtnt_gc_collections_total", "2") == 1
+    assert change(series_in(BEFORE), series_in(AFTER), "jtnt_gc_collections_total", "1") == 0
+
+
+def counted(cpu_share: float = 0.1, slip_ms: float = 1.0) -> Counted:
+    return Counted(connected=1, sent=1, answered=1, delays_ms=[], slips_ms=[slip_ms], cpu_share=cpu_share)
+
+
+def test_a_generator_that_is_the_bottleneck_says_so() -> None:
+    assert not bottleneck_of([counted(), counted()])
+    assert "90%" in bottleneck_of([counted(), counted(cpu_share=0.9)])
+    assert "500 ms" in bottleneck_of([counted(slip_ms=500.0), counted()])
+
+
+def test_load_processes_share_all_agents_and_none_twice(options: Options) -> None:
+    numbers = [first + index for first, count in options.shares for index in range(count)]
+    assert numbers == list(range(options.agents))
+
+
+@pytest.fixture(params=[1, 8, 2500, 2501, 10_000])
+def options(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Options:
+    folder = tmp_path_factory.getbasetemp()
+    small = quick(folder, folder)
+    return Options(folder=small.folder, cache=small.cache, agents=request.param)
+
+
+def test_a_run_beside_busy_programs_says_so() -> None:
+    machine = Machine(cpu="C", cores=2, memory_bytes=1, kernel="K", python="3", openssl="O", versions={})
+    rows = [Row(single("x", "s", 1.0, 2.0), "met")]
+
+    def said(others_share: float) -> str:
+        at = datetime(2026, 1, 1, tzinfo=UTC)
+        return text_of(Run(at=at, command=[], machine=machine, others_share=others_share, seconds=1, rows=rows))
+
+    assert "not a quiet machine" in said(0.2)
+    assert "not a quiet machine" not in said(0.01)
