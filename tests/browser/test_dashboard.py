@@ -1,0 +1,115 @@
+"""The main job as a person does it, in a real Chromium on a real hub with this machine as a real agent."""
+
+import os
+import re
+from pathlib import Path
+
+from playwright.async_api import Page, expect
+
+from tests.demo import Demo, person, run_program, running_program
+
+
+async def test_this_machine_is_shown_with_live_values(dashboard: Page, demo: Demo) -> None:
+    row = dashboard.locator(f"[data-testid=fleet-row][data-agent-id='{demo.facts['agentId']}']")
+    await expect(row).to_have_attribute("data-status", "ACTIVE")
+    await expect(row.get_by_test_id("fleet-cpu")).to_have_text(re.compile(r"\d+(\.\d)?\s*%"))
+
+
+async def test_a_wrong_password_is_refused_in_words(page: Page, demo: Demo) -> None:
+    await page.goto(demo.facts["dashboardUrl"])
+    await page.get_by_test_id("sign-in-username").fill("admin")
+    await page.get_by_test_id("sign-in-password").fill("not the password at all")
+    await page.get_by_test_id("sign-in-submit").click()
+    await expect(page.get_by_test_id("sign-in-problem")).to_be_visible()
+    await expect(page.get_by_test_id("fleet-row")).to_have_count(0)
+
+
+async def test_a_command_typed_in_the_browser_shows_its_output(dashboard: Page, demo: Demo) -> None:
+    await dashboard.get_by_test_id("machine-open").first.click()
+    await dashboard.get_by_test_id("command-input").fill('["uname","-a"]')
+    await dashboard.get_by_test_id("command-run").click()
+    for word in os.uname()[:3]:
+        await expect(dashboard.get_by_test_id("command-output")).to_contain_text(word)
+    await expect(dashboard.get_by_test_id("command-status")).to_contain_text("Completed")
+
+
+async def test_a_failing_command_says_its_exit_code(dashboard: Page) -> None:
+    await dashboard.get_by_test_id("machine-open").first.click()
+    await dashboard.get_by_test_id("command-input").fill("sh -c 'echo to stderr >&2; exit 3'")
+    await dashboard.get_by_test_id("command-run").click()
+    await expect(dashboard.get_by_test_id("command-output")).to_contain_text("to stderr")
+    await expect(dashboard.get_by_test_id("command-status")).to_contain_text("Failed")
+    await expect(dashboard.get_by_text("exit code 3").first).to_be_visible()
+
+
+async def test_output_of_a_command_is_text_and_never_markup(dashboard: Page) -> None:
+    await dashboard.get_by_test_id("machine-open").first.click()
+    await dashboard.get_by_test_id("command-input").fill("printf '<img src=x onerror=alert(1)>'")
+    await dashboard.get_by_test_id("command-run").click()
+    await expect(dashboard.get_by_test_id("command-output")).to_contain_text("<img src=x onerror=alert(1)>")
+    await expect(dashboard.get_by_test_id("command-output").locator("img")).to_have_count(0)
+
+
+async def test_the_charts_draw_history_and_go_on_live(dashboard: Page) -> None:
+    await dashboard.get_by_test_id("machine-open").first.click()
+    chart = dashboard.get_by_test_id("chart-cpu")
+    await expect(chart.locator("canvas")).to_be_visible()
+    await expect(chart).to_have_attribute("data-points", re.compile(r"[1-9]\d*"))
+    before = int(await chart.get_attribute("data-points") or "0")
+    await expect(chart).not_to_have_attribute("data-points", str(before), timeout=25_000)
+
+
+async def test_a_killed_agent_is_offline_with_a_reason_and_comes_back(dashboard: Page, demo: Demo) -> None:
+    row = dashboard.locator(f"[data-testid=fleet-row][data-agent-id='{demo.facts['agentId']}']")
+    await expect(row).to_have_attribute("data-status", "ACTIVE")
+    demo.kill("jtnt-agentd")
+    await expect(row).to_have_attribute("data-status", "OFFLINE")
+    await expect(row).to_contain_text(re.compile("connection", re.IGNORECASE))
+    await expect(row).to_have_attribute("data-status", "ACTIVE", timeout=30_000)
+
+
+async def test_a_machine_added_by_the_line_from_the_dashboard_appears_live(dashboard: Page, tmp_path: Path) -> None:
+    await dashboard.get_by_test_id("add-machine").first.click()
+    make = dashboard.get_by_test_id("join-make")
+    if await make.count():
+        await make.click()
+    line = await dashboard.get_by_test_id("join-string").text_content()
+    found = re.search(r"jtnt://\S+?#jtnte_[0-9A-Za-z.]+", line or "")
+    assert found, line
+    folder = str(tmp_path / "second")
+    assert (await run_program("jtnt-agent", "enroll", found.group(), "--data-dir", folder))[0] == 0
+    async with running_program("jtnt-agentd", "--data-dir", folder):
+        await expect(dashboard.get_by_test_id("joined")).to_be_visible()
+        await dashboard.keyboard.press("Escape")
+        await expect(dashboard.locator("[data-testid=fleet-row][data-status=ACTIVE]")).to_have_count(2)
+    code, said = await run_program("jtnt-agent", "enroll", found.group(), "--data-dir", f"{folder}-again")
+    assert code != 0
+    assert "used" in said
+
+
+async def test_an_alert_is_raised_shown_and_resolved_by_a_person(dashboard: Page, demo: Demo) -> None:
+    async with person(demo) as ask:
+        agent_id = demo.facts["agentId"]
+        await ask("agents:update", {"agentId": agent_id, "thresholds": {"diskWarning": 0.01}})
+        await dashboard.evaluate("location.hash = '#/alerts'")
+        alert = dashboard.get_by_test_id("alert-row").filter(has_text="Disk usage high")
+        await expect(alert).to_be_visible(timeout=25_000)
+        await alert.get_by_test_id("alert-resolve").click()
+        await expect(alert).to_have_count(0)
+        listed = await ask("alerts:list", {"agentId": agent_id, "state": "RESOLVED"})
+        assert "user:admin" in [shown["resolvedBy"] for shown in listed["alerts"] if shown["type"] == "disk"]
+        await ask("agents:update", {"agentId": agent_id, "thresholds": {}})
+
+
+async def test_a_person_signs_out(dashboard: Page) -> None:
+    await dashboard.get_by_test_id("user-menu").click()
+    await dashboard.get_by_test_id("sign-out").click()
+    await expect(dashboard.get_by_test_id("sign-in-username")).to_be_visible()
+    await dashboard.reload()
+    await expect(dashboard.get_by_test_id("sign-in-username")).to_be_visible()
+
+
+async def test_a_reload_keeps_the_sign_in(dashboard: Page) -> None:
+    await dashboard.reload()
+    await expect(dashboard.get_by_test_id("connection-state")).to_contain_text("live")
+    await expect(dashboard.get_by_test_id("fleet-row").first).to_be_visible()
