@@ -11,6 +11,11 @@ export interface Span {
   moving: boolean
 }
 
+interface Sample {
+  timestamp: number
+  metricData: Record<string, unknown>
+}
+
 /** The charted values of one machine over a span of time: stored ones from the hub, and live ones at the end. */
 export class MachineHistory {
   data = $state.raw<History>(emptyHistory([]))
@@ -26,7 +31,8 @@ export class MachineHistory {
   #end = new LiveEnd()
   #spanMs = 0
   #moving = false
-  #early: { timestamp: number; metricData: Record<string, unknown> }[] = []
+  /** Samples that came while a question was open: the answer may lack them. Null when none is open. */
+  #meanwhile: Sample[] | null = null
 
   constructor(hub: HubSocket, agentId: string, metrics: readonly string[]) {
     this.#hub = hub
@@ -57,7 +63,7 @@ export class MachineHistory {
 
   async #load(span: Span, points: number): Promise<void> {
     const asked = ++this.#asked
-    this.#early = []
+    this.#meanwhile = []
     this.#moving = span.moving
     this.#spanMs = span.toMs - span.fromMs
     try {
@@ -73,12 +79,15 @@ export class MachineHistory {
       this.data = { ...emptyHistory(this.#metrics), resolutionSec: reply.resolutionSec }
       if (series) this.data = { times: series.timestamps, values: this.#columnsOf(series.values), resolutionSec: reply.resolutionSec }
       this.#end = new LiveEnd()
-      for (const sample of this.#early) this.#append(sample)
+      for (const { timestamp, metricData } of this.#meanwhile) this.#end.append(this.data, timestamp, metricData)
+      this.#meanwhile = null
       this.loaded = true
       this.problem = ''
       this.version++
     } catch (error) {
-      if (asked === this.#asked) this.problem = wordsOf(error)
+      if (asked !== this.#asked) return
+      this.#meanwhile = null
+      this.problem = wordsOf(error)
     }
   }
 
@@ -86,12 +95,11 @@ export class MachineHistory {
     return Object.fromEntries(this.#metrics.map((metric) => [metric, values[metric] ?? []]))
   }
 
-  #append(sample: { timestamp: number; metricData: Record<string, unknown> }): void {
+  #append(sample: Sample): void {
     if (!this.#moving) return
-    if (!this.loaded) this.#early.push(sample)
-    else if (this.#end.append(this.data, sample.timestamp, sample.metricData)) {
-      forgetBefore(this.data, sample.timestamp - this.#spanMs * 1.1)
-      this.version++
-    }
+    this.#meanwhile?.push(sample)
+    if (!this.loaded || !this.#end.append(this.data, sample.timestamp, sample.metricData)) return
+    forgetBefore(this.data, sample.timestamp - this.#spanMs * 1.1)
+    this.version++
   }
 }

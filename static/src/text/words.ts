@@ -60,6 +60,11 @@ export function commandReasonWords(reason: CommandReason): string {
   return COMMAND_REASONS[reason]
 }
 
+/** Who did something: `user:admin` → `admin`; what is no person keeps its kind, as in `key:deploy`. */
+export function actorWords(actor: string): string {
+  return actor.startsWith('user:') ? actor.slice('user:'.length) : actor
+}
+
 export function isFinished(status: CommandStatus): boolean {
   return status === 'COMPLETED' || status === 'FAILED' || status === 'CANCELLED'
 }

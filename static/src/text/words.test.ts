@@ -1,0 +1,25 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { actorWords, kindWords, reasonWords, systemWords } from './words.ts'
+
+test('a known reason is told in words, any other as it is', () => {
+  assert.equal(reasonWords('connection_lost'), 'connection lost')
+  assert.equal(reasonWords('The disk collector fails'), 'The disk collector fails')
+})
+
+test('people are named without their kind', () => {
+  assert.deepEqual(['user:admin', 'key:deploy', 'hub'].map(actorWords), ['admin', 'key:deploy', 'hub'])
+})
+
+test('kinds of alerts become headings', () => {
+  assert.deepEqual(['cpu', 'disk_percent', 'firewall'].map(kindWords), ['CPU', 'Disk percent', 'Firewall'])
+})
+
+test('a system is named once', () => {
+  assert.equal(systemWords('linux', 'Debian GNU/Linux 12'), 'Debian GNU/Linux 12')
+  assert.equal(systemWords('linux', '6.1.0-rc'), 'Linux 6.1.0-rc')
+  assert.equal(systemWords('windows', 'Server 2022'), 'Windows Server 2022')
+  assert.equal(systemWords('darwin', '15.1'), 'macOS 15.1')
+  assert.equal(systemWords('windows', 'Windows 11'), 'Windows 11')
+  assert.equal(systemWords('freebsd', ''), 'freebsd')
+})
