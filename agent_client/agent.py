@@ -115,9 +115,8 @@ class Agent:
             _log.error("configuration not reloaded, the old one stays", reason=str(error))
             return
         if config.agent_id != self.config.agent_id:
-            _log.info(
-                "another identity was enrolled; stopping, so that the service starts it", new_agent_id=config.agent_id
-            )
+            _log.info("another identity was enrolled, starting anew", new_agent_id=config.agent_id)
+            self.begins_anew = True
             self.stop()
             return
         self.config = config
@@ -154,6 +153,7 @@ class Agent:
 
     async def _farewell(self, jobs: asyncio.Task[None]) -> None:
         """Let cut-off jobs be written down and told, and say goodbye; all of it in a bounded time."""
+        reason = GoodbyeReason.RESTART if self.begins_anew else GoodbyeReason.SHUTDOWN
         with suppress(TimeoutError):
             async with asyncio.timeout(FAREWELL_SECONDS):
                 await asyncio.wait([jobs])
@@ -161,9 +161,7 @@ class Agent:
                     await self._jobs.told()
         with suppress(TimeoutError):
             async with asyncio.timeout(FAREWELL_SECONDS):
-                await self._connection.say_goodbye(
-                    GoodbyeReason.RESTART if self.begins_anew else GoodbyeReason.SHUTDOWN
-                )
+                await self._connection.say_goodbye(reason)
 
     async def _keep_house(self) -> None:
         await asyncio.sleep(FIRST_HOUSEKEEPING_SECONDS)

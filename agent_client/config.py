@@ -32,7 +32,7 @@ LogLevel = Literal["debug", "info", "warn", "error", "fatal"]
 SecureUrl = Annotated[str, Meta(pattern=r"^(https|wss)://[^/\s]+", max_length=2048)]
 
 
-class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Who this agent is and how it behaves. Enrollment writes the first block; people may add keys of the second.
 
     Intervals of samples and heartbeats are not here: the hub sets them.

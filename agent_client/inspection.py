@@ -21,6 +21,7 @@ from agent_client.transport.endings import CertificateRefused
 from agent_client.transport.tls import bare_context, context_of, ending_of
 
 TIMEOUT_SECONDS: Final = 10.0
+REFUSAL_WAIT_SECONDS: Final = 0.5
 NAME_NOT_FOUND: Final = 2
 NOTHING_ANSWERS: Final = 3
 NOT_OUR_HUB: Final = 4
@@ -49,7 +50,7 @@ def check_connection(places: Places) -> Iterator[Probe]:
         lambda: _port(address),
         lambda: _hub(address, places),
         lambda: _expiry(config),
-        lambda: _certificate(HubDoor(address, TIMEOUT_SECONDS), context),
+        lambda: _certificate(address, context),
     )
     for step in steps:
         probe = step()
@@ -97,16 +98,34 @@ def _expiry(config: Config) -> Probe:
     return Probe("our certificate", words, CERTIFICATE_REFUSED if is_over else 0)
 
 
-def _certificate(door: HubDoor, context: ssl.SSLContext) -> Probe:
+def _certificate(address: HubAddress, context: ssl.SSLContext) -> Probe:
+    refusal = _refusal(address, context)
+    if refusal:
+        return Probe("mutual TLS", f"the hub refused our certificate: {refusal}", CERTIFICATE_REFUSED)
     try:
-        status = door.knock(context)
-    except HubNotReached as error:
-        ending = ending_of(error)
-        if isinstance(ending, CertificateRefused):
-            return Probe("mutual TLS", f"the hub refused our certificate: {ending.reason}", CERTIFICATE_REFUSED)
-        return Probe("mutual TLS", str(error), NO_HUB)
-    except (WrongHub, BadAnswer) as error:
+        status = HubDoor(address, TIMEOUT_SECONDS).knock(context)
+    except (HubNotReached, WrongHub, BadAnswer) as error:
         return Probe("mutual TLS", str(error), NO_HUB)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return Probe("mutual TLS", f"the hub is in trouble: HTTP status {status}", NO_HUB)
     return Probe("mutual TLS", "the hub took our certificate")
+
+
+def _refusal(address: HubAddress, context: ssl.SSLContext) -> str:
+    """Return why the hub's TLS refuses our certificate, empty when it does not.
+
+    In TLS 1.3 that comes after the handshake: an alert, or a hub that hangs up; one that is content says nothing.
+    """
+    try:
+        with (
+            socket.create_connection((address.host, address.port), TIMEOUT_SECONDS) as plain,
+            context.wrap_socket(plain, server_hostname=address.host) as channel,
+        ):
+            channel.settimeout(REFUSAL_WAIT_SECONDS)
+            channel.recv(1)
+    except TimeoutError:
+        return ""
+    except OSError as error:
+        ending = ending_of(error)
+        return ending.reason if isinstance(ending, CertificateRefused) else f"it hung up ({ending.reason})"
+    return "it hung up"

@@ -35,6 +35,7 @@ def run_daemon(data_dir: str | None) -> int:
     lines = log_to()
     try:
         with only_daemon_of(places):
+            _watch_children_without_threads()
             asyncio.run(serve(places, lines))
     except AgentError as error:
         _log.fatal(str(error), code=error.code)
@@ -81,6 +82,14 @@ def _is_locked(file: IO[str]) -> bool:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return True
     return False
+
+
+def _watch_children_without_threads() -> None:
+    """Learn of a job's end by a descriptor, as Python 3.12 does anyway: a thread a process triples a job's latency."""
+    if sys.version_info < (3, 12) and hasattr(os, "pidfd_open"):
+        with suppress(OSError):  # an old kernel, or one that forbids it: then by threads
+            os.close(os.pidfd_open(os.getpid()))
+            asyncio.set_child_watcher(asyncio.PidfdChildWatcher())
 
 
 def _listen_to_signals(agent: Agent) -> None:

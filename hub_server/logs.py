@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from collections.abc import Mapping
@@ -48,7 +49,7 @@ def configure(level: str, stream: TextIO | None = None) -> None:
         structlog.processors.EventRenamer("message"),
     ]
     structlog.configure(
-        processors=[*shared, structlog.processors.JSONRenderer(serializer=_json_text)],
+        processors=[*shared, structlog.processors.JSONRenderer(serializer=_json)],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
         logger_factory=structlog.WriteLoggerFactory(stream),
         cache_logger_on_first_use=False,
@@ -60,7 +61,7 @@ def configure(level: str, stream: TextIO | None = None) -> None:
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 *shared,
-                structlog.processors.JSONRenderer(serializer=_json_text),
+                structlog.processors.JSONRenderer(serializer=_json),
             ],
         )
     )
@@ -94,9 +95,9 @@ def _component_of_logger(_logger: WrappedLogger, _method: str, record: EventDict
     return record
 
 
-def _json(record: EventDict, **_options: Any) -> bytes:
-    return orjson.dumps(record, default=str, option=orjson.OPT_NON_STR_KEYS)
-
-
-def _json_text(record: EventDict, **_options: Any) -> str:
-    return _json(record).decode()
+def _json(record: EventDict, **_options: Any) -> str:
+    """Return `record` as JSON whatever it holds: a log line never raises."""
+    try:
+        return orjson.dumps(record, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    except orjson.JSONEncodeError:  # a lone surrogate, or an integer beyond 64 bits
+        return json.dumps(record, default=str, ensure_ascii=False).encode(errors="replace").decode()

@@ -47,13 +47,11 @@ class Sampler:
 
     async def run(self) -> None:
         await asyncio.sleep(_BASELINE_SECONDS)
-        due = self._clock.monotonic()
         while True:
+            began = self._clock.monotonic()
             if self._cadence.metrics_enabled:
                 self.sample()
-            interval = self._cadence.sample_interval_seconds
-            due = max(due + interval, self._clock.monotonic() + interval / 2)
-            await self._pause_until(due)
+            await self._pause_until(began + self._cadence.sample_interval_seconds)
 
     def sample(self) -> None:
         ts = self._clock.now_ms()

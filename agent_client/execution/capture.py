@@ -10,10 +10,15 @@ from io import FileIO
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import msgspec
+
 from agent_client.store.secure import FILE_MODE, SecureStore
 from protocol.enumerations import OutputStream, TextEncoding
+from protocol.limits import OUTPUT_CHUNK_MAX_BYTES
 
-CHUNK_MAX_BYTES: Final = 32 * 1024  # escaped as JSON at worst six times as long, and still inside a frame
+CHUNK_MAX_BYTES: Final = OUTPUT_CHUNK_MAX_BYTES
+_ESCAPED_MAX_BYTES: Final = 3 * CHUNK_MAX_BYTES
+_ESCAPE_LENGTH: Final = 6
 _UTF8_SEQUENCE_MAX_BYTES: Final = 4
 
 
@@ -28,6 +33,8 @@ class Chunk(NamedTuple):
 class Capture:
     """Both output streams of one job. `limit_bytes` bounds them together; what is beyond it is discarded and said.
 
+    `sizes` counts what is kept of each stream, `written` all that the process wrote.
+
     `notify` is called after each write. Files are made at the first byte; those that a daemon before this one left are
     taken up. The owner closes it, and discards it when the hub holds the result.
     """
@@ -39,10 +46,12 @@ class Capture:
         self._paths = {stream: directory / f"{command_id}.{stream.value}" for stream in OutputStream}
         self._files: dict[OutputStream, FileIO] = {}
         self.sizes = {stream: path.stat().st_size for stream, path in self._paths.items() if path.exists()}
+        self.written = dict(self.sizes)
         self._left_bytes = max(limit_bytes - sum(self.sizes.values()), 0)
 
     def write(self, stream: OutputStream, data: bytes) -> None:
         """Keep as much of `data` as the limit and the disk allow."""
+        self.written[stream] = self.written.get(stream, 0) + len(data)
         if self.truncated:
             return
         kept = data[: self._left_bytes]
@@ -92,20 +101,28 @@ class Capture:
 def as_chunk(data: bytes, *, is_last: bool) -> Chunk | None:
     """Return the longest prefix of `data` to send, None when all of it is the beginning of one character.
 
-    Text that UTF-8 or the wire cannot carry (a NUL) goes as base64.
+    What is no UTF-8, what the wire refuses (a NUL), and text that JSON would make too long for a frame (control
+    characters) goes as base64.
     """
     if b"\0" in data:
         return _binary(data)
     try:
-        return Chunk(data.decode(), TextEncoding.UTF8, len(data))
+        return _text(data)
     except UnicodeDecodeError as error:
         is_cut = error.end == len(data) and len(data) - error.start < _UTF8_SEQUENCE_MAX_BYTES
         if not is_cut or error.reason != "unexpected end of data":
             return _binary(data)
         whole = data[: error.start]
     if whole:
-        return Chunk(whole.decode(), TextEncoding.UTF8, len(whole))
+        return _text(whole)
     return _binary(data) if is_last else None
+
+
+def _text(data: bytes) -> Chunk:
+    text = data.decode()
+    if len(data) > _ESCAPED_MAX_BYTES // _ESCAPE_LENGTH and len(msgspec.json.encode(text)) > _ESCAPED_MAX_BYTES:
+        return _binary(data)
+    return Chunk(text, TextEncoding.UTF8, len(data))
 
 
 def _binary(data: bytes) -> Chunk:

@@ -35,6 +35,7 @@ class Job:
     accepted_at: int
     capture: Capture
     started_at: int | None = None
+    has_process: bool = False
     result: CommandResult | None = None
     acked: dict[OutputStream, int] = field(default_factory=dict)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
@@ -200,8 +201,7 @@ class Jobs:
             try:
                 self._begin(job, envelope)
                 if job.result is None:
-                    ending = await run_process(envelope, job.capture.write, job.cancelled, self._kill_grace_seconds)
-                    self._finish(job, ending)
+                    self._finish(job, await self._run(job, envelope))
             except asyncio.CancelledError:
                 self._interrupt(job)
                 raise
@@ -219,7 +219,13 @@ class Jobs:
         job.started_at = self._journal.start(job.command_id)
         job.state = JobState.STARTED
         job.capture.notify = self.changed.set
-        self.changed.set()
+
+    async def _run(self, job: Job, envelope: JobEnvelope) -> Ending:
+        def started() -> None:
+            job.has_process = True
+            self.changed.set()
+
+        return await run_process(envelope, job.capture.write, started, job.cancelled, self._kill_grace_seconds)
 
     def _interrupt(self, job: Job) -> None:
         if job.result is None and job.state is JobState.STARTED:
@@ -235,7 +241,7 @@ class Jobs:
             result=ending.message,
             started_at=job.started_at,
             finished_at=self._clock.now_ms(),
-            output_bytes=dict(job.capture.sizes),
+            output_bytes=dict(job.capture.written),
             truncated=job.capture.truncated,
         )
         job.state = JobState.FINISHED
@@ -266,6 +272,7 @@ class Jobs:
     def _reopen(self, entry: Entry) -> Job:
         job = self._make(entry.command_id, entry.state, entry.accepted_at, limit_bytes=0)
         job.started_at = entry.started_at
+        job.has_process = entry.started_at is not None
         job.result = entry.result
         return job
 

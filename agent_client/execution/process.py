@@ -70,8 +70,14 @@ class _Reader(asyncio.BaseProtocol):
         self.exited.set()
 
 
-async def run_process(envelope: JobEnvelope, sink: Sink, cancelled: asyncio.Event, kill_grace_seconds: float) -> Ending:
-    """Run the order to its end, at most for its timeout, or until `cancelled` is set.
+async def run_process(
+    envelope: JobEnvelope,
+    sink: Sink,
+    started: Callable[[], None],
+    cancelled: asyncio.Event,
+    kill_grace_seconds: float,
+) -> Ending:
+    """Run the order to its end, at most for its timeout, or until `cancelled` is set. Calls `started` once it runs.
 
     When the task itself is cancelled, the group is killed at once and CancelledError goes on.
     """
@@ -89,6 +95,7 @@ async def run_process(envelope: JobEnvelope, sink: Sink, cancelled: asyncio.Even
         )
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         return _start_failure(envelope, error)
+    started()
     try:
         return await _supervise(envelope, transport, reader, cancelled, kill_grace_seconds)
     finally:

@@ -6,11 +6,15 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from agent_client.clock import Clock
+from agent_client.execution.capture import CHUNK_MAX_BYTES
 from agent_client.execution.jobs import Job, Jobs
 from protocol.enumerations import JobState, OutputStream
 from protocol.frames import AgentFrame, CommandAccepted, CommandOutput, CommandOutputAck, CommandStarted, JobProgress
+
+GATHER_SECONDS: Final = 0.2
 
 Send = Callable[[AgentFrame], Awaitable[None]]
 
@@ -20,7 +24,7 @@ class _Flow:
     """One output stream on its way: what is sent, and the ends of the chunks that are not acknowledged."""
 
     sent: int
-    window: int
+    sent_monotonic: float = 0.0
     in_flight: deque[int] = field(default_factory=deque)
 
 
@@ -52,6 +56,7 @@ class Reporter:
         self._clock = clock
         self._window = window
         self._ack_timeout_seconds = ack_timeout_seconds
+        self._is_gathering = False
         self._told = {progress.command_id: self._fresh(progress.state) for progress in said_in_hello}
 
     async def run(self) -> None:
@@ -70,7 +75,7 @@ class Reporter:
         self._jobs.repeat.clear()
         for gone in self._told.keys() - self._jobs.open.keys():
             del self._told[gone]
-        was_sent = False
+        was_sent = self._is_gathering = False
         for job in list(self._jobs.open.values()):
             told = self._told.setdefault(job.command_id, self._fresh(JobState.UNKNOWN))
             for step in (self._tell_state, self._tell_output, self._tell_result):
@@ -85,7 +90,7 @@ class Reporter:
         job.acked[ack.stream] = max(job.acked.get(ack.stream, 0), ack.offset)
         flow = self._flow(job, told, ack.stream)
         flow.sent = max(flow.sent, ack.offset)
-        flow.window = ack.credits
+        self._window = ack.credits
         while flow.in_flight and flow.in_flight[0] <= ack.offset:
             flow.in_flight.popleft()
         told.quiet_since = self._clock.monotonic()
@@ -96,7 +101,7 @@ class Reporter:
         if told.state is JobState.UNKNOWN:
             await self._send(CommandAccepted(command_id=job.command_id, ts=job.accepted_at))
             told.state = JobState.ACCEPTED
-        if told.state is JobState.ACCEPTED and job.started_at is not None:
+        if told.state is JobState.ACCEPTED and job.started_at is not None and job.has_process:
             await self._send(CommandStarted(command_id=job.command_id, ts=job.started_at))
             told.state = JobState.STARTED
         return told.state is not before
@@ -105,13 +110,14 @@ class Reporter:
         was_sent = False
         for stream in job.capture.sizes:
             flow = self._flow(job, told, stream)
-            if len(flow.in_flight) >= flow.window:
+            if self._in_flight() >= self._window or self._waits_for_more(job, stream, flow):
                 continue
             chunk = job.capture.read(stream, flow.sent, is_complete=job.result is not None)
             if chunk is None:
                 continue
             offset, flow.sent = flow.sent, flow.sent + chunk.length_bytes
             flow.in_flight.append(flow.sent)
+            flow.sent_monotonic = self._clock.monotonic()
             told.quiet_since = self._clock.monotonic()
             await self._send(
                 CommandOutput(
@@ -120,6 +126,18 @@ class Reporter:
             )
             was_sent = True
         return was_sent
+
+    def _in_flight(self) -> int:
+        return sum(len(flow.in_flight) for told in self._told.values() for flow in told.flows.values())
+
+    def _waits_for_more(self, job: Job, stream: OutputStream, flow: _Flow) -> bool:
+        """Gather the small writes that follow a chunk, so that a chatty program makes no frame a line."""
+        waiting_bytes = job.capture.sizes[stream] - flow.sent
+        if job.result is not None or not 0 < waiting_bytes < CHUNK_MAX_BYTES:
+            return False
+        is_early = self._clock.monotonic() - flow.sent_monotonic < GATHER_SECONDS
+        self._is_gathering = self._is_gathering or is_early
+        return is_early
 
     async def _tell_result(self, job: Job, told: _Told) -> bool:
         if job.result is None or told.result_sent or not self._is_all_sent(job, told):
@@ -135,7 +153,7 @@ class Reporter:
 
     def _flow(self, job: Job, told: _Told, stream: OutputStream) -> _Flow:
         if stream not in told.flows:
-            told.flows[stream] = _Flow(sent=job.acked.get(stream, 0), window=self._window)
+            told.flows[stream] = _Flow(sent=job.acked.get(stream, 0))
         return told.flows[stream]
 
     def _fresh(self, state: JobState) -> _Told:
@@ -143,13 +161,13 @@ class Reporter:
 
     async def _wait_for_change(self) -> None:
         try:
-            async with asyncio.timeout(self._ack_timeout_seconds):
+            async with asyncio.timeout(GATHER_SECONDS if self._is_gathering else self._ack_timeout_seconds):
                 await self._jobs.changed.wait()
         except TimeoutError:
             pass
 
     def _rewind_what_is_overdue(self) -> None:
-        """Send again what the hub has been silent about; a window of 0 is probed with one chunk."""
+        """Send again what the hub has been silent about; a window of 0 is tried with one chunk."""
         now = self._clock.monotonic()
         for command_id, told in self._told.items():
             job = self._jobs.open.get(command_id)
@@ -160,4 +178,4 @@ class Reporter:
             for stream, flow in told.flows.items():
                 flow.sent = job.acked.get(stream, 0)
                 flow.in_flight.clear()
-                flow.window = max(flow.window, 1)
+            self._window = max(self._window, 1)

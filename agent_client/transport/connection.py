@@ -16,7 +16,16 @@ from agent_client.logs import Log
 from agent_client.paths import Places
 from agent_client.spool.database import Database, DatabaseError
 from agent_client.store.secure import StoreError
-from agent_client.transport.endings import ABNORMAL_CLOSURE, Closed, Ending, FilesUnusable, summary_of, verdict_on
+from agent_client.transport.endings import (
+    ABNORMAL_CLOSURE,
+    CertificateRefused,
+    Closed,
+    Ending,
+    FilesUnusable,
+    Unanswered,
+    summary_of,
+    verdict_on,
+)
 from agent_client.transport.parts import Parts
 from agent_client.transport.session import Session
 from agent_client.transport.socket import SessionEnded, open_socket
@@ -57,6 +66,8 @@ class Connection:
         while True:
             self._parts.board.connecting()
             ending, session = await self._attempt()
+            if isinstance(ending, Unanswered) and self._is_expired():
+                ending = CertificateRefused("it has expired")
             wait = self._settle(ending, session)
             await self._pause(wait.seconds)
 
@@ -90,6 +101,9 @@ class Connection:
             return Closed(ABNORMAL_CLOSURE, f"fault of the agent: {type(error).__name__}"), session
         finally:
             self._session = None
+
+    def _is_expired(self) -> bool:
+        return self._config().certificate_not_after_ms <= self._parts.clock.now_ms()
 
     def _settle(self, ending: Ending, session: Session | None) -> Wait:
         config, parts = self._config(), self._parts

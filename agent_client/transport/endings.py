@@ -23,6 +23,14 @@ class Unreachable:
 
 
 @dataclass(frozen=True, slots=True)
+class Unanswered:
+    """TLS came about, and the hub hung up before it answered the upgrade.
+
+    A hub that goes down does so; and, where its TLS library sends no alert, one that refuses our certificate.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class HubNotTrusted:
     """The hub's certificate is not one of this fleet, or not for the name we called."""
 
@@ -76,6 +84,7 @@ class Replaced:
 
 Ending = (
     Unreachable
+    | Unanswered
     | HubNotTrusted
     | CertificateRefused
     | FilesUnusable
@@ -108,6 +117,8 @@ def verdict_on(ending: Ending, *, had_welcome: bool, was_stable: bool) -> Verdic
     match ending:
         case Unreachable():
             return Verdict(lost)
+        case Unanswered():
+            return Verdict(lost, "the hub hangs up at once; if it goes on, it may not accept this agent's certificate")
         case HubNotTrusted(reason=reason):
             return Verdict(PersonNeeded(), f"the hub at this address is not this fleet's hub: {reason}")
         case CertificateRefused(reason=reason):
@@ -133,6 +144,8 @@ def summary_of(ending: Ending) -> tuple[int, str]:
     match ending:
         case Unreachable(reason=reason):
             return ABNORMAL_CLOSURE, f"unreachable: {reason}"
+        case Unanswered():
+            return ABNORMAL_CLOSURE, "the hub hung up before it answered"
         case HubNotTrusted(reason=reason):
             return ABNORMAL_CLOSURE, f"hub not trusted: {reason}"
         case CertificateRefused(reason=reason):

@@ -7,10 +7,17 @@ import logging
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Any, Final, cast
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI, WebSocketException
+from websockets.exceptions import (
+    ConnectionClosed,
+    InvalidHandshake,
+    InvalidMessage,
+    InvalidStatus,
+    InvalidURI,
+    WebSocketException,
+)
 from websockets.typing import Subprotocol
 
 from agent_client.clock import Clock
@@ -22,6 +29,7 @@ from agent_client.transport.endings import (
     Closed,
     Ending,
     HttpRefused,
+    Unanswered,
     Unreachable,
 )
 from agent_client.transport.tls import ending_of
@@ -80,6 +88,7 @@ class Socket:
 @asynccontextmanager
 async def open_socket(config: Config, context: ssl.SSLContext, clock: Clock) -> AsyncIterator[Socket]:
     """Open a session's socket; it is closed at the end of the block. Raises SessionEnded when none can be opened."""
+    tried = _Tried()
     try:
         connection = await connect(
             config.websocket_url,
@@ -94,9 +103,10 @@ async def open_socket(config: Config, context: ssl.SSLContext, clock: Clock) -> 
             open_timeout=config.open_timeout_seconds,
             close_timeout=config.close_timeout_seconds,
             logger=_quiet,
+            create_connection=cast("type[ClientConnection]", tried.make),
         )
     except (OSError, TimeoutError, ssl.SSLError, WebSocketException) as error:
-        raise SessionEnded(_failure(error)) from error
+        raise SessionEnded(_failure(error, tried)) from error
     try:
         if connection.subprotocol != SUBPROTOCOL:
             raise SessionEnded(Unreachable(f"the hub does not speak {SUBPROTOCOL}"))
@@ -105,7 +115,26 @@ async def open_socket(config: Config, context: ssl.SSLContext, clock: Clock) -> 
         await connection.close()
 
 
-def _failure(error: Exception) -> Ending:
+class _Tried:
+    """Remembers the connection of an attempt.
+
+    In TLS 1.3 the alert that refuses our certificate comes after the handshake; the library then says no more than that
+    the connection was closed, but the connection itself knows why.
+    """
+
+    def __init__(self) -> None:
+        self._connection: ClientConnection | None = None
+
+    def make(self, *arguments: Any, **settings: Any) -> ClientConnection:
+        self._connection = ClientConnection(*arguments, **settings)
+        return self._connection
+
+    @property
+    def fault(self) -> BaseException | None:
+        return self._connection.connection_exc if self._connection else None
+
+
+def _failure(error: Exception, tried: _Tried) -> Ending:
     match error:
         case InvalidStatus(response=response):
             return HttpRefused(response.status_code, _seconds(response.headers.get("Retry-After")))
@@ -113,8 +142,10 @@ def _failure(error: Exception) -> Ending:
             return Unreachable(f"websocket_url is no address: {error}")
         case TimeoutError():
             return Unreachable("no answer in time")
+        case InvalidMessage(__cause__=EOFError()) if tried.fault is None:
+            return Unanswered()
         case InvalidHandshake():
-            return ending_of(error)
+            return ending_of(tried.fault or error)
         case _:
             return ending_of(error)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from agent_client.clock import Clock
 from agent_client.spool.spool import Spool, Stream
@@ -13,7 +14,7 @@ from protocol.frames import AgentFrame, Metrics
 from protocol.limits import SAMPLES_PER_FRAME_MAX
 from protocol.ranges import SequenceRanges
 
-FRAME_SAMPLES_MAX_BYTES = 128 * 1024
+FRAME_SAMPLES_MAX_BYTES: Final = 128 * 1024
 
 Send = Callable[[AgentFrame], Awaitable[None]]
 
@@ -55,7 +56,10 @@ class StreamSender:
                 self._rewind_if_overdue()
 
     def acknowledged(self, epoch: int, ranges: Iterable[Sequence[int]], credits: int | None = None) -> None:
-        """Take note of what the hub holds. Raises DatabaseError when that cannot be written; it is then sent again."""
+        """Take note of what the hub holds, and of how many frames may be in flight from now on (None: as before).
+
+        Raises DatabaseError when that cannot be written; it is then sent again.
+        """
         if credits is not None:
             self._window = credits
         if epoch == self._spool.epoch(self.stream):
@@ -87,7 +91,7 @@ class StreamSender:
         return [frame], [sample.seq for sample in samples]
 
     def _rewind_if_overdue(self) -> None:
-        """Send again what the hub has been silent about; a window of 0 is probed with one frame."""
+        """Send again what the hub has been silent about; a window of 0 is tried with one frame."""
         now = self._clock.monotonic()
         if not self._flights or now - self._flights[0].sent_monotonic >= self._ack_timeout_seconds:
             self._sent_up_to = 0

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from collections.abc import Callable
+from typing import Final, ParamSpec, TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
-from hub_server.errors import InvalidRequest
+from hub_server.errors import InvalidRequest, Unavailable
 
+P = ParamSpec("P")
+T = TypeVar("T")
 MIN_CHARS: Final = 12
 MAX_CHARS: Final = 1024
 _COMMON: Final = frozenset(
@@ -39,24 +42,38 @@ _COMMON: Final = frozenset(
 
 
 class Passwords:
-    """`at_once`: how many are hashed at a time; `memory_kib` is used by each."""
+    """`at_once`: how many are hashed at a time; `memory_kib` is used by each. At most `in_line` wait for their turn.
 
-    def __init__(self, *, time_cost: int = 3, memory_kib: int = 65536, lanes: int = 1, at_once: int = 2) -> None:
+    Both calls raise Unavailable when the line is full.
+    """
+
+    def __init__(
+        self, *, time_cost: int = 3, memory_kib: int = 65536, lanes: int = 1, at_once: int = 2, in_line: int = 32
+    ) -> None:
         self._hasher = PasswordHasher(time_cost=time_cost, memory_cost=memory_kib, parallelism=lanes)
         self._slots = asyncio.Semaphore(at_once)
+        self._places = at_once + in_line
         self._decoy: str | None = None
 
     async def hash(self, password: str) -> str:
-        async with self._slots:
-            return await asyncio.to_thread(self._hasher.hash, password)
+        return await self._in_turn(self._hasher.hash, password)
 
     async def matches(self, stored_hash: str | None, password: str) -> bool:
         """Compare in the same time whether there is a stored hash or not."""
         if self._decoy is None:
             self._decoy = await self.hash("nobody has this password")
-        async with self._slots:
-            matches = await asyncio.to_thread(self._verify, stored_hash or self._decoy, password)
+        matches = await self._in_turn(self._verify, stored_hash or self._decoy, password)
         return matches and stored_hash is not None
+
+    async def _in_turn(self, work: Callable[P, T], *arguments: P.args, **keywords: P.kwargs) -> T:
+        if self._places == 0:
+            raise Unavailable("many people are signing in; try again in a moment", retry_after_seconds=2)
+        self._places -= 1
+        try:
+            async with self._slots:
+                return await asyncio.to_thread(work, *arguments, **keywords)
+        finally:
+            self._places += 1
 
     def _verify(self, stored_hash: str, password: str) -> bool:
         try:

@@ -75,8 +75,9 @@ class Ledger:
     # What people and the dispatcher cause.
 
     def created(self, command: Command) -> None:
-        """Note a command that was committed a moment ago."""
+        """Note a command that was committed a moment ago: it has printed nothing yet."""
         self.opened.put(open_command_of(command))
+        self._held_bytes[command.id] = dict.fromkeys(OutputStream, 0)
 
     def changed(self, before: Command, after: Command) -> None:
         """Say what a committed step changed."""

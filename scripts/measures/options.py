@@ -17,6 +17,8 @@ class Options:
     """`folder` is the run's own and is deleted after it; `cache` stays. Windows and pauses in seconds.
 
     `settle_seconds`: from the last connection to the look at memory, so that every agent has spoken.
+    `command_pause_seconds`: between two commands: a command makes its agent say four frames, and the hub slows an agent
+    down that says more than FRAMES_PER_SECOND.
     `sample_seconds` 0 leaves the samples' interval to the hub.
     """
 
@@ -29,6 +31,7 @@ class Options:
     sample_seconds: float = 0.0
     starts: int = 5
     commands: int = 200
+    command_pause_seconds: float = 0.3
     with_peers: bool = True
 
     @property
@@ -51,5 +54,6 @@ def quick(folder: Path, cache: Path) -> Options:
         sample_seconds=0.4,
         starts=1,
         commands=5,
+        command_pause_seconds=0.0,
         with_peers=False,
     )

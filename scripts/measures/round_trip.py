@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from protocol.operations import AgentsListReply, CommandReply
@@ -12,7 +13,6 @@ from scripts.load.person import Person, Refused, dashboard
 from scripts.measures.figures import Figure, Target, spread
 from scripts.measures.options import Options
 from scripts.measures.processes import BenchFailed
-from scripts.measures.real_agent import RealAgent
 from scripts.measures.stage import Stage
 
 OUTPUT: Final = "agent:command:output"
@@ -70,43 +70,42 @@ async def run_command(
 
 async def measure(options: Options, stage: Stage) -> Sequence[Figure]:
     """Run commands one after the other on a simulated agent, which shows the hub's share, and on the real one."""
+    await stage.agent.start()
     watch = Stopwatch()
     async with dashboard(stage.hub.web_url, stage.access_token, watch.handlers) as person:
-        simulated = await agent_named(person, "simulated-00000")
-        hub_share = await several(person, watch, simulated, ["simulated"], (OUTPUT, RESULT), options.commands)
-        await stage.agent.start()
-        try:
-            echo, true = await on_real_agent(person, watch, stage.agent, options.commands)
-        finally:
-            await stage.agent.stop()
+        runs = Runs(person, watch, options)
+        simulated = await runs.took(await agent_named(person, "simulated-00000"), ["simulated"], (OUTPUT, RESULT))
+        echo = await runs.took(stage.agent.id, ["echo", "x"], (OUTPUT, RESULT))
+        true = await runs.took(stage.agent.id, ["true"], (RESULT,))
+    await stage.agent.stop()
     note = f"with {options.agents} agents connected"
     return [
-        spread("command → first output, simulated agent", "ms", hub_share[OUTPUT], note=note),
-        spread("command → result, simulated agent", "ms", hub_share[RESULT], note=note),
+        spread("command → first output, simulated agent", "ms", simulated[OUTPUT], note=note),
+        spread("command → result, simulated agent", "ms", simulated[RESULT], note=note),
         spread("command → first output, real agent runs echo", "ms", echo[OUTPUT], FIRST_OUTPUT_TARGET, note),
         spread("command → result, real agent runs echo", "ms", echo[RESULT], note=note),
         spread("command → result, real agent runs true", "ms", true[RESULT], note=note),
     ]
 
 
-async def on_real_agent(
-    person: Person, watch: Stopwatch, agent: RealAgent, count: int
-) -> tuple[Mapping[str, list[float]], Mapping[str, list[float]]]:
-    echo = await several(person, watch, agent.id, ["echo", "x"], (OUTPUT, RESULT), count)
-    true = await several(person, watch, agent.id, ["true"], (RESULT,), count)
-    return echo, true
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """Many commands, one after the other."""
 
+    person: Person
+    watch: Stopwatch
+    options: Options
 
-async def several(
-    person: Person, watch: Stopwatch, agent_id: str, argv: Sequence[str], events: Sequence[str], count: int
-) -> Mapping[str, list[float]]:
-    """Return event → milliseconds of `count` commands, after a few that do not count."""
-    took: dict[str, list[float]] = {event: [] for event in events}
-    for turn in range(WARM_UP + count):
-        for event, milliseconds in zip(events, await run_command(person, watch, agent_id, argv, events), strict=True):
+    async def took(self, agent_id: str, argv: Sequence[str], events: Sequence[str]) -> Mapping[str, list[float]]:
+        """Return event → milliseconds of each command, after a few that do not count. Raises BenchFailed."""
+        took: dict[str, list[float]] = {event: [] for event in events}
+        for turn in range(WARM_UP + self.options.commands):
+            milliseconds = await run_command(self.person, self.watch, agent_id, argv, events)
             if turn >= WARM_UP:
-                took[event].append(milliseconds)
-    return took
+                for event, value in zip(events, milliseconds, strict=True):
+                    took[event].append(value)
+            await asyncio.sleep(self.options.command_pause_seconds)
+        return took
 
 
 async def agent_named(person: Person, hostname: str) -> str:

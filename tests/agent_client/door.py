@@ -76,8 +76,14 @@ def error(code: ErrorCode, message: str, **more: Any) -> ErrorReply:
 
 
 @contextmanager
-def listening(door: Door, folder: Path, certified_by: Fleet | None = None, name: str = "127.0.0.1") -> Iterator[Door]:
-    """Serve `door` with a certificate for `name` until the block ends."""
+def listening(
+    door: Door,
+    folder: Path,
+    certified_by: Fleet | None = None,
+    name: str = "127.0.0.1",
+    only_clients_of: Fleet | None = None,
+) -> Iterator[Door]:
+    """Serve `door` with a certificate for `name` until the block ends. Its TLS sends alerts; asyncio's does not."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -105,6 +111,9 @@ def listening(door: Door, folder: Path, certified_by: Fleet | None = None, name:
     folder.mkdir(exist_ok=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*(certified_by or door.fleet).server_files(folder, name))
+    if only_clients_of is not None:
+        context.load_verify_locations(cadata=only_clients_of.root.pem)
+        context.verify_mode = ssl.CERT_REQUIRED
     server = Server((door.host, 0), Handler)
     server.daemon_threads = True
     server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)

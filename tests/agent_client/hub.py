@@ -134,8 +134,11 @@ class Hub:
                     self._store((frame.lane.value, frame.epoch, sample.seq), sample)
                 ranges = [(sample.seq, sample.seq) for sample in frame.samples]
                 if self.acknowledges:
-                    credits = self.credits[frame.lane.value]
-                    await peer.send(MetricsAck(epoch=frame.epoch, lane=frame.lane, ranges=ranges, credits=credits))
+                    await peer.send(
+                        MetricsAck(
+                            epoch=frame.epoch, lane=frame.lane, ranges=ranges, credits=self.credits[frame.lane.value]
+                        )
+                    )
             case Event():
                 self._store(("events", frame.epoch, frame.seq), frame)
                 if self.acknowledges:
@@ -168,9 +171,7 @@ class Hub:
         assert frame.offset <= len(held), "output with a hole"
         held[frame.offset :] = held[frame.offset : frame.offset] + raw
         if self.acknowledges:
-            ack = CommandOutputAck(
-                command_id=frame.command_id, stream=frame.stream, offset=len(held), credits=self.credits["output"]
-            )
+            ack = CommandOutputAck(command_id=frame.command_id, stream=frame.stream, offset=len(held), credits=1)
             await peer.send(ack)
 
 

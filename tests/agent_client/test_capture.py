@@ -65,7 +65,7 @@ def test_the_worst_chunk_still_fits_a_frame(tmp_path: Path) -> None:
     chunk = capture.read(OUT, 0, is_complete=True)
     capture.discard()
     assert chunk is not None
-    assert chunk.length_bytes == CHUNK_MAX_BYTES
+    assert (chunk.length_bytes, chunk.encoding) == (CHUNK_MAX_BYTES, TextEncoding.BASE64)
     frame = CommandOutput(command_id="j", stream=OUT, offset=0, data=chunk.data, encoding=chunk.encoding)
     assert decode_agent_frame(encode(frame)) == frame
 

@@ -79,6 +79,12 @@ class Life:
             await self.arrived.wait_for(lambda: len(found()) >= count)
         return found()[count - 1]
 
+    async def finished(self, job_id: str) -> None:
+        """Wait for the end of a job that is not told yet."""
+        async with asyncio.timeout(10):
+            while self.jobs.state_of(job_id).state is not JobState.FINISHED:  # noqa: ASYNC110  there is no event
+                await asyncio.sleep(0.01)
+
     def results(self) -> list[CommandResult]:
         return [frame for frame in self.sent if isinstance(frame, CommandResult)]
 
@@ -315,13 +321,11 @@ async def test_output_waits_for_credits_on_disk_while_the_process_goes_on(life: 
     code = "import sys; sys.stdout.write('x' * 200_000); sys.stdout.flush(); sys.stderr.write('end')"
     async with life.running(reporter):
         life.jobs.receive(order("job-1", sys.executable, "-c", code))
-        while life.jobs.state_of("job-1").state is not JobState.FINISHED:
-            async with asyncio.timeout(10):
-                await asyncio.sleep(0.01)
-        await life.first(CommandOutput, 3)
-        assert len([f for f in life.sent if isinstance(f, CommandOutput) and f.stream is OUT]) == 2
+        await life.finished("job-1")
+        await life.first(CommandOutput, 2)
+        assert len([frame for frame in life.sent if isinstance(frame, CommandOutput)]) == 2
         assert life.results() == []
-        ack = CommandOutputAck(command_id="job-1", stream=OUT, offset=32 * 1024, credits=16)
+        ack = CommandOutputAck(command_id="job-1", stream=OUT, offset=64 * 1024, credits=16)
         reporter.output_acknowledged(ack)
         result = await life.first(CommandResult)
     chunks = [frame for frame in life.sent if isinstance(frame, CommandOutput) and frame.stream is OUT]
@@ -332,16 +336,17 @@ async def test_output_waits_for_credits_on_disk_while_the_process_goes_on(life: 
 async def test_a_new_session_resumes_output_at_the_acknowledged_byte(life: Life) -> None:
     first = life.reporter(window=3)
     async with life.running(first):
-        life.jobs.receive(order("job-1", sys.executable, "-c", "import sys; sys.stdout.write('y' * 120_000)"))
+        life.jobs.receive(order("job-1", sys.executable, "-c", "import sys; sys.stdout.write('y' * 240_000)"))
         await life.first(CommandOutput, 3)
         first.output_acknowledged(CommandOutputAck(command_id="job-1", stream=OUT, offset=40_000, credits=0))
+        await life.finished("job-1")
     said = life.jobs.progress()
     life.sent.clear()
     async with life.running(life.reporter(said)):
         await life.first(CommandResult)
     outputs = [frame for frame in life.sent if isinstance(frame, CommandOutput)]
     assert outputs[0].offset == 40_000
-    assert sum(len(frame.data) for frame in outputs) == 80_000
+    assert sum(len(frame.data) for frame in outputs) == 200_000
     assert CommandAccepted not in {type(frame) for frame in life.sent}
 
 

@@ -27,6 +27,7 @@ class Ran:
     seconds: float
     texts: dict[OutputStream, str]
     sizes: dict[OutputStream, int]
+    written: dict[OutputStream, int]
     truncated: bool
 
     def text(self, stream: OutputStream = OUT) -> str:
@@ -39,10 +40,10 @@ async def run(
     capture = Capture(folder / "jobs", "job-1", limit)
     began = time.monotonic()
     envelope = FLEET.envelope("job-1", argv, **changes)
-    ending = await run_process(envelope, capture.write, cancel or asyncio.Event(), kill_grace_seconds=0.3)
+    ending = await run_process(envelope, capture.write, lambda: None, cancel or asyncio.Event(), kill_grace_seconds=0.3)
     texts = {stream: everything(capture, stream) for stream in OutputStream}
     capture.close()
-    return Ran(ending, time.monotonic() - began, texts, capture.sizes, capture.truncated)
+    return Ran(ending, time.monotonic() - began, texts, capture.sizes, capture.written, capture.truncated)
 
 
 def everything(capture: Capture, stream: OutputStream) -> str:
@@ -169,7 +170,7 @@ async def test_the_end_of_the_agent_kills_the_group_at_once(tmp_path: Path) -> N
     capture.notify = wrote.set
     envelope = FLEET.envelope("job-1", ["sh", "-c", "sleep 60 & echo $!; wait"])
     async with asyncio.TaskGroup() as group:
-        task = group.create_task(run_process(envelope, capture.write, asyncio.Event(), 5.0), name="job")
+        task = group.create_task(run_process(envelope, capture.write, lambda: None, asyncio.Event(), 5.0), name="job")
         await wrote.wait()
         task.cancel()
     chunk = capture.read(OUT, 0, is_complete=True)
@@ -184,6 +185,7 @@ async def test_output_beyond_the_limit_is_discarded_and_the_process_goes_on(tmp_
     assert ran.ending.exit_code == 7
     assert ran.truncated
     assert ran.sizes == {OUT: 100_000}
+    assert ran.written == {OUT: 3_000_000, ERR: 10}
     assert ran.text() == "x" * 100_000
 
 

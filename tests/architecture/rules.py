@@ -54,7 +54,6 @@ EXCEPTIONS: Final[Mapping[tuple[str, str], str]] = {
     ("file_names", "hub_server/pki/certificates.py"): "the X.509 library stops here",
     ("file_names", "hub_server/pki/files.py"): "private files, for the keys",
     ("file_names", "hub_server/pki/listener.py"): "the TLS context of the agents' listener and what its peers show",
-    ("roles", "hub_server/telemetry/worker.py"): "the recorder's group commit is one transaction over many agents",
     ("function_length", "hub_server/app.py::_subjects"): "the composition root is a list of constructors",
     (
         "function_length",

@@ -1,7 +1,9 @@
 """Real databases, a driven clock and an organisation for the hub's subjects."""
 
+import shutil
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from hub_server.bus.in_process import InProcessBus
 from hub_server.storage.engine import Database
 from hub_server.storage.migrate import migrate
 from tests.clocks import FakeClock
+from tests.servers.postgres import PostgresServer
 
 
 @pytest.fixture
@@ -24,19 +27,56 @@ def bus() -> InProcessBus:
     return InProcessBus()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
-    """A migrated, empty database on each engine."""
-    if request.param == "sqlite":
-        url = f"sqlite+aiosqlite:///{tmp_path / 'hub.db'}"
-    else:
-        url = request.getfixturevalue("postgres_url")
+@pytest.fixture(scope="session")
+async def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty SQLite database with the newest schema, to copy."""
+    path = tmp_path_factory.mktemp("migrated") / "hub.db"
+    await migrated(f"sqlite+aiosqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+async def migrated_template(postgres_server: PostgresServer) -> str:
+    """The name of an empty PostgreSQL database with the newest schema, to copy."""
+    name = f"template_{uuid.uuid4().hex}"
+    postgres_server.create(name)
+    await migrated(postgres_server.url_of(name))
+    return name
+
+
+async def migrated(url: str) -> None:
     opened = Database(url)
     try:
         await migrate(opened)
-        yield opened
     finally:
         await opened.close()
+
+
+@contextmanager
+def copied(request: pytest.FixtureRequest, engine: str, tmp_path: Path) -> Iterator[str]:
+    """Yield the address of a migrated, empty database of `engine`."""
+    if engine == "sqlite":
+        path = shutil.copy(request.getfixturevalue("migrated_file"), tmp_path / "hub.db")
+        yield f"sqlite+aiosqlite:///{path}"
+        return
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    name = f"test_{uuid.uuid4().hex}"
+    server.create(name, request.getfixturevalue("migrated_template"))
+    try:
+        yield server.url_of(name)
+    finally:
+        server.drop(name)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
+    """A migrated, empty database on each engine."""
+    with copied(request, request.param, tmp_path) as url:
+        opened = Database(url)
+        try:
+            yield opened
+        finally:
+            await opened.close()
 
 
 @pytest.fixture

@@ -100,9 +100,11 @@ class RunningHub:
         ready: Future[dict[str, int]] = Future()
         self._served = self._thread.submit(self._serve, self.settings, ready)
         opened, served = asyncio.wrap_future(ready), asyncio.wrap_future(self._served)
-        await asyncio.wait({opened, served}, timeout=START_DEADLINE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        either: set[asyncio.Future[Any]] = {opened, served}
+        await asyncio.wait(either, timeout=START_DEADLINE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         if served.done():
             opened.cancel()
+            self._served = None
             await served
         assert opened.done(), f"the hub was not ready within {START_DEADLINE_SECONDS:g} s"
         ports = await opened
@@ -178,6 +180,13 @@ class RunningHub:
                 if table.name not in CONNECTED_NOW:
                     found[table.name] = sorted(repr(row) for row in (await connection.execute(select(table))).all())
         return found
+
+    async def changed_since(self, before: Rows) -> list[str]:
+        """Return the rows that came, went or changed since `before`; nothing when all is as it was."""
+        after = await self.rows()
+        gone = [f"- {table}: {row}" for table, rows in before.items() for row in set(rows) - set(after[table])]
+        came = [f"+ {table}: {row}" for table, rows in after.items() for row in set(rows) - set(before[table])]
+        return gone + came
 
     async def count(self, table: type[SQLModel], **where: object) -> int:
         columns = SQLModel.metadata.tables[str(table.__tablename__)].c

@@ -45,7 +45,7 @@ from tests.integration.machine import (
     own_address,
     sample,
 )
-from tests.integration.person import Json, Person, watching
+from tests.integration.person import Json, Person, known_to, watching
 
 
 def of(agent_id: str) -> Callable[[Json], bool]:
@@ -199,6 +199,7 @@ async def test_a_command_waits_for_its_agent_and_is_sent_again_until_accepted(
     either_hub: RunningHub, watcher: Person, folder: Path
 ) -> None:
     identity = await enroll(either_hub, folder, "waits")
+    await known_to(watcher, identity.agent_id)
     created = (await watcher.do("commands:create", agentId=identity.agent_id, commandData={"argv": ["true"]}))[
         "command"
     ]
@@ -217,6 +218,7 @@ async def test_a_command_waits_for_its_agent_and_is_sent_again_until_accepted(
 
 async def test_output_goes_on_where_it_stopped(either_hub: RunningHub, watcher: Person, folder: Path) -> None:
     identity = await enroll(either_hub, folder, "resumes")
+    await known_to(watcher, identity.agent_id)
     created = (await watcher.do("commands:create", agentId=identity.agent_id, commandData={"argv": ["x"]}))["command"]
     async with greeted(either_hub, identity) as agent:
         await agent.take(Command)
@@ -237,6 +239,7 @@ async def test_output_goes_on_where_it_stopped(either_hub: RunningHub, watcher: 
 
 async def test_a_cancel_reaches_the_agent(either_hub: RunningHub, watcher: Person, folder: Path) -> None:
     identity = await enroll(either_hub, folder, "cancels")
+    await known_to(watcher, identity.agent_id)
     waiting = (await watcher.do("commands:create", agentId=identity.agent_id, commandData={"argv": ["a"]}))["command"]
     cancelled = await watcher.do("commands:cancel", commandId=waiting["id"])
     assert (cancelled["command"]["status"], cancelled["command"]["reason"]) == ("CANCELLED", "cancelled_by_person")
@@ -266,6 +269,7 @@ async def test_a_configuration_is_offered_until_it_is_applied(
         await agent.send(DesiredRejected(name=DesiredName.CONFIG, hash=offer.hash, reason="a test says no"))
         refused = await watcher.take("agents:status", lambda status: shows(status, identity.agent_id, "ERROR"))
         assert refused["delta"]
+    watcher.inbox.clear()
     async with connected(either_hub, identity.tls()) as agent:
         welcome = await agent.greet()
         assert (welcome.sample_interval_sec, welcome.desired[DesiredName.CONFIG]) == (3, offer.hash)

@@ -36,10 +36,11 @@ def bench(*arguments: str) -> "subprocess.CompletedProcess[str]":
 def quick_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]:
     """What `bench --quick` printed, and what it wrote."""
     file = tmp_path_factory.mktemp("bench") / "figures.json"
+    before = set(CACHE.glob("run-*"))
     done = bench("--quick", "--json", str(file))
     assert done.returncode == 0, done.stderr
     written: dict[str, Any] = json.loads(file.read_bytes())
-    return done.stdout, written
+    return done.stdout, {**written, "left": sorted(set(CACHE.glob("run-*")) - before)}
 
 
 def test_a_quick_run_measures_everything_on_a_real_hub(quick_run: tuple[str, dict[str, Any]]) -> None:
@@ -66,7 +67,8 @@ def test_the_window_holds_a_full_garbage_collection(quick_run: tuple[str, dict[s
 
 
 def test_nothing_is_left_of_a_run(quick_run: tuple[str, dict[str, Any]]) -> None:
-    assert not list(CACHE.glob("run-*"))
+    _, written = quick_run
+    assert not written["left"]
 
 
 def test_an_unknown_measure_is_refused_with_those_there_are() -> None:

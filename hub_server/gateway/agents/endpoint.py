@@ -108,7 +108,7 @@ class AgentEndpoint:
             await self._session(request, socket, identity, agent, await self._hello(socket))
         except Refused as refused:
             await _refuse(socket, refused)
-        except SQLAlchemyError:
+        except (SQLAlchemyError, OSError):
             log.exception("agent's session ended by the database")
             await socket.close(code=CloseCode.HUB_FAULT, message=b"the hub's database failed; come back later")
         except Exception:  # one agent's session is isolated: whatever its frames broke, the others go on
@@ -194,7 +194,7 @@ class AgentEndpoint:
         reason = ConnectionReason.CONNECTION_LOST
         try:
             reason = await session.run(self._handler)
-        except SQLAlchemyError:
+        except (SQLAlchemyError, OSError):
             log.exception("session ended by the database", agent_id=agent.id)
             await session.close(SessionEnded(CloseCode.HUB_FAULT, "the hub's database failed; come back later"))
         finally:

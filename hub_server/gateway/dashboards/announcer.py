@@ -6,6 +6,9 @@ import asyncio
 import base64
 from typing import Final
 
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
 from hub_server.bus.port import Bus, Overflow
 from hub_server.events import (
     AgentChanged,
@@ -28,6 +31,8 @@ from protocol import events as shown
 from protocol.enumerations import CommandStatus, TextEncoding
 from protocol.limits import FEED_TICK_SECONDS, UNSUBSCRIBED_AGENTS_MAX
 from protocol.operations import AgentFilter
+
+log = structlog.get_logger(component="dashboards")
 
 CAPACITY: Final = 10_000
 
@@ -68,7 +73,7 @@ class Announcer:
             overflow=Overflow.DROP_OLDEST,
         ) as events:
             async for event in events:
-                self._note(event)
+                await self._note(event)
                 told = _told(event)
                 if told is not None:
                     room = commands_room if _concerns_commands(event) else fleet_room
@@ -99,7 +104,9 @@ class Announcer:
             removed=self._removed.pop(organisation_id, []),
         )
 
-    def _note(self, event: DomainEvent) -> None:
+    async def _note(self, event: DomainEvent) -> None:
+        if isinstance(event, AgentEnrolled):
+            await self._index(event)
         match event:
             case AgentEnrolled() | AgentChanged() | AgentConnected() | AgentDisconnected() | AlertChanged():
                 self._changed.setdefault(event.organisation_id, {})[event.agent_id] = None
@@ -109,6 +116,14 @@ class Announcer:
                 self._recount.add(event.organisation_id)
             case _:
                 pass
+
+
+    async def _index(self, event: AgentEnrolled) -> None:
+        """Make a new agent known now: its delta must not be made before the fleet's index has it."""
+        try:
+            await self._fleet.find(event.organisation_id, event.agent_id)
+        except (SQLAlchemyError, TimeoutError):
+            log.exception("new agent not announced", agent_id=event.agent_id)
 
 
 def _concerns_commands(event: DomainEvent) -> bool:

@@ -171,10 +171,12 @@ class DashboardServer:
             log.info("dashboard disconnected", socket_id=socket_id, reason=arguments[0] if arguments else "")
         return None
 
-    async def _operation(self, name: str, socket_id: str, *arguments: Any) -> Any:
+    async def _operation(self, name: str, *arguments: Any) -> Any:
         """Answer an operation. An isolated request: whatever fails in it is logged there and told as `internal`."""
+        if name in self._clients:  # an event that a client named "*": the library then gives no name
+            name, arguments = "*", (name, *arguments)
+        socket_id, body = arguments[0], arguments[1] if len(arguments) > 1 else None
         client = self._clients.get(socket_id)
-        body = arguments[0] if arguments else None
         try:
             if client is None:
                 raise Unauthenticated("sign in first")

@@ -12,6 +12,7 @@ from sqlmodel import col
 from hub_server.access.model import Role
 from hub_server.alerts.service import AlertService
 from hub_server.alerts.store import AlertStore
+from hub_server.alerts.tables import AlertRow
 from hub_server.alerts.worker import AlertWorker, newest_observations
 from hub_server.audit.tables import AuditRow
 from hub_server.bus.in_process import InProcessBus
@@ -129,12 +130,15 @@ async def test_a_resolved_alert_that_holds_stays_quiet_until_it_ceased(
 
 
 async def test_a_resolved_alert_that_gets_worse_opens_anew(
-    alerts: AlertService, organisation_id: str, agent_id: str, changes: Subscription
+    alerts: AlertService, organisation_id: str, agent_id: str, changes: Subscription, database: Database
 ) -> None:
     await observe(alerts, organisation_id, agent_id, cpu_percent=85)
     [alert] = await all_of(alerts, organisation_id)
     await alerts.resolve(principal_of(organisation_id), AlertsResolve(alert_id=alert.id))
     await observe(alerts, organisation_id, agent_id, cpu_percent=95)
+    async with database.read() as connection:
+        holding = (await connection.scalars(select(col(AlertRow.severity)).where(col(AlertRow.holding)))).all()
+    assert holding == [CRITICAL.value]
     await observe(alerts, organisation_id, agent_id, cpu_percent=5)
     await observe(alerts, organisation_id, agent_id, cpu_percent=85)
     assert await said(changes) == [
@@ -281,6 +285,10 @@ def cpu(seq: int, percent: float) -> Sample:
     return Sample(seq=seq, ts=seq, metric_type="system", metric_data={"cpu_percent": percent})
 
 
+def disk(seq: int, percent: float) -> Sample:
+    return Sample(seq=seq, ts=seq, metric_type="system", metric_data={"disk_percent": percent})
+
+
 async def test_the_worker_opens_alerts_for_live_samples_only(
     alerts: AlertService, organisation_id: str, agent_id: str, changes: Subscription, bus: InProcessBus
 ) -> None:
@@ -288,13 +296,17 @@ async def test_the_worker_opens_alerts_for_live_samples_only(
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(worker.run(), name="alerts")
         await asyncio.sleep(0)
-        bus.publish(event(organisation_id, agent_id, cpu(1, 99), lane=Lane.BACKFILL))
+        bus.publish(event(organisation_id, agent_id, disk(1, 99), lane=Lane.BACKFILL))
         bus.publish(event(organisation_id, agent_id, cpu(2, 85)))
         async with asyncio.timeout(5):
             [change] = await changes.batch(10)
         running.cancel()
     assert isinstance(change, AlertChanged)
-    assert change.severity is WARNING
+    assert (change.type, change.severity) == ("cpu", WARNING)
+
+
+def test_backfilled_samples_are_history() -> None:
+    assert newest_observations([event("o", "a", cpu(1, 99), lane=Lane.BACKFILL)]) == []
 
 
 def test_a_worker_that_is_behind_looks_at_the_newest_sample_of_each_type() -> None:

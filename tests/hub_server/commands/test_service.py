@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import pytest
@@ -65,28 +65,26 @@ async def test_a_command_is_signed_stored_and_audited(hub: Hub, agent_id: str, d
     ]
 
 
-@pytest.mark.parametrize(
-    ("data", "path"),
-    [
-        ({}, "$.commandData"),
-        ({"argv": []}, "$.commandData.argv"),
-        ({"argv": [1]}, "$.commandData.argv[0]"),
-        ({"argv": [""]}, "$.commandData.argv[0]"),
-        ({"argv": "id"}, "$.commandData.argv"),
-        ({"argv": ["id"], "shell": True}, "$.commandData"),
-        ({"argv": ["id"], "environment": {"A": 1}}, "$.commandData.environment[...]"),
-        ({"argv": ["id"], "environment": {"A=B": "1"}}, "$.commandData.environment"),
-        ({"argv": ["nul\0"]}, "$.commandData"),
-        ({"argv": ["\ud800"]}, "$.commandData"),
-        ({"argv": ["x" * 30_000] * 10}, "$.commandData"),
-    ],
+WRONG_DATA: Final[tuple[tuple[dict[str, Any], str], ...]] = (
+    ({}, "$.commandData"),
+    ({"argv": []}, "$.commandData.argv"),
+    ({"argv": [1]}, "$.commandData.argv[0]"),
+    ({"argv": [""]}, "$.commandData.argv[0]"),
+    ({"argv": "id"}, "$.commandData.argv"),
+    ({"argv": ["id"], "shell": True}, "$.commandData"),
+    ({"argv": ["id"], "environment": {"A": 1}}, "$.commandData.environment[...]"),
+    ({"argv": ["id"], "environment": {"A=B": "1"}}, "$.commandData.environment"),
+    ({"argv": ["nul\0"]}, "$.commandData"),
+    ({"argv": ["\ud800"]}, "$.commandData"),
+    ({"argv": ["x" * 30_000] * 10}, "$.commandData"),
 )
-async def test_a_wrong_field_is_named_and_nothing_is_stored(
-    hub: Hub, agent_id: str, data: dict[str, Any], path: str
-) -> None:
-    with pytest.raises(InvalidRequest) as refusal:
-        await hub.create(agent_id, command_data=data)
-    assert refusal.value.path == path
+
+
+async def test_a_wrong_field_is_named_and_nothing_is_stored(hub: Hub, agent_id: str) -> None:
+    for data, path in WRONG_DATA:
+        with pytest.raises(InvalidRequest) as refusal:
+            await hub.create(agent_id, command_data=data)
+        assert refusal.value.path == path, data
     assert await stored_commands(hub) == 0
 
 

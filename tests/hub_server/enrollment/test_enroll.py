@@ -1,5 +1,4 @@
 import asyncio
-from collections.abc import Callable
 
 import pytest
 
@@ -17,7 +16,6 @@ from tests.hub_server.enrollment.conftest import HOME, Desk, request_of
 
 NOTHING = {"used": 0, "agents": 0, "certificates": 0, "audited": 0}
 ONE = {"used": 1, "agents": 1, "certificates": 1, "audited": 1}
-Change = Callable[[EnrollmentToken], EnrollmentToken]
 
 
 async def refused(desk: Desk, token: str, said: str, address: str = HOME) -> None:
@@ -110,23 +108,19 @@ async def test_a_revoked_token_says_so(desk: Desk) -> None:
     await refused(desk, token.token_text, "was revoked")
 
 
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (lambda token: EnrollmentToken("unknown1", token.secret, token.pin), "unknown here"),
-        (lambda token: EnrollmentToken(token.id, bytes(32), token.pin), "unknown here"),
-        (lambda token: EnrollmentToken(token.id, token.secret, bytes(16)), "made by another hub"),
-    ],
-    ids=["id", "secret", "pin"],
-)
-async def test_a_token_that_is_not_quite_right_is_refused(desk: Desk, change: Change, said: str) -> None:
+async def test_a_token_that_is_not_quite_right_is_refused(desk: Desk) -> None:
     token = EnrollmentToken.parse((await desk.token()).token_text)
-    await refused(desk, change(token).text, said)
+    for wrong, said in (
+        (EnrollmentToken("unknown1", token.secret, token.pin), "unknown here"),
+        (EnrollmentToken(token.id, bytes(32), token.pin), "unknown here"),
+        (EnrollmentToken(token.id, token.secret, bytes(16)), "made by another hub"),
+    ):
+        await refused(desk, wrong.text, said)
 
 
-@pytest.mark.parametrize("text", ["", "jtnte_", "hunter2", "jtnte_a.b.c.d", "\0"])
-async def test_what_is_no_token_is_refused(desk: Desk, text: str) -> None:
-    await refused(desk, text, "enrollment token")
+async def test_what_is_no_token_is_refused(desk: Desk) -> None:
+    for text in ("", "jtnte_", "hunter2", "jtnte_a.b.c.d", "\0"):
+        await refused(desk, text, "enrollment token")
 
 
 async def test_a_mistyped_token_is_refused(desk: Desk) -> None:

@@ -62,13 +62,13 @@ async def test_another_organisation_has_no_part_in_it(desk: Desk, clock: FakeClo
     assert (page.tokens, page.total) == ([], 0)
 
 
-@pytest.mark.parametrize("role", [Role.VIEWER, Role.OPERATOR, Role.TECHNICIAN, Role.APPROVER])
-async def test_who_may_not_make_tokens_makes_none(desk: Desk, role: Role) -> None:
-    person = msgspec.structs.replace(desk.principal, role=role)
-    with pytest.raises(Forbidden):
-        await desk.enrollment.create_token(person, TokensCreate())
-    with pytest.raises(Forbidden):
-        await desk.enrollment.list_tokens(person, TokensList())
-    with pytest.raises(Forbidden):
-        await desk.enrollment.revoke_token(person, TokensRevoke(token_id="x"))
+async def test_who_may_not_make_tokens_makes_none(desk: Desk) -> None:
+    for role in (Role.VIEWER, Role.OPERATOR, Role.TECHNICIAN, Role.APPROVER):
+        person = msgspec.structs.replace(desk.principal, role=role)
+        with pytest.raises(Forbidden):
+            await desk.enrollment.create_token(person, TokensCreate())
+        with pytest.raises(Forbidden):
+            await desk.enrollment.list_tokens(person, TokensList())
+        with pytest.raises(Forbidden):
+            await desk.enrollment.revoke_token(person, TokensRevoke(token_id="x"))
     assert (await desk.enrollment.list_tokens(desk.principal, TokensList())).total == 0

@@ -1,0 +1,325 @@
+"""The programs as people and service managers run them: real processes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tomllib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent_client.cli import main
+from agent_client.daemon import UNUSED
+from agent_client.paths import Places
+from agent_client.version import AGENT_VERSION
+from protocol.enumerations import CommandReason, GoodbyeReason
+from protocol.frames import CommandOutput, CommandResult, Event, Goodbye, Hello, Metrics
+from tests.agent_client.fleet import AGENT, Fleet
+from tests.agent_client.hub import Hub, running
+
+ROOT = Path(__file__).parents[2]
+DAEMON = [sys.executable, "-m", "agent_client.daemon"]
+WAIT_SECONDS = 15.0
+HEAVY = {
+    "cryptography",
+    "argparse",
+    "urllib.request",
+    "http.client",
+    "email",
+    "importlib.metadata",
+    "zipfile",
+    "pydantic",
+}
+
+
+@pytest.fixture(scope="module")
+def fleet() -> Fleet:
+    return Fleet()
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    return Places.inside(tmp_path / "agent")
+
+
+class Daemon:
+    """A running jtnt-agentd and what it wrote to its standard output."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.lines: list[dict[str, Any]] = []
+
+    async def says(self, message: str) -> dict[str, Any]:
+        """Read its log until `message` comes."""
+        assert self.process.stdout is not None
+        async with asyncio.timeout(WAIT_SECONDS):
+            while True:
+                raw = await self.process.stdout.readline()
+                assert raw, f"ended without saying {message!r}: {self.lines}"
+                self.lines.append(json.loads(raw))
+                if self.lines[-1]["message"] == message:
+                    return self.lines[-1]
+
+    async def ended(self) -> int:
+        assert self.process.stdout is not None
+        async with asyncio.timeout(WAIT_SECONDS):
+            async for raw in self.process.stdout:
+                self.lines.append(json.loads(raw))
+            return await self.process.wait()
+
+
+@asynccontextmanager
+async def daemon_of(places: Places, **environment: str) -> AsyncIterator[Daemon]:
+    process = await asyncio.create_subprocess_exec(
+        *DAEMON,
+        "--data-dir",
+        str(places.state),
+        cwd=ROOT,
+        env=os.environ | {"PYTHONWARNINGS": "error"} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    daemon = Daemon(process)
+    try:
+        yield daemon
+    finally:
+        if process.returncode is None:
+            process.kill()
+        _, errors = await process.communicate()
+        assert errors == b"", errors.decode()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_ends_the_daemon_orderly(
+    fleet: Fleet, places: Places, tmp_path: Path, number: signal.Signals
+) -> None:
+    async with running(fleet, tmp_path, Hub()) as hub:
+        fleet.enroll_by_hand(places, hub.port)
+        async with daemon_of(places) as daemon:
+            peer = await hub.peer()
+            await peer.first(Metrics)
+            daemon.process.send_signal(number)
+            assert (await peer.first(Goodbye)).reason is GoodbyeReason.SHUTDOWN
+            assert await daemon.ended() == 0
+    assert {line["agent_id"] for line in daemon.lines} == {AGENT}
+    assert [line["message"] for line in daemon.lines] == [
+        "agent starting",
+        "session up",
+        "agent stopping",
+        "agent stopped",
+    ]
+
+
+async def test_an_agent_killed_while_a_job_runs_says_so_in_its_next_life_and_loses_no_sample(
+    fleet: Fleet, places: Places, tmp_path: Path
+) -> None:
+    hub = Hub(acknowledges=False)
+    async with running(fleet, tmp_path, hub):
+        fleet.enroll_by_hand(places, hub.port)
+        async with daemon_of(places) as daemon:
+            peer = await hub.peer(1)
+            await peer.first(Metrics)
+            await peer.send(fleet.command(fleet.envelope("job-1", ["sh", "-c", "echo $$; exec sleep 60"])))
+            output = await peer.first(CommandOutput)
+            daemon.process.kill()
+        os.kill(int(output.data), signal.SIGKILL)
+        hub.acknowledges = True
+        async with daemon_of(places):
+            second = await hub.peer(2)
+            result = await second.first(CommandResult)
+            assert result.reason is CommandReason.INTERRUPTED
+            again = await second.first(Metrics)
+            assert again.samples[0].seq == peer.all(Metrics)[0].samples[0].seq
+            assert again.epoch == peer.all(Metrics)[0].epoch
+
+
+async def test_a_second_daemon_in_the_same_folder_gets_one_clear_line(
+    fleet: Fleet, places: Places, tmp_path: Path
+) -> None:
+    async with running(fleet, tmp_path, Hub()) as hub:
+        fleet.enroll_by_hand(places, hub.port)
+        async with daemon_of(places) as first:
+            await hub.peer(1)
+            async with daemon_of(places) as second:
+                assert await second.ended() == 75
+            assert len(second.lines) == 1
+            assert second.lines[0]["level"] == "fatal"
+            assert f"process {first.process.pid}" in second.lines[0]["message"]
+
+
+async def test_a_machine_that_is_not_enrolled_is_told_how_to(places: Places) -> None:
+    async with daemon_of(places) as daemon:
+        assert await daemon.ended() == 78
+    assert [line["level"] for line in daemon.lines] == ["fatal"]
+    assert "jtnt-agent enroll" in daemon.lines[0]["message"]
+
+
+async def test_a_wrong_key_in_the_configuration_is_named_and_nothing_starts(fleet: Fleet, places: Places) -> None:
+    fleet.enroll_by_hand(places, 1)
+    path = places.config / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"hartbeat": 3}))
+    async with daemon_of(places) as daemon:
+        assert await daemon.ended() == 78
+    assert "hartbeat" in daemon.lines[0]["message"]
+
+
+async def test_the_configuration_is_reloaded_by_a_signal(fleet: Fleet, places: Places, tmp_path: Path) -> None:
+    async with running(fleet, tmp_path, Hub()) as hub:
+        fleet.enroll_by_hand(places, hub.port)
+        async with daemon_of(places) as daemon:
+            await hub.peer(1)
+            daemon.process.send_signal(signal.SIGHUP)
+            await daemon.says("configuration reloaded")
+            (places.config / "config.json").write_text("{")
+            daemon.process.send_signal(signal.SIGHUP)
+            assert "not JSON" in (await daemon.says("configuration not reloaded, the old one stays"))["reason"]
+            assert len(hub.peers) == 1
+
+
+async def test_another_identity_is_taken_up_by_the_running_daemon(fleet: Fleet, places: Places, tmp_path: Path) -> None:
+    async with running(fleet, tmp_path, Hub()) as hub:
+        fleet.enroll_by_hand(places, hub.port)
+        async with daemon_of(places) as daemon:
+            first = await hub.peer(1)
+            await first.first(Metrics)
+            fleet.enroll_by_hand(places, hub.port, agent_id="agent-2")
+            daemon.process.send_signal(signal.SIGHUP)
+            assert (await first.first(Goodbye)).reason is GoodbyeReason.RESTART
+            second = await hub.peer(2)
+            hellos = [peer.all(Hello)[0] for peer in (first, second)]
+            assert hellos[0].streams.live.epoch != hellos[1].streams.live.epoch
+            daemon.process.terminate()
+            assert await daemon.ended() == 0
+            assert daemon.lines[-1]["agent_id"] == "agent-2"
+
+
+async def test_the_log_holds_no_secret_and_no_output(fleet: Fleet, places: Places, tmp_path: Path) -> None:
+    async with running(fleet, tmp_path, Hub()) as hub:
+        fleet.enroll_by_hand(places, hub.port, log_level="debug")
+        async with daemon_of(places) as daemon:
+            peer = await hub.peer()
+            job = fleet.envelope("job-1", ["sh", "-c", "echo out-$WORD"], environment={"WORD": "hidden-word"})
+            await peer.send(fleet.command(job))
+            await peer.first(CommandResult)
+            daemon.process.terminate()
+            assert await daemon.ended() == 0
+    written = json.dumps(daemon.lines)
+    assert "job accepted" in written
+    assert hub.output["job-1", "stdout"] == b"out-hidden-word\n"
+    assert "hidden-word" not in written
+    assert "PRIVATE" not in written
+
+
+async def test_status_is_asked_of_the_running_daemon(
+    fleet: Fleet, places: Places, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with running(fleet, tmp_path, Hub()) as hub:
+        fleet.enroll_by_hand(places, hub.port, days=12.5)
+        async with daemon_of(places) as daemon:
+            await (await hub.peer()).first(Metrics)
+            assert await asyncio.to_thread(main, ["status", "--data-dir", str(places.state)]) == 0
+            shown = capsys.readouterr().out
+            assert await asyncio.to_thread(main, ["status", "--json", "--data-dir", str(places.state)]) == 0
+            status = json.loads(capsys.readouterr().out)
+            assert places.control_socket.stat().st_mode & 0o777 == 0o600
+            daemon.process.terminate()
+            await daemon.ended()
+            assert not places.control_socket.exists()
+    assert re.search(r"connection +connected for .*session-1", shown)
+    assert "12.5 days left" in shown
+    assert (status["agent_id"], status["link"], status["pid"]) == (AGENT, "connected", daemon.process.pid)
+    assert status["last_heartbeat_ms"]
+    assert status["spool"]["dropped"] == {}
+
+
+def test_status_without_a_daemon_says_so_and_what_the_files_tell(
+    fleet: Fleet, places: Places, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["status", "--data-dir", str(places.state)]
+    assert main(arguments) == 3
+    assert "not enrolled" in capsys.readouterr().out
+    fleet.enroll_by_hand(places, 3001, days=3)
+    assert main(arguments) == 3
+    shown = capsys.readouterr().out
+    assert "NOT RUNNING" in shown
+    assert AGENT in shown
+    assert "3.0 days left" in shown
+    assert main([*arguments, "--json"]) == 3
+    report = json.loads(capsys.readouterr().out)
+    assert (report["running"], report["enrolled"]) == (False, True)
+
+
+async def test_a_folder_with_a_very_long_name_has_its_socket_too(
+    fleet: Fleet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = Places.inside(tmp_path / ("long" * 30) / "agent")
+    async with running(fleet, tmp_path, Hub()) as hub:
+        fleet.enroll_by_hand(places, hub.port)
+        async with daemon_of(places):
+            await (await hub.peer()).first(Metrics)
+            assert await asyncio.to_thread(main, ["status", "--data-dir", str(places.state)]) == 0
+    assert "running" in capsys.readouterr().out
+
+
+async def test_the_daemon_does_not_load_what_it_seldom_needs(fleet: Fleet, places: Places, tmp_path: Path) -> None:
+    """What Python imports is written to standard error where PYTHONPROFILEIMPORTTIME asks for it."""
+    async with running(fleet, tmp_path, Hub()) as hub:
+        fleet.enroll_by_hand(places, hub.port)
+        process = await asyncio.create_subprocess_exec(
+            *DAEMON,
+            "--data-dir",
+            str(places.state),
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPROFILEIMPORTTIME": "1"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        await (await hub.peer()).first(Metrics)
+        process.terminate()
+        _, errors = await process.communicate()
+    loaded = {line.rpartition("|")[2].strip() for line in errors.decode().splitlines()}
+    assert "websockets.asyncio.client" in loaded
+    assert loaded & (HEAVY | set(UNUSED)) == set()
+    assert not {name for name in loaded if name.startswith(("cryptography", "email.", "agent_client.enrollment"))}
+
+
+async def test_a_damaged_spool_is_replaced_and_said(fleet: Fleet, places: Places, tmp_path: Path) -> None:
+    async with running(fleet, tmp_path, Hub()) as hub:
+        fleet.enroll_by_hand(places, hub.port)
+        places.database.write_bytes(b"damaged" * 10_000)
+        async with daemon_of(places) as daemon:
+            event = await (await hub.peer()).first(Event)
+            assert event.kind == "spool_damaged"
+            daemon.process.terminate()
+            assert await daemon.ended() == 0
+    assert (places.state / "spool.damaged").exists()
+
+
+@pytest.mark.parametrize("arguments", [["--bogus"], ["--data-dir"], ["a", "b", "c"]])
+def test_wrong_arguments_show_the_usage(arguments: list[str]) -> None:
+    ran = subprocess.run([*DAEMON, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=20, check=False)
+    assert ran.returncode == 64
+    assert "usage: jtnt-agentd" in ran.stderr
+
+
+def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["version"] == AGENT_VERSION
+    assert main(["version"]) == 0
+    assert capsys.readouterr().out == f"jtnt-agent {AGENT_VERSION}\n"
+
+
+def test_help_shows_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    assert "jtnt://hub.example.com" in capsys.readouterr().out

@@ -1,0 +1,230 @@
+import asyncio
+from datetime import timedelta
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy import func, insert, select, update
+from sqlmodel import col
+
+from hub_server.access.model import Role
+from hub_server.access.service import AccessService, SignedIn
+from hub_server.access.tables import MembershipRow, OrganisationRow, RefreshTokenRow, UserRow
+from hub_server.access.tokens import AccessTokens
+from hub_server.audit.tables import AuditRow
+from hub_server.errors import Conflict, InvalidRequest, RateLimited, Unauthenticated
+from hub_server.storage.engine import Database
+from tests.clocks import FakeClock
+from tests.hub_server.access.conftest import HOME, PASSWORD, credentials
+
+
+async def actions(database: Database) -> list[str]:
+    async with database.read() as connection:
+        return list(await connection.scalars(select(col(AuditRow.action)).order_by(col(AuditRow.position))))
+
+
+async def test_a_person_signs_in_and_is_known(
+    access: AccessService, database: Database, clock: FakeClock, ada: str, organisation_id: str
+) -> None:
+    signed_in = await access.sign_in(credentials(" ADA "), HOME)
+    session = await access.session_of(signed_in.access_token)
+    assert (session.principal.user_id, session.principal.username) == (ada, "ada")
+    assert (session.principal.organisation_id, session.principal.role) == (organisation_id, Role.ORG_ADMIN)
+    assert session.expires_at == clock.now() + timedelta(seconds=600)
+    assert signed_in.expires_in_seconds == 600
+    assert signed_in.refresh_expires_at == clock.now() + timedelta(days=14)
+    assert await actions(database) == ["users:create", "auth:sign-in"]
+
+
+async def test_an_access_token_ends_after_ten_minutes(access: AccessService, clock: FakeClock, ada: str) -> None:
+    signed_in = await access.sign_in(credentials(), HOME)
+    clock.advance(599)
+    assert (await access.principal_of(signed_in.access_token)).user_id == ada
+    clock.advance(1)
+    with pytest.raises(Unauthenticated, match="expired"):
+        await access.principal_of(signed_in.access_token)
+
+
+async def test_wrong_credentials_are_refused_alike(access: AccessService, ada: str) -> None:
+    messages = set()
+    for wrong in (credentials(password="wrong-password-1"), credentials("eve"), credentials("eve", "x")):
+        with pytest.raises(Unauthenticated) as refused:
+            await access.sign_in(wrong, HOME)
+        messages.add(refused.value.message)
+    assert len(messages) == 1
+
+
+async def test_only_a_hash_of_the_secrets_is_stored(access: AccessService, database: Database, ada: str) -> None:
+    signed_in = await access.sign_in(credentials(), HOME)
+    async with database.read() as connection:
+        user = (await connection.execute(select(UserRow))).one()
+        token = (await connection.execute(select(RefreshTokenRow))).one()
+    assert user.password_hash.startswith("$argon2id$")
+    assert PASSWORD not in str(user)
+    assert signed_in.refresh_token.split(".")[1] not in str(token)
+
+
+async def test_a_refresh_rotates_and_continues_the_sign_in(access: AccessService, clock: FakeClock, ada: str) -> None:
+    first = await access.sign_in(credentials(), HOME)
+    clock.advance(3600)
+    second = await access.refresh(first.refresh_token)
+    assert second.refresh_token != first.refresh_token
+    assert (await access.principal_of(second.access_token)).user_id == ada
+    third = await access.refresh(second.refresh_token)
+    sessions = [await access.session_of(signed_in.access_token) for signed_in in (second, third)]
+    assert sessions[0].session_id == sessions[1].session_id
+
+
+async def test_a_burnt_refresh_token_ends_the_whole_sign_in(
+    access: AccessService, database: Database, ada: str
+) -> None:
+    stolen = await access.sign_in(credentials(), HOME)
+    elsewhere = await access.sign_in(credentials(), HOME)
+    owner = await access.refresh(stolen.refresh_token)
+    for token in (stolen.refresh_token, owner.refresh_token):
+        with pytest.raises(Unauthenticated):
+            await access.refresh(token)
+    with pytest.raises(Unauthenticated):
+        await access.principal_of(owner.access_token)
+    assert (await access.principal_of(elsewhere.access_token)).user_id == ada
+    assert (await actions(database))[-1] == "auth:refresh-reused"
+
+
+async def test_of_racing_refreshes_one_wins_and_the_sign_in_ends(access: AccessService, ada: str) -> None:
+    signed_in = await access.sign_in(credentials(), HOME)
+    outcomes = await asyncio.gather(
+        *(access.refresh(signed_in.refresh_token) for _ in range(8)), return_exceptions=True
+    )
+    winners = [outcome for outcome in outcomes if isinstance(outcome, SignedIn)]
+    assert len(winners) == 1
+    with pytest.raises(Unauthenticated):
+        await access.refresh(winners[0].refresh_token)
+
+
+async def test_a_refresh_token_ends_after_fourteen_days(access: AccessService, clock: FakeClock, ada: str) -> None:
+    signed_in = await access.sign_in(credentials(), HOME)
+    clock.advance(14 * 86400)
+    with pytest.raises(Unauthenticated):
+        await access.refresh(signed_in.refresh_token)
+
+
+async def test_signing_out_ends_access_at_once(access: AccessService, database: Database, ada: str) -> None:
+    signed_in = await access.sign_in(credentials(), HOME)
+    renewed = await access.refresh(signed_in.refresh_token)
+    await access.sign_out(renewed.refresh_token)
+    await access.sign_out(renewed.refresh_token)
+    with pytest.raises(Unauthenticated):
+        await access.principal_of(renewed.access_token)
+    with pytest.raises(Unauthenticated):
+        await access.refresh(renewed.refresh_token)
+    assert (await actions(database)).count("auth:sign-out") == 1
+
+
+async def test_what_is_no_refresh_token_is_refused(access: AccessService, ada: str) -> None:
+    good = (await access.sign_in(credentials(), HOME)).refresh_token
+    for text in ("", "x", "jtntr_.", "jtntr_abc.def", good[:-1], f"{good}é", good.replace("jtntr", "jtnte")):
+        with pytest.raises(Unauthenticated):
+            await access.refresh(text)
+    await access.refresh(good)
+
+
+async def test_a_locked_person_is_out(access: AccessService, database: Database, ada: str, clock: FakeClock) -> None:
+    signed_in = await access.sign_in(credentials(), HOME)
+    async with database.write() as connection:
+        await connection.execute(update(UserRow).values(locked_at=clock.now()))
+    for attempt in (
+        access.principal_of(signed_in.access_token),
+        access.refresh(signed_in.refresh_token),
+        access.sign_in(credentials(), HOME),
+    ):
+        with pytest.raises(Unauthenticated):
+            await attempt
+
+
+async def test_a_changed_role_ends_older_tokens(access: AccessService, database: Database, ada: str) -> None:
+    signed_in = await access.sign_in(credentials(), HOME)
+    async with database.write() as connection:
+        await connection.execute(update(MembershipRow).values(role=Role.VIEWER.value))
+    with pytest.raises(Unauthenticated):
+        await access.principal_of(signed_in.access_token)
+    renewed = await access.refresh(signed_in.refresh_token)
+    assert (await access.principal_of(renewed.access_token)).role is Role.VIEWER
+
+
+async def test_a_token_of_another_key_is_refused(access: AccessService, clock: FakeClock, ada: str) -> None:
+    session = await access.session_of((await access.sign_in(credentials(), HOME)).access_token)
+    forger = AccessTokens(Ed25519PrivateKey.generate(), clock, 600)
+    forged = forger.issue(
+        user_id=ada,
+        organisation_id=session.principal.organisation_id,
+        role=Role.ORG_ADMIN,
+        session_id=session.session_id,
+    )
+    with pytest.raises(Unauthenticated):
+        await access.principal_of(forged)
+
+
+async def test_an_address_that_guesses_is_slowed(access: AccessService, clock: FakeClock, ada: str) -> None:
+    for number in range(5):
+        with pytest.raises(Unauthenticated):
+            await access.sign_in(credentials(f"guess{number}"), HOME)
+    with pytest.raises(RateLimited) as limited:
+        await access.sign_in(credentials(), HOME)
+    assert limited.value.retry_after_seconds == 1
+    await access.sign_in(credentials(), "203.0.113.9")
+    clock.advance(1)
+    await access.sign_in(credentials(), HOME)
+
+
+async def test_a_name_that_is_guessed_at_from_everywhere_is_slowed(
+    access: AccessService, clock: FakeClock, ada: str
+) -> None:
+    for number in range(20):
+        with pytest.raises(Unauthenticated):
+            await access.sign_in(credentials(password="wrong-password-1"), f"192.0.2.{number}")
+        clock.advance(1)
+    with pytest.raises(RateLimited) as limited:
+        await access.sign_in(credentials(), HOME)
+    assert limited.value.retry_after_seconds == 580
+    clock.advance(580)
+    await access.sign_in(credentials(), HOME)
+
+
+async def test_signing_in_often_is_no_guessing(access: AccessService, ada: str) -> None:
+    for _ in range(12):
+        await access.sign_in(credentials(), HOME)
+
+
+async def test_a_weak_password_makes_no_user(access: AccessService, database: Database, organisation_id: str) -> None:
+    for weak in ("short", "password1234", "abababababab", "grace-hopper-1"):
+        with pytest.raises(InvalidRequest) as refused:
+            await access.create_user(organisation_id=organisation_id, username="grace", password=weak, role=Role.VIEWER)
+        assert refused.value.path == "$.password"
+    async with database.read() as connection:
+        assert await connection.scalar(select(func.count()).select_from(UserRow)) == 0
+
+
+async def test_a_name_is_taken_once(access: AccessService, ada: str, organisation_id: str) -> None:
+    with pytest.raises(Conflict):
+        await access.create_user(organisation_id=organisation_id, username="ADA", password=PASSWORD, role=Role.VIEWER)
+
+
+async def test_expired_refresh_tokens_are_swept_away_at_the_next_sign_in(
+    access: AccessService, database: Database, clock: FakeClock, ada: str
+) -> None:
+    await access.sign_in(credentials(), HOME)
+    clock.advance(15 * 86400)
+    await access.sign_in(credentials(), HOME)
+    async with database.read() as connection:
+        assert await connection.scalar(select(func.count()).select_from(RefreshTokenRow)) == 1
+
+
+async def test_the_first_organisation_is_made_once(
+    database: Database, clock: FakeClock, jwt_key: Ed25519PrivateKey
+) -> None:
+    hubs = [AccessService(database=database, clock=clock, jwt_key=jwt_key) for _ in range(4)]
+    made = await asyncio.gather(*(hub.ensure_default_organisation() for hub in hubs))
+    assert len(set(made)) == 1
+    clock.advance(1)
+    async with database.write() as connection:
+        await connection.execute(insert(OrganisationRow).values(id="0", name="younger", created_at=clock.now()))
+    assert await hubs[0].ensure_default_organisation() == made[0]

@@ -1,0 +1,95 @@
+"""An agent's connection without a network: what the hub writes to it, and how full it is, is the test's."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+from aiohttp import WSMessage, WSMsgType, web
+
+from hub_server.gateway.agents.session import AgentSession
+from hub_server.pauses import PauseMeter
+from protocol.codec import decode_hub_frame
+from protocol.frames import AgentFrame, HubFrame
+from protocol.identity import AgentIdentity
+from tests.clocks import FakeClock
+
+IDENTITY = AgentIdentity("jtnt", "org", "agent")
+
+
+class FakePeer:
+    """The WebSocket and its transport in one. `unread`: it takes nothing, so that what is written piles up."""
+
+    def __init__(self, *, unread: bool = False) -> None:
+        self.frames: list[HubFrame] = []
+        self.pings = 0
+        self.close_code: int | None = None
+        self.closed = False
+        self.aborted = False
+        self.answers_close = True
+        self._unread = unread
+        self._unsent_bytes = 0
+        self._incoming: asyncio.Queue[WSMessage] = asyncio.Queue(1000)
+
+    def say(self, data: str | bytes, kind: WSMsgType = WSMsgType.TEXT) -> None:
+        self._incoming.put_nowait(WSMessage(kind, data, None))
+
+    def go_away(self) -> None:
+        self._incoming.put_nowait(WSMessage(WSMsgType.CLOSED, None, None))
+
+    async def receive(self) -> WSMessage:
+        message = await self._incoming.get()
+        self.closed = message.type is WSMsgType.CLOSED
+        return message
+
+    async def send_frame(self, data: bytes, _kind: WSMsgType) -> None:
+        if self._unread:
+            self._unsent_bytes += len(data)
+        self.frames.append(decode_hub_frame(data))
+
+    async def ping(self) -> None:
+        self.pings += 1
+
+    async def pong(self, _data: bytes) -> None: ...
+
+    async def close(self, *, code: int, message: bytes) -> None:
+        assert message
+        self.close_code = int(code)
+        if not self.answers_close:
+            await asyncio.Event().wait()
+        self.closed = True
+
+    def get_write_buffer_size(self) -> int:
+        return self._unsent_bytes
+
+    def is_closing(self) -> bool:
+        return False
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+class Recorded:
+    """A handler that notes what it is given and answers nothing."""
+
+    def __init__(self) -> None:
+        self.frames: list[AgentFrame] = []
+        self.came = asyncio.Event()
+
+    async def handle(self, _session: AgentSession, frame: AgentFrame) -> list[HubFrame]:
+        self.frames.append(frame)
+        self.came.set()
+        return []
+
+
+def session_with(peer: FakePeer, pauses: PauseMeter | None = None) -> AgentSession:
+    pauses = pauses or PauseMeter(FakeClock(), lambda _seconds: None)
+    socket: Any = peer
+    return AgentSession("session", IDENTITY, "host", cast("web.WebSocketResponse", socket), peer, pauses)
+
+
+def lived(clock: FakeClock, pauses: PauseMeter, seconds: float) -> None:
+    """Let time pass for a hub that runs all the while."""
+    for _ in range(round(seconds * 2)):
+        clock.advance(0.5)
+        pauses.tick()

@@ -1,0 +1,100 @@
+"""One agent's connection: its bounds, and that each end has its code and its reason."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from aiohttp import WSMsgType
+
+from hub_server.gateway.agents import session as session_module
+from hub_server.gateway.agents.session import SessionEnded
+from protocol.codec import encode_text
+from protocol.codes import CloseCode
+from protocol.enumerations import ConnectionReason
+from protocol.frames import CertificateReply, Error, Heartbeat, HubFrame
+from protocol.limits import OUTBOX_MAX_BYTES
+from tests.hub_server.gateway.peers import FakePeer, Recorded, session_with
+
+HEARTBEAT = encode_text(Heartbeat(clock_ms=1, monotonic_ms=1))
+
+
+def frame_of(size_bytes: int) -> HubFrame:
+    return CertificateReply(request_id="r", certificate_pem="x" * size_bytes)
+
+
+async def test_what_an_agent_does_not_read_is_bounded() -> None:
+    peer = FakePeer(unread=True)
+    session = session_with(peer)
+    for _ in range(100):
+        await session.send(frame_of(100_000))
+    assert session.unsent_bytes <= OUTBOX_MAX_BYTES
+    assert len(peer.frames) == OUTBOX_MAX_BYTES // 100_100
+    assert await session.run(Recorded()) is ConnectionReason.SLOW_CONSUMER
+    assert peer.close_code == CloseCode.SLOW_CONSUMER
+
+
+async def test_one_frame_larger_than_the_bound_is_not_queued_at_all() -> None:
+    peer = FakePeer(unread=True)
+    session = session_with(peer)
+    await session.send(frame_of(OUTBOX_MAX_BYTES + 1))
+    assert peer.frames == []
+    assert await session.run(Recorded()) is ConnectionReason.SLOW_CONSUMER
+
+
+async def test_a_peer_that_does_not_answer_the_close_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "CLOSE_DEADLINE_SECONDS", 0.01)
+    peer = FakePeer()
+    peer.answers_close = False
+    session = session_with(peer)
+    session.end(SessionEnded(CloseCode.DRAINING, "the hub stops"))
+    assert await session.run(Recorded()) is ConnectionReason.HUB_STOPPED
+    assert peer.aborted
+
+
+async def test_an_end_from_outside_wakes_the_reader_and_the_first_one_counts() -> None:
+    peer, handler = FakePeer(), Recorded()
+    session = session_with(peer)
+    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(session.run(handler))
+        peer.say(HEARTBEAT)
+        await handler.came.wait()
+        session.end(SessionEnded(CloseCode.REVOKED, "removed"))
+        session.end(SessionEnded(CloseCode.SUPERSEDED, "too late"))
+    assert running.result() is ConnectionReason.REVOKED
+    assert peer.close_code == CloseCode.REVOKED
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "code"),
+    [
+        ("{", WSMsgType.TEXT, CloseCode.BAD_FRAME),
+        (b"{}", WSMsgType.BINARY, CloseCode.BAD_FRAME),
+        ('"' + "x" * 300_000 + '"', WSMsgType.TEXT, CloseCode.TOO_LARGE),
+    ],
+)
+async def test_a_bad_frame_ends_the_session_and_reaches_nobody(said: str | bytes, kind: WSMsgType, code: int) -> None:
+    peer, handler = FakePeer(), Recorded()
+    peer.say(said, kind)
+    assert await session_with(peer).run(handler) is ConnectionReason.PROTOCOL_ERROR
+    assert (peer.close_code, handler.frames) == (code, [])
+
+
+async def test_an_unknown_type_is_answered_and_the_next_frame_is_served() -> None:
+    peer, handler = FakePeer(), Recorded()
+    peer.say('{"type":"dance"}')
+    peer.say(HEARTBEAT)
+    peer.go_away()
+    assert await session_with(peer).run(handler) is ConnectionReason.CONNECTION_LOST
+    (error,) = peer.frames
+    assert isinstance(error, Error)
+    assert (error.code, error.reply_to) == ("unknown_type", "dance")
+    assert len(handler.frames) == 1
+
+
+async def test_why_an_agent_said_it_leaves_is_why_it_left() -> None:
+    peer = FakePeer()
+    session = session_with(peer)
+    session.leaving = ConnectionReason.UPDATE
+    peer.go_away()
+    assert await session.run(Recorded()) is ConnectionReason.UPDATE

@@ -1,0 +1,74 @@
+"""`up` as a person uses it: it ends with all it started, finds everything again, and says in a line what is wrong."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.servers.postgres import free_port
+from tests.system.demo import UP, Demo, running_demo
+from tests.system.programs import Outcome, outcome_of
+
+
+async def refused(*arguments: str) -> str:
+    """Return the one line with which `up` refuses."""
+    outcome: Outcome = await outcome_of(*UP, *arguments)
+    lines = outcome.complained.strip().splitlines()
+    assert outcome.code == 1
+    assert outcome.said == ""
+    assert len(lines) == 1, outcome.complained
+    assert lines[0].startswith("up: ")
+    return lines[0]
+
+
+async def test_it_ends_with_all_it_started_and_finds_everything_again(tmp_path: Path) -> None:
+    async with running_demo(tmp_path / "var") as demo:
+        first = demo.written
+        assert len(demo.pids) == 3
+        assert await demo.stop(signal.SIGINT) == 0
+        said = await demo.said()
+        assert first["password"] in said
+        await demo.start()
+        second = demo.written
+        assert {key: first[key] for key in ("agentId", "password", "username", "dashboardUrl")} == {
+            key: second[key] for key in ("agentId", "password", "username", "dashboardUrl")
+        }
+        assert await demo.stop(signal.SIGTERM) == 0
+        assert first["password"] not in await demo.said()
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", demo.web_port))
+
+
+async def test_a_second_one_in_the_same_folder_says_so(demo: Demo) -> None:
+    line = await refused("--data-dir", str(demo.folder), *ports())
+    assert f"another `up` runs in {demo.folder}" in line
+
+
+@pytest.mark.parametrize("flag", ["--web-port", "--agent-port"])
+async def test_a_port_in_use_is_named(tmp_path: Path, flag: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        other = "--agent-port" if flag == "--web-port" else "--web-port"
+        line = await refused(flag, str(port), other, str(free_port()), "--data-dir", str(tmp_path / "var"))
+    assert f"port {port}" in line
+    assert flag in line
+
+
+async def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    line = await refused("--data-dir", str(tmp_path / "file/var"), *ports())
+    assert str(tmp_path / "file/var") in line
+    assert "--data-dir" in line
+
+
+async def test_a_damaged_demo_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "demo.json").write_text("{")
+    assert "demo.json is damaged" in await refused("--data-dir", str(tmp_path), *ports())
+
+
+def ports() -> tuple[str, ...]:
+    return ("--web-port", str(free_port()), "--agent-port", str(free_port()))
