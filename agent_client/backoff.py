@@ -7,14 +7,14 @@ failures starts again only after a session that stayed up for the stable minute.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, assert_never
+
+from msgspec import Struct
 
 _EXPONENT_MAX: Final = 62
 
 
-@dataclass(frozen=True, slots=True)
-class Pace:
+class Pace(Struct, frozen=True):
     first_retry_spread_seconds: float
     initial_seconds: float
     max_seconds: float
@@ -22,35 +22,30 @@ class Pace:
     slow_lane_seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class SessionLost:
+class SessionLost(Struct, frozen=True):
     """A session that had its welcome has ended."""
 
     was_stable: bool
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptFailed:
+class AttemptFailed(Struct, frozen=True):
     """No session came about, for a reason that may pass by itself."""
 
 
-@dataclass(frozen=True, slots=True)
-class TimeGiven:
+class TimeGiven(Struct, frozen=True):
     """The hub said when to come back."""
 
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class PersonNeeded:
+class PersonNeeded(Struct, frozen=True):
     """Nothing changes until a person acts: revoked, wrong certificate, wrong version."""
 
 
 Cause = SessionLost | AttemptFailed | TimeGiven | PersonNeeded
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(Struct, frozen=True):
     """`failures`: the count to hand in next time."""
 
     seconds: float

@@ -6,10 +6,11 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from agent_client.config import Config, load_config
 from agent_client.enrollment.errors import BadAnswer, HubNotReached, WrongHub
@@ -29,8 +30,7 @@ CERTIFICATE_REFUSED: Final = 5
 NO_HUB: Final = 6
 
 
-@dataclass(frozen=True, slots=True)
-class Probe:
+class Probe(Struct, frozen=True):
     """One step; `exit_code` 0 when it went well."""
 
     name: str

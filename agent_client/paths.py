@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 CONFIG: Final = "config.json"
 LOCAL_POLICY: Final = "local-policy.json"
@@ -19,8 +20,7 @@ POLICY: Final = "policy.json"
 SETTINGS: Final = "settings.json"
 
 
-@dataclass(frozen=True, slots=True)
-class Places:
+class Places(Struct, frozen=True):
     """Three directories: `config` for people's settings, `certs` for keys and certificates, `state` for the rest."""
 
     config: Path

@@ -18,7 +18,7 @@ import uvloop
 
 from scripts.measures import fleet_load, footprint, peers, round_trip, starts
 from scripts.measures.figures import Figure
-from scripts.measures.machine import Quiet, this_machine
+from scripts.measures.machine import Quiet, pace_ms, this_machine
 from scripts.measures.options import Options, quick
 from scripts.measures.processes import BenchFailed, raise_file_limit
 from scripts.measures.report import Row, Run, text_of
@@ -67,6 +67,7 @@ def measured(names: Sequence[str], options: Options, arguments: Sequence[str]) -
         command=list(arguments),
         machine=this_machine(),
         others_share=quiet.others_share(),
+        pace_ms=(quiet.pace_before_ms, pace_ms()),
         seconds=time.monotonic() - began_at,
         rows=[Row(figure, figure.verdict) for figure in figures],
     )

@@ -132,7 +132,7 @@ def _run(options: Options) -> None:
     demo = _demo_of(options)
     first_start = "password" not in demo
     if first_start:
-        demo["password"] = _first_administrator(options)
+        demo["password"] = _administrator(options)
     hub = Service(
         "the hub",
         _program("jtnt-hub", "serve"),
@@ -236,20 +236,15 @@ def _demo_of(options: Options) -> dict[str, Any]:
     return demo
 
 
-def _first_administrator(options: Options) -> str:
+def _administrator(options: Options) -> str:
+    """Make the administrator and return the password; one who exists (demo.json was deleted) gets a new one."""
     password = secrets.token_urlsafe(18)
     _step(options, "jtnt-hub", "init")
-    _step(
-        options,
-        "jtnt-hub",
-        "users",
-        "create",
-        USERNAME,
-        "--role",
-        "org-admin",
-        "--password-stdin",
-        text=password,
-    )
+    try:
+        role = ("--role", "org-admin", "--password-stdin")
+        _step(options, "jtnt-hub", "users", "create", USERNAME, *role, text=password)
+    except CannotStart:
+        _step(options, "jtnt-hub", "users", "password", USERNAME, "--password-stdin", text=password)
     _write_private(options.demo_file, {"username": USERNAME, "password": password})
     return password
 

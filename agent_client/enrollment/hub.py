@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass
 from http import HTTPStatus
 from http.client import HTTPException, HTTPSConnection
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
+from msgspec import Struct
 
 from agent_client.enrollment.errors import BadAnswer, EnrollmentError, HubNotReached, HubRefused, WrongHub
 from agent_client.transport.tls import bare_context
@@ -23,8 +23,7 @@ ANSWER_MAX_BYTES: Final = 256 * 1024
 TIMEOUT_SECONDS: Final = 20.0
 
 
-@dataclass(frozen=True, slots=True)
-class HubAddress:
+class HubAddress(Struct, frozen=True):
     host: str
     port: int
 
@@ -52,8 +51,7 @@ class HubAddress:
         return f"https://{host}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     status: int
     body: bytes
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Final
@@ -21,6 +20,7 @@ from cryptography.x509 import (
     load_pem_x509_certificates,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID
+from msgspec import Struct
 
 from agent_client.enrollment.errors import BadAnswer, WrongHub
 from agent_client.trust.document import TrustError
@@ -33,8 +33,7 @@ CLOCK_TOLERANCE: Final = timedelta(minutes=5)
 BUNDLE_MAX_CERTIFICATES: Final = 16
 
 
-@dataclass(frozen=True, slots=True)
-class CertificateFacts:
+class CertificateFacts(Struct, frozen=True):
     identity: AgentIdentity
     not_after: datetime
 

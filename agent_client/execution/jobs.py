@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct, field
 
 from agent_client.clock import Clock
 from agent_client.errors import AgentError
@@ -26,8 +27,7 @@ HELLO_JOBS_MAX: Final = 256
 _log = Log("execution")
 
 
-@dataclass(slots=True, eq=False)
-class Job:
+class Job(Struct, eq=False):
     """A job the hub does not hold the result of. Mutable; Jobs writes it, the reporter reads it and writes `acked`."""
 
     command_id: str
@@ -41,8 +41,7 @@ class Job:
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
+class Terms(Struct, frozen=True):
     """Under what terms jobs run; asked anew for each order, because the hub may change them."""
 
     audience: Audience
@@ -50,8 +49,7 @@ class Terms:
     allowed_actions: Collection[str]
 
 
-@dataclass(frozen=True, slots=True)
-class JobBounds:
+class JobBounds(Struct, frozen=True):
     running_max: int
     kill_grace_seconds: float
 

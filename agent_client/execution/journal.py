@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
+from msgspec import Struct
 
 from agent_client.clock import Clock
 from agent_client.spool.database import Database, Row
@@ -22,8 +22,7 @@ _envelope_decoder: Final = msgspec.json.Decoder(JobEnvelope)
 _result_decoder: Final = msgspec.json.Decoder(CommandResult)
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     command_id: str
     state: JobState
     accepted_at: int

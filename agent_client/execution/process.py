@@ -9,9 +9,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from protocol.enumerations import CommandOutcome, CommandReason, OutputStream
 from protocol.envelope import JobEnvelope
@@ -39,8 +40,7 @@ _DRAIN_SECONDS: Final = 2.0
 Sink = Callable[[OutputStream, bytes], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
+class Ending(Struct, frozen=True):
     """How a process ended; `exit_code` is negative for a signal, None when none was made or it was killed by us."""
 
     outcome: CommandOutcome

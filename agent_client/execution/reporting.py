@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec import Struct, field
 
 from agent_client.clock import Clock
 from agent_client.execution.capture import CHUNK_MAX_BYTES
@@ -19,8 +20,7 @@ GATHER_SECONDS: Final = 0.2
 Send = Callable[[AgentFrame], Awaitable[None]]
 
 
-@dataclass(slots=True)
-class _Flow:
+class _Flow(Struct):
     """One output stream on its way: what is sent, and the ends of the chunks that are not acknowledged."""
 
     sent: int
@@ -28,8 +28,7 @@ class _Flow:
     in_flight: deque[int] = field(default_factory=deque)
 
 
-@dataclass(slots=True)
-class _Told:
+class _Told(Struct):
     """What this session has told of one job."""
 
     state: JobState

@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, assert_never
 
 import msgspec
+from msgspec import Struct
 
 from agent_client.trust.document import KeyExpired, KeyRevoked, KeyUnknown, UsableKey, signer_of
 from protocol.codec import BadFrame, decode
@@ -45,28 +45,24 @@ class Rule(StrEnum):
     JOURNAL = "journal"
 
 
-@dataclass(frozen=True, slots=True)
-class Permitted:
+class Permitted(Struct, frozen=True):
     envelope: JobEnvelope
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Denied:
+class Denied(Struct, frozen=True):
     rule: Rule
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Audience:
+class Audience(Struct, frozen=True):
     """Who this agent is, by its own certificate."""
 
     organisation_id: str
     agent_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Grounds:
+class Grounds(Struct, frozen=True):
     """What a decision rests on.
 
     `now_ms`: the later of the clock and the persisted high-water mark. `not_before_ms`: orders issued earlier are

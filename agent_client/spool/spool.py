@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
 import msgspec
+from msgspec import Struct
 
 from agent_client.clock import Clock
 from agent_client.spool.database import Database, DatabaseError, Row
@@ -28,8 +28,7 @@ _OWNER: Final = "owner"
 _data_decoder: Final[msgspec.json.Decoder[dict[str, MetricValue]]] = msgspec.json.Decoder(dict[str, MetricValue])
 
 
-@dataclass(frozen=True, slots=True)
-class SpoolBound:
+class SpoolBound(Struct, frozen=True):
     max_bytes: int
     max_age_seconds: float
 

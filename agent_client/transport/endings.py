@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final, assert_never
+
+from msgspec import Struct
 
 from agent_client.backoff import AttemptFailed, Cause, PersonNeeded, SessionLost, TimeGiven
 from protocol.codes import CloseCode
@@ -15,70 +16,60 @@ ABNORMAL_CLOSURE: Final = 1006
 _FIRST_HUB_CODE: Final = 4000
 
 
-@dataclass(frozen=True, slots=True)
-class Unreachable:
+class Unreachable(Struct, frozen=True):
     """No connection, or no upgrade of it."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Unanswered:
+class Unanswered(Struct, frozen=True):
     """TLS came about, and the hub hung up before it answered the upgrade.
 
     A hub that goes down does so; and, where its TLS library sends no alert, one that refuses our certificate.
     """
 
 
-@dataclass(frozen=True, slots=True)
-class HubNotTrusted:
+class HubNotTrusted(Struct, frozen=True):
     """The hub's certificate is not one of this fleet, or not for the name we called."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class CertificateRefused:
+class CertificateRefused(Struct, frozen=True):
     """The hub's TLS turned our certificate down: expired, or of another fleet."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class FilesUnusable:
+class FilesUnusable(Struct, frozen=True):
     """Our own key or certificates are missing, open to others, or do not fit."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class HttpRefused:
+class HttpRefused(Struct, frozen=True):
     status: int
     retry_after_seconds: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(Struct, frozen=True):
     frame: Refuse
 
 
-@dataclass(frozen=True, slots=True)
-class Closed:
+class Closed(Struct, frozen=True):
     """The connection is gone; 1006 where nobody said why."""
 
     code: int
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Drained:
+class Drained(Struct, frozen=True):
     """The hub asked to come back in `slot_seconds`."""
 
     slot_seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Replaced:
+class Replaced(Struct, frozen=True):
     """We ended the session ourselves, to open another with a new configuration."""
 
 
@@ -104,8 +95,7 @@ _ADVICE: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """What to do after an ending. `advice` is for a person, empty where none is needed."""
 
     cause: Cause

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from agent_client.cadence import Cadence
 from agent_client.clock import Clock
@@ -12,8 +12,7 @@ from agent_client.execution.jobs import Jobs
 from agent_client.spool.spool import Spool
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
+class Parts(Struct, frozen=True):
     clock: Clock
     spool: Spool
     jobs: Jobs

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from agent_client.clock import Clock
 from agent_client.spool.spool import Spool, Stream
@@ -19,8 +20,7 @@ FRAME_SAMPLES_MAX_BYTES: Final = 128 * 1024
 Send = Callable[[AgentFrame], Awaitable[None]]
 
 
-@dataclass(slots=True)
-class _Flight:
+class _Flight(Struct):
     """A frame that is not acknowledged: the sequences in it that the hub does not hold yet."""
 
     missing: set[int]

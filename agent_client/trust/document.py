@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import base64
 import binascii
-from dataclasses import dataclass
 from typing import ClassVar, Final
 
 import msgspec
+from msgspec import Struct
 
 from agent_client.errors import AgentError
 from agent_client.paths import TRUST, Places
@@ -26,23 +26,19 @@ class TrustError(AgentError):
     code: ClassVar[str] = "trust"
 
 
-@dataclass(frozen=True, slots=True)
-class UsableKey:
+class UsableKey(Struct, frozen=True):
     public_key: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class KeyUnknown:
+class KeyUnknown(Struct, frozen=True):
     pass
 
 
-@dataclass(frozen=True, slots=True)
-class KeyRevoked:
+class KeyRevoked(Struct, frozen=True):
     pass
 
 
-@dataclass(frozen=True, slots=True)
-class KeyExpired:
+class KeyExpired(Struct, frozen=True):
     pass
 
 

@@ -23,7 +23,7 @@ from hub_server.access.store import AccessStore, StoredRefresh
 from hub_server.access.tokens import AccessTokens, RefreshToken, expiry_of, signed_out
 from hub_server.audit.record import record
 from hub_server.clock import Clock
-from hub_server.errors import Conflict, InvalidRequest, Unauthenticated
+from hub_server.errors import Conflict, InvalidRequest, NotFound, Unauthenticated
 from hub_server.storage.engine import Database
 from protocol.enrollment import SignInRequest
 
@@ -149,6 +149,28 @@ class AccessService:
                 detail={"role": role.value},
             )
         return user_id
+
+    async def set_password(self, username: str, password: str, *, actor: str = "hub") -> None:
+        """Give a person a new password and end all their sign-ins. Raises NotFound; InvalidRequest for a weak one."""
+        name = normalised(username)
+        check_strength(password, name)
+        password_hash = await self._passwords.hash(password)
+        now = self._clock.now()
+        async with self._database.write() as connection:
+            account = await self._store.account_by_name(connection, name)
+            if account is None:
+                raise NotFound(f"there is no user {name!r}", path="$.username")
+            person = account.principal
+            await self._store.save_password(connection, person.user_id, password_hash)
+            await self._store.revoke_sign_ins(connection, person.user_id, now)
+            await record(
+                connection,
+                organisation_id=person.organisation_id,
+                at=now,
+                actor=actor,
+                action="users:password",
+                target=f"user:{name}",
+            )
 
     async def default_organisation(self) -> str | None:
         """Return the oldest organisation of this hub, None before the first start."""

@@ -68,6 +68,17 @@ class AccessStore:
         )
         return user_id
 
+    async def save_password(self, connection: AsyncConnection, user_id: str, password_hash: str) -> None:
+        await connection.execute(update(UserRow).where(col(UserRow.id) == user_id).values(password_hash=password_hash))
+
+    async def revoke_sign_ins(self, connection: AsyncConnection, user_id: str, at: datetime) -> None:
+        """End every family of a person's refresh tokens, and with it the access tokens that name it."""
+        await connection.execute(
+            update(RefreshTokenRow)
+            .where(col(RefreshTokenRow.user_id) == user_id, col(RefreshTokenRow.revoked_at).is_(None))
+            .values(revoked_at=at)
+        )
+
     async def oldest_organisation(self, connection: AsyncConnection) -> str | None:
         query = select(col(OrganisationRow.id)).order_by(col(OrganisationRow.created_at), col(OrganisationRow.id))
         return await connection.scalar(query.limit(1))

@@ -57,6 +57,33 @@ def create(
         print(f"Password, shown this once: {password}")
 
 
+@app.command(
+    name="password",
+    help_epilogue=examples(
+        "jtnt-hub users password ada", "pass show jtnt/ada | jtnt-hub users password ada --password-stdin"
+    ),
+)
+def change_password(
+    name: str,
+    *,
+    place: Place | None = None,
+    password_stdin: Annotated[
+        bool, Parameter(negative="", help="Read the password from standard input instead of making one.")
+    ] = False,
+) -> None:
+    """Give a user a new password and end all their sign-ins; for one who lost it."""
+    password = sys.stdin.readline().rstrip("\r\n") if password_stdin else generated_password()
+    username = normalised(name)
+
+    async def changed(hub: LocalHub) -> None:
+        await hub.access.set_password(username, password, actor=ACTOR)
+
+    with_hub(place or Place(), changed)
+    print(f"User {username} has a new password and is signed out everywhere.")
+    if not password_stdin:
+        print(f"Password, shown this once: {password}")
+
+
 def generated_password() -> str:
     """Return 100 bits of chance in letters that cannot be mistaken for others."""
     return "-".join("".join(secrets.choice(_LETTERS) for _ in range(5)) for _ in range(4))

@@ -16,6 +16,7 @@ from scripts.measures.processes import machine_cpu_seconds, own_cpu_seconds
 
 PACKAGES: Final = ("jtnt", "aiohttp", "uvloop", "websockets", "python-socketio", "msgspec", "SQLAlchemy")
 QUIET_SHARE: Final = 0.05
+PACE_TURNS: Final = 3_000_000
 
 
 class Machine(Struct, frozen=True):
@@ -40,10 +41,20 @@ def this_machine() -> Machine:
     )
 
 
+def pace_ms() -> float:
+    """Return the CPU time of a fixed piece of Python: how fast the machine is just now, for the comparison of runs."""
+    began_at = time.process_time()
+    total = 0
+    for number in range(PACE_TURNS):
+        total += number
+    return (time.process_time() - began_at) * 1000
+
+
 class Quiet:
-    """Watches how much of the machine other programs use meanwhile."""
+    """Watches how fast the machine is and how much of it other programs use meanwhile."""
 
     def __init__(self) -> None:
+        self.pace_before_ms = pace_ms()
         self._began_at = time.monotonic()
         self._machine_began = machine_cpu_seconds()
         self._own_began = own_cpu_seconds()

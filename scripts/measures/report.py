@@ -8,7 +8,7 @@ from datetime import datetime
 from msgspec import Struct
 
 from scripts.measures.figures import Figure
-from scripts.measures.machine import QUIET_SHARE, Machine
+from scripts.measures.machine import PACE_TURNS, QUIET_SHARE, Machine
 
 HEAD = ("figure", "unit", "n", "p50", "p99", "max", "target", "", "note")
 GIGABYTE = 1e9
@@ -22,12 +22,13 @@ class Row(Struct, frozen=True):
 
 
 class Run(Struct, frozen=True):
-    """`others_share`: how much of all cores other programs used meanwhile."""
+    """`others_share`: how much of all cores other programs used meanwhile. `pace_ms`: see machine.py; before and after."""
 
     at: datetime
     command: list[str]
     machine: Machine
     others_share: float
+    pace_ms: tuple[float, float]
     seconds: float
     rows: list[Row]
 
@@ -46,10 +47,12 @@ def _heading(run: Run) -> Sequence[str]:
     versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
     quiet = "" if run.others_share <= QUIET_SHARE else ": not a quiet machine, so take the times with care"
     busy = f"other programs used {run.others_share:.0%} of the cores meanwhile{quiet}"
+    pace = " ms before and ".join(f"{pace:.0f}" for pace in run.pace_ms)
     return (
         f"{machine.cpu}, {machine.cores} cores, {machine.memory_bytes / GIGABYTE:.0f} GB, {machine.kernel}",
         f"Python {machine.python}, {machine.openssl}; {versions}",
         f"{run.at:%Y-%m-%d %H:%M} UTC, `bench {' '.join(run.command)}`, {run.seconds:.0f} s; {busy}",
+        f"pace: {PACE_TURNS / 1e6:g} million turns of an empty Python loop took {pace} ms after the run",
     )
 
 

@@ -69,14 +69,19 @@ def copied(request: pytest.FixtureRequest, engine: str, tmp_path: Path) -> Itera
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
-    """A migrated, empty database on each engine."""
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     with copied(request, request.param, tmp_path) as url:
-        opened = Database(url)
-        try:
-            yield opened
-        finally:
-            await opened.close()
+        yield url
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """A migrated, empty database on each engine."""
+    opened = Database(database_url)
+    try:
+        yield opened
+    finally:
+        await opened.close()
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -123,6 +123,13 @@ async def enroll(hub: RunningHub, folder: Path, hostname: str = "raw-agent", tok
     return Identity(reply["agent_id"], hostname, home / "client.crt", home / "client.key", reply["ca_bundle_pem"])
 
 
+class Door(Protocol):
+    """Where agents connect."""
+
+    @property
+    def socket_url(self) -> str: ...
+
+
 class AgentSocket:
     """One connection. Everything the hub says is kept in `inbox` until a test takes it."""
 
@@ -167,7 +174,7 @@ class AgentSocket:
 
 @asynccontextmanager
 async def connected(
-    hub: RunningHub,
+    hub: Door,
     tls: ssl.SSLContext,
     *,
     subprotocols: Sequence[str] = (SUBPROTOCOL,),

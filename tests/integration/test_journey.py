@@ -39,7 +39,6 @@ from tests.integration.machine import (
     enroll_body,
     greeted,
     heartbeat,
-    hello,
     metrics,
     now_ms,
     own_address,
@@ -294,7 +293,6 @@ async def test_a_deleted_agent_is_sent_away_and_stays_out(
         await watcher.do("agents:delete", agentId=identity.agent_id)
         assert (await agent.ended())[0] == 4403
     async with connected(either_hub, identity.tls()) as agent:
-        await agent.send(hello())
         assert (await agent.ended())[0] in {4401, 4403}
     gone = await watcher.take("agents:status", lambda status: identity.agent_id in status["removed"])
     assert gone["delta"]

@@ -100,7 +100,10 @@ def test_a_run_beside_busy_programs_says_so() -> None:
 
     def said(others_share: float) -> str:
         at = datetime(2026, 1, 1, tzinfo=UTC)
-        return text_of(Run(at=at, command=[], machine=machine, others_share=others_share, seconds=1, rows=rows))
+        run = Run(
+            at=at, command=[], machine=machine, others_share=others_share, pace_ms=(1.0, 1.0), seconds=1, rows=rows
+        )
+        return text_of(run)
 
     assert "not a quiet machine" in said(0.2)
     assert "not a quiet machine" not in said(0.01)

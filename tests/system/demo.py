@@ -26,8 +26,17 @@ UP: Final = (sys.executable, "-m", "scripts.up")
 class Demo:
     """One data folder and two ports. `start` and `stop` may alternate."""
 
-    def __init__(self, folder: Path, *, up: tuple[str, ...] = UP, cwd: Path = ROOT, **variables: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        up: tuple[str, ...] = UP,
+        cwd: Path = ROOT,
+        deadline_seconds: float = READY_DEADLINE_SECONDS,
+        **variables: str,
+    ) -> None:
         self.folder = folder
+        self._deadline_seconds = deadline_seconds
         self.web_port, self.agent_port = free_port(), free_port()
         self.live_after_seconds = float("inf")
         self._up = up
@@ -38,6 +47,10 @@ class Demo:
     @property
     def url(self) -> str:
         return f"http://localhost:{self.web_port}"
+
+    @property
+    def socket_url(self) -> str:
+        return f"wss://localhost:{self.agent_port}/ws/agents"
 
     @property
     def database(self) -> Path:
@@ -79,7 +92,7 @@ class Demo:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
-        await self.until_ready()
+        await self.until_ready(self._deadline_seconds)
         listening_at = asyncio.get_running_loop().time()
         async with self.watching(await self.sign_in()) as person:
             await person.take("agent:metrics", deadline_seconds=READY_DEADLINE_SECONDS)

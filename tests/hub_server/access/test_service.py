@@ -11,7 +11,7 @@ from hub_server.access.service import AccessService, SignedIn
 from hub_server.access.tables import MembershipRow, OrganisationRow, RefreshTokenRow, UserRow
 from hub_server.access.tokens import AccessTokens
 from hub_server.audit.tables import AuditRow
-from hub_server.errors import Conflict, InvalidRequest, RateLimited, Unauthenticated
+from hub_server.errors import Conflict, InvalidRequest, NotFound, RateLimited, Unauthenticated
 from hub_server.storage.engine import Database
 from tests.clocks import FakeClock
 from tests.hub_server.access.conftest import HOME, PASSWORD, credentials
@@ -228,3 +228,27 @@ async def test_the_first_organisation_is_made_once(
     async with database.write() as connection:
         await connection.execute(insert(OrganisationRow).values(id="0", name="younger", created_at=clock.now()))
     assert await hubs[0].ensure_default_organisation() == made[0]
+
+
+async def test_a_new_password_replaces_the_old_and_ends_every_sign_in(
+    access: AccessService, database: Database, ada: str
+) -> None:
+    signed_in = await access.sign_in(credentials(), HOME)
+    await access.set_password("Ada", "an entirely new passphrase 9")
+    with pytest.raises(Unauthenticated):
+        await access.session_of(signed_in.access_token)
+    with pytest.raises(Unauthenticated):
+        await access.refresh(signed_in.refresh_token)
+    with pytest.raises(Unauthenticated):
+        await access.sign_in(credentials(), HOME)
+    again = await access.sign_in(credentials(password="an entirely new passphrase 9"), HOME)
+    assert (await access.principal_of(again.access_token)).user_id == ada
+    assert "users:password" in await actions(database)
+
+
+async def test_a_password_of_nobody_or_a_weak_one_changes_nothing(access: AccessService, ada: str) -> None:
+    with pytest.raises(NotFound):
+        await access.set_password("eve", "an entirely new passphrase 9")
+    with pytest.raises(InvalidRequest):
+        await access.set_password("ada", "short")
+    assert (await access.sign_in(credentials(), HOME)).access_token

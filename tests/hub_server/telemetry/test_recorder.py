@@ -137,7 +137,7 @@ async def test_nothing_is_acknowledged_while_the_database_is_away(
     assert away.telemetry.sample_count("a1") == 0
 
 
-@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 async def test_a_frame_that_the_database_refuses_harms_no_other(
     hub: Hub, organisation_id: str, deliveries: Subscription
 ) -> None:
