@@ -7,7 +7,10 @@ import pytest
 from hypothesis import settings
 
 import hatch_build
+from tests.loopback import stay_on_loopback
 from tests.servers import chromium
+
+stay_on_loopback()
 
 # A property fails for what it says, never for the seconds of a busy machine.
 settings.register_profile("jtnt", deadline=None)
