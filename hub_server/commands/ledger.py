@@ -28,7 +28,7 @@ from hub_server.commands.engine import (
 )
 from hub_server.commands.model import Command, OpenCommand, OpenCommands, open_command_of
 from hub_server.commands.store import CommandStore
-from hub_server.events import CommandFinished, CommandOutputStored, CommandStatusChanged, Deliver
+from hub_server.events import CommandCreated, CommandFinished, CommandOutputStored, CommandStatusChanged, Deliver
 from hub_server.storage.engine import Database
 from protocol.codec import BadFrame
 from protocol.enumerations import CommandStatus, JobState, OutputStream, TextEncoding
@@ -74,10 +74,28 @@ class Ledger:
 
     # What people and the dispatcher cause.
 
+    def on_its_way(self, command: Command) -> Command:
+        """Return a new command as it is stored: already as sent when its agent is here, which saves a commit."""
+        if not self._sessions.is_connected(command.agent_id):
+            return command
+        return advance(command, Dispatched(self._clock.now()))
+
     def created(self, command: Command) -> None:
-        """Note a command that was committed a moment ago: it has printed nothing yet."""
+        """Note a command that was committed a moment ago, and send it when it was stored as sent."""
         self.opened.put(open_command_of(command))
         self._held_bytes[command.id] = dict.fromkeys(OutputStream, 0)
+        identity = {"organisation_id": command.organisation_id, "agent_id": command.agent_id, "command_id": command.id}
+        if command.status is CommandStatus.SENT:
+            self._delivered_monotonic[command.id] = self._clock.monotonic()
+            self._deliver(command)
+        self._bus.publish(CommandCreated(**identity))
+        if command.status is CommandStatus.SENT:
+            self._bus.publish(CommandStatusChanged(**identity, status=command.status))
+
+    def _deliver(self, command: Command) -> None:
+        self._bus.publish(
+            Deliver(organisation_id=command.organisation_id, agent_id=command.agent_id, frame=frame_of(command))
+        )
 
     def changed(self, before: Command, after: Command) -> None:
         """Say what a committed step changed."""
@@ -125,9 +143,7 @@ class Ledger:
         for before, after in steps:
             self.changed(before, after)
             if after.status is CommandStatus.SENT and not after.cancel_requested:
-                self._bus.publish(
-                    Deliver(organisation_id=after.organisation_id, agent_id=after.agent_id, frame=frame_of(after))
-                )
+                self._deliver(after)
 
     def deliver_cancel(self, command: OpenCommand | Command) -> None:
         self._delivered_monotonic[command.id] = self._clock.monotonic()

@@ -21,7 +21,6 @@ from hub_server.commands.ledger import Ledger, Sessions
 from hub_server.commands.model import Command, open_command_of
 from hub_server.commands.store import CommandStore
 from hub_server.errors import Conflict, InvalidRequest, NotFound
-from hub_server.events import CommandCreated
 from hub_server.storage.engine import Database
 from protocol.codec import BadFrame, check_value, split_path
 from protocol.enumerations import CommandStatus, JobState, OutputStream
@@ -102,16 +101,13 @@ class CommandService:
         data = exec_data_of(request)
         if not self._agents.exists(organisation_id, request.agent_id):
             raise _no_agent(request.agent_id)
-        command = self._signed(principal, organisation_id, request, data)
+        command = self.ledger.on_its_way(self._signed(principal, organisation_id, request, data))
         earlier = await self._store_once(principal, command, data)
         if earlier is not None:
             return await self._again(earlier, command)
         self._counts[command.agent_id] = self._counts.get(command.agent_id, 0) + 1
-        self.ledger.created(command)
         log.info("command created", command_id=command.id, agent_id=command.agent_id, actor=principal.actor)
-        self._bus.publish(
-            CommandCreated(organisation_id=organisation_id, agent_id=command.agent_id, command_id=command.id)
-        )
+        self.ledger.created(command)
         return CommandReply(command=view_of(command, dict.fromkeys(OutputStream, 0)))
 
     async def list(self, principal: Principal, request: CommandsList) -> CommandsListReply:
