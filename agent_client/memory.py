@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import gc
-from contextlib import suppress
-from ctypes import CDLL
+
+import psutil
 
 
 def give_back_memory() -> None:
     """Return what is free: two megabytes after the start, and what a burst of work left. Takes milliseconds."""
     gc.collect()
-    with suppress(OSError, AttributeError):  # only the GNU C library has it
-        CDLL(None).malloc_trim(0)
+    if hasattr(psutil, "heap_trim"):  # where the system's allocator can
+        psutil.heap_trim()

@@ -18,7 +18,9 @@ from agent_client.paths import Places
 from agent_client.store.secure import FILE_MODE, SecureStore
 from agent_client.version import AGENT_VERSION
 
-if sys.platform != "win32":
+if sys.platform == "win32":
+    import msvcrt
+else:
     import fcntl
 
 _log = Log("daemon")
@@ -69,17 +71,20 @@ def only_daemon_of(places: Places) -> Iterator[None]:
             file.seek(0)
             pid = file.read(32).strip()
             raise AlreadyRunning(f"another jtnt-agentd already runs in {places.state} (process {pid or 'unknown'})")
-        file.truncate(0)
+        file.seek(0)
+        file.truncate()
         file.write(str(os.getpid()))
         file.flush()
         yield
 
 
 def _is_locked(file: IO[str]) -> bool:
-    if sys.platform == "win32":  # a running daemon keeps the file open there, which is lock enough; unproven
-        return True
-    with suppress(BlockingIOError):
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with suppress(OSError):
+        if sys.platform == "win32":  # unproven; the locked byte lies behind the process id, which others may read
+            file.seek(1024)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return True
     return False
 

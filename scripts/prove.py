@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Final
 
 from scripts.proofs import main_job
 from scripts.proofs.report import Report
 
-PROOFS: Final[Mapping[str, Callable[[Report], Awaitable[None]]]] = {"main-job": main_job.prove}
+PROOFS: Final[Mapping[str, Callable[[Report], Coroutine[None, None, None]]]] = {"main-job": main_job.prove}
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -88,7 +88,9 @@ class Jobs:
                 _log.warn("job interrupted by the agent's end", command_id=job.command_id)
                 self._interrupt(job)
         for envelope in journal.not_started():
-            self._arrivals.put_nowait((self.open[envelope.job_id], envelope))
+            waiting = self.open[envelope.job_id]
+            job = self._make(envelope.job_id, JobState.ACCEPTED, waiting.accepted_at, envelope.output_limit_bytes)
+            self._arrivals.put_nowait((job, envelope))
         _remove_strays(output, self.open)
 
     async def run(self) -> None:

@@ -47,13 +47,14 @@ class StreamSender:
         bell = self._spool.appended[self.stream]
         while True:
             bell.clear()
+            self._rewind_if_overdue()
             while len(self._flights) < self._window and await self._send_next():
                 pass
             try:
-                async with asyncio.timeout(self._ack_timeout_seconds):
+                async with asyncio.timeout(self._patience()):
                     await bell.wait()
             except TimeoutError:
-                self._rewind_if_overdue()
+                self._window = max(self._window, 1)
 
     def acknowledged(self, epoch: int, ranges: Iterable[Sequence[int]], credits: int | None = None) -> None:
         """Take note of what the hub holds, and of how many frames may be in flight from now on (None: as before).
@@ -90,10 +91,14 @@ class StreamSender:
         frame = Metrics(epoch=self._spool.epoch(self.stream), lane=Lane(self.stream), samples=samples)
         return [frame], [sample.seq for sample in samples]
 
+    def _patience(self) -> float:
+        """Return the seconds until the oldest frame in flight is overdue, or a window of 0 is tried with one frame."""
+        if not self._flights:
+            return self._ack_timeout_seconds
+        return max(self._flights[0].sent_monotonic + self._ack_timeout_seconds - self._clock.monotonic(), 0.01)
+
     def _rewind_if_overdue(self) -> None:
-        """Send again what the hub has been silent about; a window of 0 is tried with one frame."""
-        now = self._clock.monotonic()
-        if not self._flights or now - self._flights[0].sent_monotonic >= self._ack_timeout_seconds:
+        """Send again all that is not acknowledged when the hub was silent about the oldest of it for too long."""
+        if self._flights and self._clock.monotonic() - self._flights[0].sent_monotonic >= self._ack_timeout_seconds:
             self._sent_up_to = 0
             self._flights.clear()
-            self._window = max(self._window, 1)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ssl
+from asyncio import sslproto
 from collections.abc import Iterator
 
 from agent_client.paths import CA_BUNDLE, CLIENT_CERTIFICATE, CLIENT_KEY, Places
 from agent_client.store.secure import SecureStore, StoreError
 from agent_client.transport.endings import CertificateRefused, HubNotTrusted, Unreachable
+
+# asyncio makes a connection's read buffer of 256 KiB, and the pages stay; frames of the hub are far smaller.
+sslproto.SSLProtocol.max_size = 32 * 1024
 
 
 def context_of(places: Places) -> ssl.SSLContext:

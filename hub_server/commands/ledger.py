@@ -34,7 +34,7 @@ from protocol.codec import BadFrame
 from protocol.enumerations import CommandStatus, JobState, OutputStream, TextEncoding
 from protocol.frames import Command as CommandFrame
 from protocol.frames import CommandCancel, CommandOutput, CommandOutputAck, CommandResult, JobProgress
-from protocol.limits import OUTPUT_STORED_MAX_BYTES
+from protocol.limits import OUTPUT_CREDITS, OUTPUT_STORED_MAX_BYTES
 
 log = structlog.get_logger(component="commands")
 
@@ -381,4 +381,4 @@ def _bytes_of(frame: CommandOutput) -> bytes:
 
 
 def _output_ack(frame: CommandOutput, offset: int) -> CommandOutputAck:
-    return CommandOutputAck(command_id=frame.command_id, stream=frame.stream, offset=offset, credits=1)
+    return CommandOutputAck(command_id=frame.command_id, stream=frame.stream, offset=offset, credits=OUTPUT_CREDITS)

@@ -31,17 +31,15 @@ class Intake(Struct, frozen=True):
 class _Merged:
     """The frames of one agent, lane and epoch in a batch."""
 
-    __slots__ = ("committed", "first", "frames", "ranges", "sequences")
+    __slots__ = ("committed", "first", "ranges", "sequences")
 
     def __init__(self, first: SampleFrame, committed: SequenceRanges | None) -> None:
         self.first = first
         self.committed = committed
         self.ranges = SequenceRanges(committed or ())
         self.sequences = SequenceRanges()
-        self.frames = 0
 
     def new_rows(self, frame: SampleFrame) -> list[SampleRow]:
-        self.frames += 1
         rows = []
         for sample in frame.samples:
             self.sequences.add(sample.seq)
@@ -83,7 +81,6 @@ def _receipt(stream: _Merged) -> Receipt:
         lane=stream.first.lane,
         epoch=stream.first.epoch,
         ranges=stream.sequences.to_list(),
-        frames=stream.frames,
         received_monotonic=stream.first.received_monotonic,
     )
 

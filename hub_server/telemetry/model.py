@@ -67,14 +67,13 @@ class SampleFrame(Protocol):
 
 
 class Receipt(Struct, frozen=True, kw_only=True):
-    """What one agent is told after the commit: `frames` frames of a lane, whose samples are `ranges`."""
+    """What one agent is told after the commit: the samples of a lane that were in its frames."""
 
     organisation_id: str
     agent_id: str
     lane: Lane
     epoch: int
     ranges: list[SequenceRange]
-    frames: int
     received_monotonic: float
 
 

@@ -17,7 +17,7 @@ from hub_server.telemetry.model import Receipt
 from hub_server.telemetry.service import TelemetryService
 from hub_server.telemetry.store import refuses_rows
 from protocol.frames import MetricsAck, RaisedAlert
-from protocol.limits import SAMPLES_PER_FRAME_MAX
+from protocol.limits import SAMPLES_PER_FRAME_MAX, STREAM_CREDITS
 
 log = structlog.get_logger(component="telemetry")
 
@@ -96,7 +96,7 @@ class Recorder:
             epoch=receipt.epoch,
             lane=receipt.lane,
             ranges=receipt.ranges,
-            credits=receipt.frames,
+            credits=STREAM_CREDITS,
             alerts=list(self._raised.raised_since(receipt.agent_id, receipt.received_monotonic)),
         )
 

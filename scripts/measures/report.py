@@ -22,7 +22,7 @@ class Row(Struct, frozen=True):
 
 
 class Run(Struct, frozen=True):
-    """`others_share`: how much of all cores other programs used meanwhile. `pace_ms`: see machine.py; before and after."""
+    """`others_share`: how much of all cores other programs used. `pace_ms`: before and after, as machine.py says."""
 
     at: datetime
     command: list[str]

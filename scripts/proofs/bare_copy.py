@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-TOOLS: Final = frozenset({"uv", "node", "npm"})
 SUITE_DEADLINE_SECONDS: Final = 1200.0
 
 
@@ -35,17 +34,14 @@ class BareCopy:
 
     @property
     def variables(self) -> Mapping[str, str]:
-        """Return the environment: nothing of this run's own, and no tool beside Python on the path."""
-        venv = str(ROOT / ".venv")
-        folders = [part for part in os.environ["PATH"].split(os.pathsep) if not part.startswith(venv)]
-        without = [part for part in folders if not any((Path(part) / tool).exists() for tool in TOOLS)]
+        """Return the environment: nothing that an earlier set-up left."""
+        folders = [part for part in os.environ["PATH"].split(os.pathsep) if not part.startswith(str(ROOT / ".venv"))]
         return {
-            "PATH": os.pathsep.join(without),
+            "PATH": os.pathsep.join(folders),
             "HOME": str(self.home),
             "XDG_CACHE_HOME": str(self.home / "cache"),
             "XDG_CONFIG_HOME": str(self.home / "config"),
             "XDG_DATA_HOME": str(self.home / "data"),
-            "PYTHONDONTWRITEBYTECODE": "",
             "VIRTUAL_ENV": "",
         }
 

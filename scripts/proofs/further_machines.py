@@ -33,13 +33,16 @@ class FurtherMachines:
 
     async def _joins(self) -> str:
         started = time.monotonic()
-        async with enrolled(self._folder / "second", self._demo.written["joinString"]) as second:
-            async with self._demo.watching(self._token) as person:
-                await second.start()
-                await person.take("agent:metrics", lambda data: data["agentId"] == second.agent_id)
-                seconds = time.monotonic() - started
-                await second.stop()
-                gone = await person.take("agent:disconnected", lambda data: data["agentId"] == second.agent_id)
+        join_string = self._demo.written["joinString"]
+        async with (
+            self._demo.watching(self._token) as person,
+            enrolled(self._folder / "second", join_string) as second,
+        ):
+            await second.start()
+            await person.take("agent:metrics", lambda data: data["agentId"] == second.agent_id)
+            seconds = time.monotonic() - started
+            await second.stop()
+            gone = await person.take("agent:disconnected", lambda data: data["agentId"] == second.agent_id)
         return f"live {seconds:.1f} s after enroll began; ended as {gone['reason']!r}"
 
     async def _again(self) -> str:

@@ -17,6 +17,7 @@ from tests.system.samples import compared
 ROUNDS: Final = 10
 OWN_PACE_DEADLINE_SECONDS: Final = 60.0
 DRAIN_DEADLINE_SECONDS: Final = 60.0
+POLL_SECONDS: Final = 0.2
 
 
 async def hub_killed_once_at_the_agents_own_pace(demo: Demo, token: str) -> str:
@@ -77,8 +78,10 @@ def never_offline(person: Person, demo: Demo) -> None:
 async def exact(demo: Demo) -> str:
     """Return the comparison of spool and tables once the spool has drained. Raises AssertionError when they differ."""
     async with asyncio.timeout(DRAIN_DEADLINE_SECONDS):
-        while (found := compared(demo.agent.spool, demo.database, demo.agent.agent_id)).waiting > 1:
-            await asyncio.sleep(0.2)
+        found = compared(demo.agent.spool, demo.database, demo.agent.agent_id)
+        while found.waiting > 1:
+            await asyncio.sleep(POLL_SECONDS)
+            found = compared(demo.agent.spool, demo.database, demo.agent.agent_id)
     assert found.is_exact, str(found)
     return str(found)
 

@@ -75,6 +75,40 @@ def error(code: ErrorCode, message: str, **more: Any) -> ErrorReply:
     return ErrorReply(error=ErrorBody(code=code, message=message, **more))
 
 
+class _Handler(BaseHTTPRequestHandler):
+    """Answers as the server's door says."""
+
+    server: _Server
+    protocol_version = "HTTP/1.1"
+
+    def _serve(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.server.door.received.append(f"{self.requestline}\n{self.headers}".encode() + body)
+        status, value = self.server.door.reply(self.command, self.path, body)
+        encoded = value if isinstance(value, bytes) else msgspec.json.encode(value)
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(encoded)))
+        self.end_headers()
+        self.wfile.write(encoded)
+
+    do_GET = do_POST = _serve  # noqa: N815  the names are http.server's
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing: pytest shows what matters."""
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, door: Door) -> None:
+        super().__init__((door.host, 0), _Handler)
+        self.door = door
+
+    def handle_error(self, *_: object) -> None:
+        """A client that does not trust this server hangs up; that is what the tests want."""
+
+
 @contextmanager
 def listening(
     door: Door,
@@ -82,40 +116,18 @@ def listening(
     certified_by: Fleet | None = None,
     name: str = "127.0.0.1",
     only_clients_of: Fleet | None = None,
+    newest_tls: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3,
 ) -> Iterator[Door]:
     """Serve `door` with a certificate for `name` until the block ends. Its TLS sends alerts; asyncio's does not."""
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def _serve(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            door.received.append(f"{self.requestline}\n{self.headers}".encode() + body)
-            status, value = door.reply(self.command, self.path, body)
-            encoded = value if isinstance(value, bytes) else msgspec.json.encode(value)
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(encoded)))
-            self.end_headers()
-            self.wfile.write(encoded)
-
-        do_GET = do_POST = _serve  # noqa: N815  the names are http.server's
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing: pytest shows what matters."""
-
-    class Server(ThreadingHTTPServer):
-        def handle_error(self, *_: object) -> None:
-            """A client that does not trust this server hangs up; that is what the tests want."""
-
     folder.mkdir(exist_ok=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.maximum_version = newest_tls
     context.load_cert_chain(*(certified_by or door.fleet).server_files(folder, name))
     if only_clients_of is not None:
         context.load_verify_locations(cadata=only_clients_of.root.pem)
         context.verify_mode = ssl.CERT_REQUIRED
-    server = Server((door.host, 0), Handler)
-    server.daemon_threads = True
+    server = _Server(door)
     server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     door.port = server.server_address[1]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})

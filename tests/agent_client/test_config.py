@@ -1,5 +1,4 @@
 import json
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -11,13 +10,8 @@ from tests.agent_client.fleet import Fleet
 
 
 @pytest.fixture
-def places(tmp_path: Path) -> Places:
-    return Places.inside(tmp_path / "agent")
-
-
-@pytest.fixture
-def config(places: Places) -> Config:
-    return Fleet().enroll_by_hand(places, 3001)
+def config(fleet: Fleet, places: Places) -> Config:
+    return fleet.enroll_by_hand(places, 3001)
 
 
 def rewrite(places: Places, **changes: Any) -> None:

@@ -41,16 +41,6 @@ HEAVY = {
 }
 
 
-@pytest.fixture(scope="module")
-def fleet() -> Fleet:
-    return Fleet()
-
-
-@pytest.fixture
-def places(tmp_path: Path) -> Places:
-    return Places.inside(tmp_path / "agent")
-
-
 class Daemon:
     """A running jtnt-agentd and what it wrote to its standard output."""
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,11 +32,6 @@ FILES = {
     "certs/client.key",
     "certs/ca-bundle.crt",
 }
-
-
-@pytest.fixture(scope="module")
-def fleet() -> Fleet:
-    return Fleet()
 
 
 @pytest.fixture
@@ -260,6 +256,34 @@ def test_an_enrollment_cut_off_while_saving_is_seen_and_can_be_repeated(
     assert enroll(folder, door, token) == 0
     assert files(folder) == FILES
     context_of(Places.inside(folder))
+
+
+def test_a_forced_enrollment_cut_off_while_saving_leaves_no_mixed_identity(
+    folder: Path, door: Door, fleet: Fleet, token: EnrollmentToken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert enroll(folder, door, token) == 0
+
+    def save(self: SecureStore, key: str, data: bytes) -> None:
+        if key == "client.crt":
+            raise Unwritable("cut off here")
+        real(self, key, data)
+
+    real = SecureStore.save
+    monkeypatch.setattr(SecureStore, "save", save)
+    again = fleet.token()
+    assert enroll(folder, door, again, "--force") == 73
+    monkeypatch.undo()
+    assert not (folder / "config.json").exists()
+    assert enroll(folder, door, again) == 0
+    context_of(Places.inside(folder))
+
+
+def test_a_hub_with_an_older_tls_is_not_spoken_to(
+    folder: Path, fleet: Fleet, token: EnrollmentToken, tmp_path: Path
+) -> None:
+    with listening(Door(fleet), tmp_path / "server", newest_tls=ssl.TLSVersion.TLSv1_2) as door:
+        assert enroll(folder, door, token) == 4
+        assert door.received == []
 
 
 def test_an_enrolled_machine_is_not_enrolled_again_unless_forced(

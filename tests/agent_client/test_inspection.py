@@ -13,16 +13,6 @@ from tests.agent_client.door import Door, listening
 from tests.agent_client.fleet import Fleet
 
 
-@pytest.fixture(scope="module")
-def fleet() -> Fleet:
-    return Fleet()
-
-
-@pytest.fixture
-def places(tmp_path: Path) -> Places:
-    return Places.inside(tmp_path / "agent")
-
-
 @pytest.fixture
 def nobody() -> Iterator[int]:
     """A port that is taken, and answers nobody."""

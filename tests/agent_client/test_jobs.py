@@ -228,13 +228,13 @@ async def test_what_was_accepted_and_not_started_runs_once_in_the_next_life(
     tmp_path: Path, clock: SteppingClock
 ) -> None:
     dead = Life(tmp_path, clock)
-    dead.jobs.receive(order("job-1", "sh", "-c", f"echo ran >> {tmp_path}/mark"))
+    dead.jobs.receive(order("job-1", "sh", "-c", f"echo ran | tee -a {tmp_path}/mark"))
     dead.close()
     life = Life(tmp_path, clock)
     async with life.running():
         assert (await life.first(CommandResult)).status is CommandOutcome.COMPLETED
     life.close()
-    assert (tmp_path / "mark").read_text() == "ran\n"
+    assert (tmp_path / "mark").read_text() == life.output() == "ran\n"
 
 
 async def test_what_waited_beyond_its_expiry_does_not_run(tmp_path: Path, clock: SteppingClock) -> None:

@@ -156,6 +156,13 @@ async def test_a_timeout_kills_the_grandchildren_that_ignore_the_request_too(tmp
     assert all([await gone(pid) for pid in pids])
 
 
+async def test_a_timeout_kills_what_outlives_the_first_process(tmp_path: Path) -> None:
+    script = "(trap '' TERM; exec >/dev/null 2>&1; sleep 60) & echo $!; wait"
+    ran = await run(tmp_path, ["sh", "-c", script], timeout_sec=0.3)
+    assert ran.ending.reason is CommandReason.TIMEOUT
+    assert await gone(int(ran.text()))
+
+
 async def test_a_cancelled_job_ends_and_says_who_wanted_it(tmp_path: Path) -> None:
     cancel = asyncio.Event()
     asyncio.get_running_loop().call_later(0.2, cancel.set)

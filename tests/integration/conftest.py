@@ -1,14 +1,33 @@
 """Hubs to talk to: one a database engine for the whole run, and fresh ones for tests that stop them."""
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
-from tests.integration.hub import RunningHub, running_hub
-from tests.integration.person import Person, watching
+from tests.integration.hub import FAULTS, RunningHub, only_faults, running_hub
+from tests.integration.machine import Identity, enroll, greeted
+from tests.integration.person import Person, known_to, watching
 from tests.servers.postgres import PostgresServer
+
+
+@pytest.fixture(scope="session", autouse=True)
+def hubs_that_only_tell_of_faults() -> Iterator[None]:
+    """Keep what hubs log out of the test run's output, for as long as their threads may run."""
+    configuration = structlog.get_config()
+    structlog.configure(processors=[only_faults, *configuration["processors"]])
+    yield
+    structlog.configure(**configuration)
+
+
+@pytest.fixture(autouse=True)
+def no_faults() -> Iterator[None]:
+    """No test may cause an error in a hub: refusals are no errors."""
+    FAULTS.clear()
+    yield
+    assert not FAULTS
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +47,23 @@ async def token(hub: RunningHub) -> str:
 async def person(hub: RunningHub, token: str) -> AsyncIterator[Person]:
     async with watching(hub, token) as watcher:
         yield watcher
+
+
+@pytest.fixture(scope="session")
+async def identity(hub: RunningHub, token: str, tmp_path_factory: pytest.TempPathFactory) -> Identity:
+    """The one agent that all refusals speak as, or ask about."""
+    joined = await enroll(hub, tmp_path_factory.mktemp("agent"), "refused")
+    async with watching(hub, token) as person, greeted(hub, joined):
+        await known_to(person, joined.agent_id)
+    return joined
+
+
+@pytest.fixture
+async def unchanged(hub: RunningHub, token: str, identity: Identity) -> AsyncIterator[None]:
+    """Compare every row before and after the test."""
+    before = await hub.rows()
+    yield
+    assert not await hub.changed_since(before)
 
 
 @pytest.fixture(scope="session", params=["sqlite", "postgresql"])

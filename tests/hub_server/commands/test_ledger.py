@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from protocol.codec import BadFrame
 from protocol.enumerations import CommandOutcome, CommandReason, CommandStatus, JobState, OutputStream, TextEncoding
 from protocol.frames import CommandOutput, CommandState, JobProgress
-from protocol.limits import OUTPUT_CHUNK_MAX_BYTES, OUTPUT_STORED_MAX_BYTES
+from protocol.limits import OUTPUT_CHUNK_MAX_BYTES, OUTPUT_CREDITS, OUTPUT_STORED_MAX_BYTES
 from protocol.operations import CommandsCancel
 from tests.hub_server.commands.builders import Hub, accepted, bytes_in, chunk, result, started
 from tests.hub_server.commands.conftest import Listener
@@ -31,7 +31,7 @@ async def test_a_command_runs_to_its_end(hub: Hub, agent_id: str, command_id: st
     await service.accepted(organisation_id, agent_id, accepted(command_id))
     await service.started(organisation_id, agent_id, started(command_id, ts=1_700_000_000_000))
     ack = await service.chunk(organisation_id, agent_id, chunk(command_id, 0, "Linux\n"))
-    assert (ack.offset, ack.stream, ack.credits) == (6, OutputStream.STDOUT, 1)
+    assert (ack.offset, ack.stream, ack.credits) == (6, OutputStream.STDOUT, OUTPUT_CREDITS)
     done = result(command_id, finished_at=1_700_000_001_000)
     assert (await service.result(organisation_id, agent_id, done)).command_id == command_id
     view = await hub.get(command_id)

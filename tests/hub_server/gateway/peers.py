@@ -7,9 +7,10 @@ from typing import Any, cast
 
 from aiohttp import WSMessage, WSMsgType, web
 
-from hub_server.gateway.agents.session import AgentSession
+from hub_server.gateway.agents.session import AgentSession, FrameHandler
 from hub_server.pauses import PauseMeter
 from protocol.codec import decode_hub_frame
+from protocol.enumerations import ConnectionReason
 from protocol.frames import AgentFrame, HubFrame
 from protocol.identity import AgentIdentity
 from tests.clocks import FakeClock
@@ -86,6 +87,12 @@ def session_with(peer: FakePeer, pauses: PauseMeter | None = None) -> AgentSessi
     pauses = pauses or PauseMeter(FakeClock(), lambda _seconds: None)
     socket: Any = peer
     return AgentSession("session", IDENTITY, "host", cast("web.WebSocketResponse", socket), peer, pauses)
+
+
+async def ending_of(session: AgentSession, handler: FrameHandler | None = None) -> ConnectionReason:
+    """Serve `session` until it ends, which must be soon, and return why it did."""
+    async with asyncio.timeout(5):
+        return await session.run(handler or Recorded())
 
 
 def lived(clock: FakeClock, pauses: PauseMeter, seconds: float) -> None:

@@ -14,7 +14,7 @@ from protocol.codes import CloseCode
 from protocol.enumerations import ConnectionReason
 from protocol.frames import CertificateReply, Error, Heartbeat, HubFrame
 from protocol.limits import OUTBOX_MAX_BYTES
-from tests.hub_server.gateway.peers import FakePeer, Recorded, session_with
+from tests.hub_server.gateway.peers import FakePeer, Recorded, ending_of, session_with
 
 HEARTBEAT = encode_text(Heartbeat(clock_ms=1, monotonic_ms=1))
 
@@ -30,7 +30,7 @@ async def test_what_an_agent_does_not_read_is_bounded() -> None:
         await session.send(frame_of(100_000))
     assert session.unsent_bytes <= OUTBOX_MAX_BYTES
     assert len(peer.frames) == OUTBOX_MAX_BYTES // 100_100
-    assert await session.run(Recorded()) is ConnectionReason.SLOW_CONSUMER
+    assert await ending_of(session) is ConnectionReason.SLOW_CONSUMER
     assert peer.close_code == CloseCode.SLOW_CONSUMER
 
 
@@ -39,7 +39,7 @@ async def test_one_frame_larger_than_the_bound_is_not_queued_at_all() -> None:
     session = session_with(peer)
     await session.send(frame_of(OUTBOX_MAX_BYTES + 1))
     assert peer.frames == []
-    assert await session.run(Recorded()) is ConnectionReason.SLOW_CONSUMER
+    assert await ending_of(session) is ConnectionReason.SLOW_CONSUMER
 
 
 async def test_a_peer_that_does_not_answer_the_close_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,7 +48,7 @@ async def test_a_peer_that_does_not_answer_the_close_is_cut_off(monkeypatch: pyt
     peer.answers_close = False
     session = session_with(peer)
     session.end(SessionEnded(CloseCode.DRAINING, "the hub stops"))
-    assert await session.run(Recorded()) is ConnectionReason.HUB_STOPPED
+    assert await ending_of(session) is ConnectionReason.HUB_STOPPED
     assert peer.aborted
 
 
@@ -76,7 +76,7 @@ async def test_an_end_from_outside_wakes_the_reader_and_the_first_one_counts() -
 async def test_a_bad_frame_ends_the_session_and_reaches_nobody(said: str | bytes, kind: WSMsgType, code: int) -> None:
     peer, handler = FakePeer(), Recorded()
     peer.say(said, kind)
-    assert await session_with(peer).run(handler) is ConnectionReason.PROTOCOL_ERROR
+    assert await ending_of(session_with(peer), handler) is ConnectionReason.PROTOCOL_ERROR
     assert (peer.close_code, handler.frames) == (code, [])
 
 
@@ -85,7 +85,7 @@ async def test_an_unknown_type_is_answered_and_the_next_frame_is_served() -> Non
     peer.say('{"type":"dance"}')
     peer.say(HEARTBEAT)
     peer.go_away()
-    assert await session_with(peer).run(handler) is ConnectionReason.CONNECTION_LOST
+    assert await ending_of(session_with(peer), handler) is ConnectionReason.CONNECTION_LOST
     (error,) = peer.frames
     assert isinstance(error, Error)
     assert (error.code, error.reply_to) == ("unknown_type", "dance")
@@ -97,4 +97,4 @@ async def test_why_an_agent_said_it_leaves_is_why_it_left() -> None:
     session = session_with(peer)
     session.leaving = ConnectionReason.UPDATE
     peer.go_away()
-    assert await session.run(Recorded()) is ConnectionReason.UPDATE
+    assert await ending_of(session) is ConnectionReason.UPDATE

@@ -17,6 +17,7 @@ from hub_server.storage.engine import Database
 from hub_server.telemetry.worker import BATCH_SAMPLES_MAX, Retention, waiting_frames
 from protocol.enumerations import Lane
 from protocol.frames import Metrics
+from protocol.limits import STREAM_CREDITS
 from tests.clocks import FakeClock
 from tests.hub_server.telemetry.builders import (
     NOW_MS,
@@ -40,7 +41,7 @@ async def test_frames_of_one_stream_are_acknowledged_together(
     frames = [received(organisation_id, "a1", frame) for frame in (metrics(1, 2), metrics(4), metrics(3))]
     await hub.recorder.record(frames)
     [ack] = await acks(deliveries)
-    assert (ack.epoch, ack.lane, ack.ranges, ack.credits) == (7, Lane.LIVE, [(1, 4)], 3)
+    assert (ack.epoch, ack.lane, ack.ranges, ack.credits) == (7, Lane.LIVE, [(1, 4)], STREAM_CREDITS)
     assert await stored_count(hub.database) == 4
 
 
@@ -54,7 +55,7 @@ async def test_lanes_and_agents_are_acknowledged_apart(
         received(organisation_id, "a2", metrics(1, epoch=8)),
     ]
     await hub.recorder.record(frames)
-    assert [ack.credits for ack in await acks(deliveries)] == [1, 1, 1, 1]
+    assert [ack.credits for ack in await acks(deliveries)] == [STREAM_CREDITS] * 4
     assert await stored_count(hub.database) == 4
 
 
@@ -160,7 +161,7 @@ async def test_the_recorder_stores_what_the_service_receives(
             [ack] = acks_in(await deliveries.batch(10))
         running.cancel()
     assert ack.ranges == [(1, 2)]
-    assert ack.credits == 1
+    assert ack.credits == STREAM_CREDITS
 
 
 async def test_a_full_recorder_refuses_and_the_newest_values_stay(

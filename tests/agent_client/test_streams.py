@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from agent_client.spool.database import Database
+from agent_client.spool.spool import Spool, SpoolBound, Stream
+from agent_client.transport.streams import StreamSender
+from protocol.frames import AgentFrame, Event, Metrics
+from tests.agent_client.clock import SteppingClock
+
+
+class Line:
+    """A spool, and what its sender puts on the wire."""
+
+    def __init__(self, folder: Path) -> None:
+        self.clock = SteppingClock()
+        self.database = Database(folder / "spool.db")
+        self.spool = Spool(self.database, self.clock, SpoolBound(2**26, 72 * 3600))
+        self.sent: list[list[int]] = []
+        self.arrived = asyncio.Condition()
+
+    async def send(self, frame: AgentFrame) -> None:
+        assert isinstance(frame, Metrics | Event)
+        self.sent.append([frame.seq] if isinstance(frame, Event) else [sample.seq for sample in frame.samples])
+        async with self.arrived:
+            self.arrived.notify_all()
+
+    @asynccontextmanager
+    async def sending(self, stream: Stream, window: int, ack_timeout: float = 30) -> AsyncIterator[StreamSender]:
+        sender = StreamSender(stream, self.spool, self.send, self.clock, window=window, ack_timeout_seconds=ack_timeout)
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(sender.run(), name="sender")
+            yield sender
+            task.cancel()
+
+    def add(self, count: int = 1, stream: Stream = "live") -> None:
+        for _ in range(count):
+            if stream == "events":
+                self.spool.append_event("something", {})
+            else:
+                self.spool.append_sample(stream, self.clock.now_ms(), "system", {"cpu_percent": 1.0})
+
+    async def frames(self, count: int) -> list[list[int]]:
+        async with asyncio.timeout(10), self.arrived:
+            await self.arrived.wait_for(lambda: len(self.sent) >= count)
+        return self.sent
+
+    def ack(self, sender: StreamSender, *sequences: int, credits: int | None = None) -> None:
+        ranges = [(sequence, sequence) for sequence in sequences]
+        sender.acknowledged(self.spool.epoch(sender.stream), ranges, credits)
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> Iterator[Line]:
+    line = Line(tmp_path)
+    yield line
+    line.database.close()
+
+
+async def test_no_more_frames_are_in_flight_than_the_hub_allows_and_an_acknowledgement_sets_that_anew(
+    line: Line,
+) -> None:
+    line.add(500)
+    async with line.sending("live", window=1) as sender:
+        assert await line.frames(1) == [list(range(1, 201))]
+        line.ack(sender, *range(1, 200))
+        await asyncio.sleep(0)
+        assert len(line.sent) == 1
+        line.ack(sender, 200, credits=2)
+        assert (await line.frames(3))[1:] == [list(range(201, 401)), list(range(401, 501))]
+
+
+async def test_what_the_hub_is_silent_about_comes_again_though_it_acknowledges_the_rest(line: Line) -> None:
+    async with line.sending("live", window=8, ack_timeout=0.2) as sender:
+        line.add()
+        await line.frames(1)
+        for sequence in range(2, 6):
+            line.add()
+            await line.frames(len(line.sent) + 1 if [sequence] not in line.sent else len(line.sent))
+            line.ack(sender, sequence)
+            await asyncio.sleep(0.06)
+        await line.frames(6)
+    assert line.sent.count([1]) >= 2
+    assert [line.sent.count([sequence]) for sequence in range(2, 6)] == [1, 1, 1, 1]
+
+
+async def test_without_any_credit_one_frame_is_tried_after_a_while(line: Line) -> None:
+    line.add(3)
+    async with line.sending("live", window=0, ack_timeout=0.05):
+        assert (await line.frames(1))[0] == [1, 2, 3]
+
+
+async def test_events_go_one_a_frame_and_in_order(line: Line) -> None:
+    line.add(3, "events")
+    async with line.sending("events", window=2) as sender:
+        assert await line.frames(2) == [[1], [2]]
+        line.ack(sender, 1)
+        assert await line.frames(3) == [[1], [2], [3]]
+
+
+async def test_an_acknowledgement_of_another_epoch_changes_nothing(line: Line) -> None:
+    line.add(2)
+    async with line.sending("live", window=1) as sender:
+        await line.frames(1)
+        sender.acknowledged(line.spool.epoch("live") + 1, [(1, 2)], 1)
+        assert line.spool.waiting()["live"] == 2
