@@ -81,8 +81,8 @@ class Demo:
         up = psutil.Process(self._process.pid)
         return [up.pid, *(child.pid for child in up.children(recursive=True))]
 
-    async def start(self) -> None:
-        """Return once all is told and a watcher has live values; `live_after_seconds`: after the hub took work."""
+    async def start(self, *, live: bool = True) -> None:
+        """Return once all is told and, if `live`, somebody saw values: `live_after_seconds` after the hub took work."""
         before = (self.folder / "demo.json").stat().st_mtime_ns if (self.folder / "demo.json").exists() else 0
         self._process = await asyncio.create_subprocess_exec(
             *self.arguments,
@@ -93,14 +93,17 @@ class Demo:
             stderr=asyncio.subprocess.STDOUT,
         )
         await self.until_ready(self._deadline_seconds)
-        listening_at = asyncio.get_running_loop().time()
-        async with self.watching(await self.sign_in()) as person:
-            await person.take("agent:metrics", deadline_seconds=READY_DEADLINE_SECONDS)
-        self.live_after_seconds = asyncio.get_running_loop().time() - listening_at
+        if live:
+            await self._until_live(asyncio.get_running_loop().time())
         async with asyncio.timeout(READY_DEADLINE_SECONDS):
             while not (self.folder / "demo.json").exists() or not self._is_told(before):
                 assert self._process.returncode is None, await self.said()
                 await asyncio.sleep(POLL_SECONDS)
+
+    async def _until_live(self, listening_at: float) -> None:
+        async with self.watching(await self.sign_in()) as person:
+            await person.take("agent:metrics", deadline_seconds=READY_DEADLINE_SECONDS)
+        self.live_after_seconds = asyncio.get_running_loop().time() - listening_at
 
     def _is_told(self, before_ns: int) -> bool:
         path = self.folder / "demo.json"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers.postgres import free_port
-from tests.system.demo import UP, Demo, running_demo
+from tests.system.demo import UP, Demo
 from tests.system.programs import Outcome, outcome_of
 
 
@@ -25,13 +25,15 @@ async def refused(*arguments: str) -> str:
 
 
 async def test_it_ends_with_all_it_started_and_finds_everything_again(tmp_path: Path) -> None:
-    async with running_demo(tmp_path / "var") as demo:
+    demo = Demo(tmp_path / "var")
+    try:
+        await demo.start(live=False)
         first = demo.written
         assert len(demo.pids) == 3
         assert await demo.stop(signal.SIGINT) == 0
         said = await demo.said()
         assert first["password"] in said
-        await demo.start()
+        await demo.start(live=False)
         second = demo.written
         assert {key: first[key] for key in ("agentId", "password", "username", "dashboardUrl")} == {
             key: second[key] for key in ("agentId", "password", "username", "dashboardUrl")
@@ -41,6 +43,8 @@ async def test_it_ends_with_all_it_started_and_finds_everything_again(tmp_path: 
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", demo.web_port))
+    finally:
+        await demo.close()
 
 
 async def test_a_second_one_in_the_same_folder_says_so(demo: Demo) -> None:
