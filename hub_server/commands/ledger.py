@@ -26,7 +26,7 @@ from hub_server.commands.engine import (
     advance,
     kept_of,
 )
-from hub_server.commands.model import Command, OpenCommand, OpenCommands, open_command_of
+from hub_server.commands.model import Command, OpenCommand, OpenCommands, OrderWindow, open_command_of
 from hub_server.commands.store import CommandStore
 from hub_server.events import CommandCreated, CommandFinished, CommandOutputStored, CommandStatusChanged, Deliver
 from hub_server.storage.engine import Database
@@ -34,10 +34,11 @@ from protocol.codec import BadFrame
 from protocol.enumerations import CommandStatus, JobState, OutputStream, TextEncoding
 from protocol.frames import Command as CommandFrame
 from protocol.frames import CommandCancel, CommandOutput, CommandOutputAck, CommandResult, JobProgress
-from protocol.limits import OUTPUT_CREDITS, OUTPUT_STORED_MAX_BYTES
+from protocol.limits import OUTBOX_MAX_BYTES, OUTPUT_CREDITS, OUTPUT_STORED_MAX_BYTES
 
 log = structlog.get_logger(component="commands")
 
+UNACCEPTED_BYTES_MAX: Final = OUTBOX_MAX_BYTES // 2
 REDELIVER_SECONDS: Final = 15.0
 EXPIRY_GRACE_SECONDS: Final = 15.0
 """An order that was sent may be accepted in its last second: the hub waits this much longer before it says expired."""
@@ -61,6 +62,7 @@ class Ledger:
         self._delivered_monotonic: dict[str, float] = {}
         self._accepted: set[str] = set()
         self._held_bytes: dict[str, dict[OutputStream, int]] = {}
+        self._window = OrderWindow(UNACCEPTED_BYTES_MAX)
         self.opened: Final = OpenCommands()
 
     async def load(self) -> None:
@@ -76,7 +78,7 @@ class Ledger:
 
     def on_its_way(self, command: Command) -> Command:
         """Return a new command as it is stored: already as sent when its agent is here, which saves a commit."""
-        if not self._sessions.is_connected(command.agent_id):
+        if not (self._sessions.is_connected(command.agent_id) and self._window.admits(open_command_of(command))):
             return command
         return advance(command, Dispatched(self._clock.now()))
 
@@ -86,6 +88,7 @@ class Ledger:
         self._held_bytes[command.id] = dict.fromkeys(OutputStream, 0)
         identity = {"organisation_id": command.organisation_id, "agent_id": command.agent_id, "command_id": command.id}
         if command.status is CommandStatus.SENT:
+            self._window.enter(open_command_of(command))
             self._delivered_monotonic[command.id] = self._clock.monotonic()
             self._deliver(command)
         self._bus.publish(CommandCreated(**identity))
@@ -128,7 +131,9 @@ class Ledger:
         due = [
             command
             for command in commands
-            if self._sessions.is_connected(command.agent_id) and (again or self._is_unanswered(command))
+            if self._sessions.is_connected(command.agent_id)
+            and (again or self._is_unanswered(command))
+            and self._window.enter(command)
         ]
         if not due:
             return
@@ -157,6 +162,7 @@ class Ledger:
 
     async def resume(self, agent_id: str) -> None:
         """Send a connected agent what it has not accepted yet, and the cancels it has not obeyed."""
+        self._window.empty(agent_id)
         commands = self.opened.of_agent(agent_id)
         for command in commands:
             if command.cancel_requested:
@@ -200,6 +206,8 @@ class Ledger:
         command = self.opened.get(command_id)
         if command is not None and (command.organisation_id, command.agent_id) == (organisation_id, agent_id):
             self._accepted.add(command_id)
+            self._window.leave(agent_id, command_id)
+            await self.dispatch(filter(self._awaits_acceptance, self.opened.of_agent(agent_id)))
 
     async def started(self, organisation_id: str, agent_id: str, command_id: str, at: datetime) -> None:
         await self.accepted(organisation_id, agent_id, command_id)
@@ -353,6 +361,8 @@ class Ledger:
         return late_seconds >= EXPIRY_GRACE_SECONDS and self._sessions.is_connected(command.agent_id)
 
     def _close(self, command_id: str) -> None:
+        if (command := self.opened.get(command_id)) is not None:
+            self._window.leave(command.agent_id, command_id)
         self.opened.drop(command_id)
         self._delivered_monotonic.pop(command_id, None)
         self._accepted.discard(command_id)

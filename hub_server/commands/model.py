@@ -44,6 +44,11 @@ class Command(Struct, frozen=True, kw_only=True):
         return self.status in TERMINAL
 
 
+FRAME_BYTES_PER_PAYLOAD_BYTE: Final = 3
+"""A frame carries the payload in base64, and the same once more as data for people."""
+FRAME_OVERHEAD_BYTES: Final = 1024
+
+
 class OpenCommand(Struct, frozen=True, kw_only=True):
     """What the hub remembers of a command that has not ended."""
 
@@ -53,6 +58,7 @@ class OpenCommand(Struct, frozen=True, kw_only=True):
     status: CommandStatus
     expires_at: datetime
     cancel_requested: bool
+    payload_bytes: int
 
 
 def open_command_of(command: Command) -> OpenCommand:
@@ -63,6 +69,7 @@ def open_command_of(command: Command) -> OpenCommand:
         status=command.status,
         expires_at=command.expires_at,
         cancel_requested=command.cancel_requested,
+        payload_bytes=len(command.payload),
     )
 
 
@@ -109,3 +116,37 @@ class OpenCommands:
 
     def ids(self) -> frozenset[str]:
         return frozenset(self._commands)
+
+
+class OrderWindow:
+    """What is on its way to each agent, sent and not accepted: a burst that filled its outbox would cut it off."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self._on_their_way: dict[str, dict[str, int]] = {}
+
+    def admits(self, command: OpenCommand) -> bool:
+        """Return whether `command` may be sent now. One order may always be."""
+        flying = self._on_their_way.get(command.agent_id, {})
+        return not flying or command.id in flying or sum(flying.values()) + frame_bytes_of(command) <= self._limit_bytes
+
+    def enter(self, command: OpenCommand) -> bool:
+        """Count `command` as on its way, if it may be sent now."""
+        admitted = self.admits(command)
+        if admitted:
+            self._on_their_way.setdefault(command.agent_id, {})[command.id] = frame_bytes_of(command)
+        return admitted
+
+    def leave(self, agent_id: str, command_id: str) -> None:
+        flying = self._on_their_way.get(agent_id)
+        if flying is not None and flying.pop(command_id, None) is not None and not flying:
+            del self._on_their_way[agent_id]
+
+    def empty(self, agent_id: str) -> None:
+        """Forget what was on its way: the agent has a new session, or is gone."""
+        self._on_their_way.pop(agent_id, None)
+
+
+def frame_bytes_of(command: OpenCommand) -> int:
+    """Return about how much the frame of `command` takes on the wire."""
+    return FRAME_BYTES_PER_PAYLOAD_BYTE * command.payload_bytes + FRAME_OVERHEAD_BYTES

@@ -106,6 +106,7 @@ class CommandStore:
                 col(row.status),
                 col(row.expires_at),
                 col(row.cancel_requested),
+                func.length(col(row.payload)).label("payload_bytes"),
             )
             .where(col(row.status).in_(open_statuses))
             .order_by(col(row.created_at), col(row.id))
@@ -202,5 +203,7 @@ def _command(row: Row[Any]) -> Command:
     fields = row._asdict()
     fields["status"] = CommandStatus(fields["status"])
     fields["reason"] = None if fields["reason"] is None else CommandReason(fields["reason"])
+    if not isinstance(fields["payload"], bytes):  # altered by somebody with the database: the agent shall refuse it
+        fields["payload"] = str(fields["payload"]).encode()
     fields["signatures"] = msgspec.convert(fields["signatures"], list[Signature])
     return Command(**fields)

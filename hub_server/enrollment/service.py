@@ -60,6 +60,9 @@ class AgentRegistrar(Protocol):
     ) -> str:
         """Add an agent within the caller's transaction; return its id."""
 
+    async def reload(self, organisation_id: str, agent_id: str) -> None:
+        """The agent's transaction is committed: it can be found from now on."""
+
 
 class Certificate(Protocol):
     """What enrollment needs to know of an issued certificate. `pem`: leaf, then issuing CA."""
@@ -155,6 +158,7 @@ class EnrollmentService:
             serial=certificate.serial, agent_id=certificate.agent_id, expires_at=certificate.not_after
         )
         if is_new:
+            await self._agents.reload(token.organisation_id, certificate.agent_id)
             log.info("agent enrolled", agent_id=certificate.agent_id, address=address, token_id=token.id)
             self._bus.publish(
                 AgentEnrolled(

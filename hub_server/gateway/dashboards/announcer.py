@@ -117,7 +117,6 @@ class Announcer:
             case _:
                 pass
 
-
     async def _index(self, event: AgentEnrolled) -> None:
         """Make a new agent known now: its delta must not be made before the fleet's index has it."""
         try:

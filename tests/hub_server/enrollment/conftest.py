@@ -34,6 +34,9 @@ class Fleet:
     def __init__(self, clock: FakeClock) -> None:
         self._clock = clock
 
+    async def reload(self, organisation_id: str, agent_id: str) -> None:
+        """The hub's fleet reads the agent again; these tests read the database."""
+
     async def register(
         self,
         connection: AsyncConnection,
