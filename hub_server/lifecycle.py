@@ -8,7 +8,7 @@ import signal
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -61,8 +61,16 @@ async def run(hub: Hub, *, stop: asyncio.Event, listening: Callable[[dict[str, i
 
     Raises OSError when a port is taken.
     """
-    for load in hub.load:
-        await load()
+    with ExitStack() as bound:  # first, so that a port that is taken ends the start before anything runs
+        sockets = [bound.enter_context(listen(listener.host, listener.port)) for listener in hub.listeners]
+        for load in hub.load:
+            await load()
+        await _work(hub, sockets, stop, listening)
+
+
+async def _work(
+    hub: Hub, sockets: Sequence[socket.socket], stop: asyncio.Event, listening: Callable[[dict[str, int]], None]
+) -> None:
     async with asyncio.TaskGroup() as tasks, AsyncExitStack() as open_listeners:
         running = [tasks.create_task(_supervise(worker), name=worker.name) for worker in hub.workers]
         try:
@@ -70,9 +78,10 @@ async def run(hub: Hub, *, stop: asyncio.Event, listening: Callable[[dict[str, i
             gc.collect()
             gc.freeze()
             gc.set_threshold(*GC_THRESHOLDS)
+            for listener, bound in zip(hub.listeners, sockets, strict=True):
+                await open_listeners.enter_async_context(_serving(listener, bound, tasks))
             ports = {
-                listener.name: await open_listeners.enter_async_context(_serving(listener, tasks))
-                for listener in hub.listeners
+                listener.name: bound.getsockname()[1] for listener, bound in zip(hub.listeners, sockets, strict=True)
             }
             hub.became_ready(True)
             log.info("hub listening", **{f"{name}_port": port for name, port in ports.items()})
@@ -114,31 +123,30 @@ async def _drain(hub: Hub) -> None:
 
 
 @asynccontextmanager
-async def _serving(listener: Listener, tasks: asyncio.TaskGroup) -> AsyncIterator[int]:
+async def _serving(listener: Listener, bound: socket.socket, tasks: asyncio.TaskGroup) -> AsyncIterator[None]:
     runner = web.AppRunner(listener.application, access_log=None, keepalive_timeout=15, shutdown_timeout=3)
     await runner.setup()
     try:
         assert runner.server is not None
-        sock = listen(listener.host, listener.port)
-        async with _accepting(listener, sock, runner.server, tasks):
-            yield sock.getsockname()[1]
+        async with _accepting(listener, bound, runner.server, tasks):
+            yield
     finally:
         await runner.cleanup()
 
 
 @asynccontextmanager
 async def _accepting(
-    listener: Listener, sock: socket.socket, server: web.Server, tasks: asyncio.TaskGroup
+    listener: Listener, bound: socket.socket, server: web.Server, tasks: asyncio.TaskGroup
 ) -> AsyncIterator[None]:
     if listener.tls is None:
-        plain = await asyncio.get_running_loop().create_server(server, sock=sock)
+        plain = await asyncio.get_running_loop().create_server(server, sock=bound)
         try:
             yield
         finally:
             plain.close()
         return
     gate = HandshakeGate(
-        sock,
+        bound,
         server,
         listener.tls,
         at_once=listener.handshakes_at_once,
@@ -149,4 +157,3 @@ async def _accepting(
         yield
     finally:
         accepting.cancel()
-        sock.close()

@@ -202,16 +202,19 @@ class Ledger:
         return after
 
     async def accepted(self, organisation_id: str, agent_id: str, command_id: str) -> None:
-        """Send it no more. Nothing is written: an order that is sent again is known to the agent."""
+        """Send it no more, and send what waited for it. An order that is sent again is known to the agent: no write."""
+        self._note_accepted(organisation_id, agent_id, command_id)
+        await self.dispatch(filter(self._awaits_acceptance, self.opened.of_agent(agent_id)))
+
+    async def started(self, organisation_id: str, agent_id: str, command_id: str, at: datetime) -> None:
+        self._note_accepted(organisation_id, agent_id, command_id)
+        await self.signal(organisation_id, agent_id, command_id, Started(at))
+
+    def _note_accepted(self, organisation_id: str, agent_id: str, command_id: str) -> None:
         command = self.opened.get(command_id)
         if command is not None and (command.organisation_id, command.agent_id) == (organisation_id, agent_id):
             self._accepted.add(command_id)
             self._window.leave(agent_id, command_id)
-            await self.dispatch(filter(self._awaits_acceptance, self.opened.of_agent(agent_id)))
-
-    async def started(self, organisation_id: str, agent_id: str, command_id: str, at: datetime) -> None:
-        await self.accepted(organisation_id, agent_id, command_id)
-        await self.signal(organisation_id, agent_id, command_id, Started(at))
 
     async def finished(self, organisation_id: str, agent_id: str, frame: CommandResult) -> None:
         refusal = f"refused by the rule {frame.rule!r} of the agent" if frame.rule else ""
@@ -303,7 +306,7 @@ class Ledger:
         now = self._clock.now()
         match state:
             case JobState.ACCEPTED | JobState.FINISHED:  # a finished one's result follows
-                await self.accepted(organisation_id, agent_id, command.id)
+                self._note_accepted(organisation_id, agent_id, command.id)
             case JobState.STARTED:
                 await self.started(organisation_id, agent_id, command.id, now)
             case JobState.UNKNOWN:
