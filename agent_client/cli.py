@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from typing import Final
+from typing import Final, NoReturn
 
 import msgspec
 
@@ -35,11 +35,16 @@ _ENROLL_EPILOG: Final = """The token is sent only to a hub whose root certificat
 
 exit codes: 0 enrolled · 3 already enrolled · 4 hub not reached · 5 wrong hub (token not sent) · 6 refused by the hub
 7 answer not believable · 64 wrong arguments · 73, 77 files cannot be written, or are open to others
+1 not approved in time, or the key of an earlier try cannot be read
 """
+_STATUS_EPILOG: Final = (
+    "exit codes: 0 the daemon answered, connected or not · 3 no daemon runs there · 64 wrong arguments"
+)
 _TEST_EPILOG: Final = """It opens no session, so a running daemon is not disturbed.
 
 exit codes: 0 all well · 2 name not found · 3 nothing answers there · 4 not this fleet's hub
-5 our certificate refused or expired · 6 answers, but not like a hub · 78 not enrolled
+5 our certificate refused or expired · 6 answers, but not like a hub · 64 wrong arguments
+77 files are open to others · 78 not enrolled, or wrongly configured · 1 stored certificates damaged
 """
 
 
@@ -58,13 +63,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
+class _Parser(argparse.ArgumentParser):
+    """Ends with 64 on wrong arguments, as every other wrong usage here does."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(EXIT_USAGE, f"{self.prog}: {message}\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="jtnt-agent",
         description="The JTNT agent on this machine: join a hub, and see how it goes.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"jtnt-agent {AGENT_VERSION}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     def add(
@@ -83,12 +97,24 @@ def _parser() -> argparse.ArgumentParser:
     enroll.add_argument("--hub", metavar="URL", help="https://host:port of the hub's agents' listener")
     enroll.add_argument("--force", action="store_true", help="give an enrolled machine a new identity")
     wait_help = "how long to wait for a person's approval where the hub wants one (default 600)"
-    enroll.add_argument("--approval-timeout", type=float, default=600.0, metavar="SECONDS", help=wait_help)
-    status = add("status", "show what the running daemon knows", _status)
-    status.add_argument("--json", action="store_true", help="for programs")
-    add("version", "show the agent's version", _version)
-    add("test-connection", "try each step of the way to the hub", _test_connection, _TEST_EPILOG)
+    enroll.add_argument("--approval-timeout", type=_seconds, default=600.0, metavar="SECONDS", help=wait_help)
+    for command in (
+        add("status", "show what the running daemon knows", _status, _STATUS_EPILOG),
+        add("version", "show the agent's version", _version),
+        add("test-connection", "try each step of the way to the hub", _test_connection, _TEST_EPILOG),
+    ):
+        command.add_argument("--json", action="store_true", help="for programs")
     return parser
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds; give 0 or more")
+    return seconds
 
 
 def _enroll(options: argparse.Namespace) -> int:
@@ -97,14 +123,19 @@ def _enroll(options: argparse.Namespace) -> int:
     enrollment = Enrollment(places, HubDoor(address), token, lambda text: print(text, flush=True))
     config = enrollment.run(force=options.force, approval_timeout_seconds=options.approval_timeout)
     print(f"enrolled as agent {config.agent_id} of organisation {config.organisation_id} at {config.hub_url}")
-    with suppress(DaemonUnreachable):
+    if not options.data_dir:
+        print(f"its files are in {' and '.join(dict.fromkeys(map(str, (places.config, places.state))))}")
+    try:
         ask_daemon(places, "reload")
+    except DaemonUnreachable:
+        print(f"start it with: jtnt-agentd{places.option}")
+    else:
         print("the running daemon has taken up the new identity")
     return 0
 
 
 def _invitation(options: argparse.Namespace) -> tuple[HubAddress, EnrollmentToken]:
-    """Raises MalformedIdentity, or EnrollmentError for a wrong address."""
+    """Raises MalformedIdentity, or WrongAddress."""
     if options.join_string and not options.token and not options.hub:
         join = JoinString.parse(options.join_string)
         return HubAddress.parse(join.hub_url), join.token
@@ -125,17 +156,21 @@ def _status(options: argparse.Namespace) -> int:
     return 0
 
 
-def _version(_options: argparse.Namespace) -> int:
-    print(f"jtnt-agent {AGENT_VERSION}")
+def _version(options: argparse.Namespace) -> int:
+    print(_json({"version": AGENT_VERSION}) if options.json else f"jtnt-agent {AGENT_VERSION}")
     return 0
 
 
 def _test_connection(options: argparse.Namespace) -> int:
-    worst = 0
+    probes: list[Probe] = []
     for probe in check_connection(Places.chosen(options.data_dir)):
-        print(_line(probe), flush=True)
-        worst = worst or probe.exit_code
-    return worst
+        probes.append(probe)
+        if not options.json:
+            print(_line(probe), flush=True)
+    exit_code = probes[-1].exit_code
+    if options.json:
+        print(_json({"ok": exit_code == 0, "exit_code": exit_code, "steps": probes}))
+    return exit_code
 
 
 def _line(probe: Probe) -> str:

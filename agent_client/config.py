@@ -98,7 +98,7 @@ def load_config(places: Places) -> Config:
     if not store.exists(CONFIG):
         raise NotEnrolled(
             f"this machine is not enrolled ({places.config / CONFIG} does not exist); "
-            "run `jtnt-agent enroll JOIN-STRING` with the line the hub gave you"
+            f"run `jtnt-agent enroll JOIN-STRING{places.option}` with the line the hub gave you"
         )
     return _parse(store.load(CONFIG), str(places.config / CONFIG))
 

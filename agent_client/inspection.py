@@ -15,6 +15,7 @@ from msgspec import Struct
 from agent_client.config import Config, load_config
 from agent_client.enrollment.errors import BadAnswer, HubNotReached, WrongHub
 from agent_client.enrollment.hub import HubAddress, HubDoor
+from agent_client.enrollment.unreached import words_for
 from agent_client.paths import CA_BUNDLE, Places
 from agent_client.report import certificate_words
 from agent_client.store.secure import SecureStore
@@ -63,7 +64,7 @@ def _name(address: HubAddress) -> Probe:
     try:
         found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
     except OSError as error:
-        return Probe("name", f"{address.host} is not known here: {error.strerror or error}", NAME_NOT_FOUND)
+        return Probe("name", words_for(error, address.host, address.port), NAME_NOT_FOUND)
     return Probe("name", f"{address.host} is {', '.join(dict.fromkeys(str(entry[4][0]) for entry in found))}")
 
 
@@ -72,7 +73,7 @@ def _port(address: HubAddress) -> Probe:
     try:
         socket.create_connection((address.host, address.port), TIMEOUT_SECONDS).close()
     except OSError as error:
-        return Probe("port", f"no connection to port {address.port}: {error.strerror or error}", NOTHING_ANSWERS)
+        return Probe("port", words_for(error, address.host, address.port), NOTHING_ANSWERS)
     return Probe("port", f"port {address.port} answers in {(time.monotonic() - began) * 1000:.0f} ms")
 
 
@@ -88,7 +89,7 @@ def _hub(address: HubAddress, places: Places) -> Probe:
     except ssl.SSLCertVerificationError as error:
         return Probe("hub's certificate", f"not of this fleet's root: {error.verify_message}", NOT_OUR_HUB)
     except OSError as error:
-        return Probe("hub's certificate", f"no TLS 1.3 there: {error}", NOT_OUR_HUB)
+        return Probe("hub's certificate", words_for(error, address.host, address.port), NOT_OUR_HUB)
     return Probe("hub's certificate", f"of this fleet's root, for {address.host}, {version}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Final
@@ -47,6 +48,11 @@ class Places(Struct, frozen=True):
     @classmethod
     def chosen(cls, data_dir: str | None) -> Places:
         return cls.inside(Path(data_dir)) if data_dir else cls.of_system()
+
+    @property
+    def option(self) -> str:
+        """Return what a command needs behind it to act on these places: ` --data-dir DIR`, or nothing."""
+        return "" if self == Places.of_system() else f" --data-dir {shlex.quote(str(self.state))}"
 
     @property
     def database(self) -> Path:

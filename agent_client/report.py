@@ -30,7 +30,11 @@ def offline_report(places: Places) -> OfflineReport:
         config = load_config(places)
     except (ConfigError, StoreError) as error:
         half_done = SecureStore(places.certs).exists(PENDING_KEY)
-        hint = "; an enrollment was begun and not finished: run the same command again" if half_done else ""
+        hint = (
+            "; an earlier try did not finish: if its token is still good, the same command completes it"
+            if half_done
+            else ""
+        )
         return OfflineReport(enrolled=False, problem=f"{error}{hint}")
     return _of_config(places, config)
 
@@ -38,7 +42,7 @@ def offline_report(places: Places) -> OfflineReport:
 def _of_config(places: Places, config: Config) -> OfflineReport:
     return OfflineReport(
         enrolled=True,
-        problem="the daemon is not running; start it: jtnt-agentd",
+        problem=f"the daemon is not running; start it: jtnt-agentd{places.option}",
         agent_id=config.agent_id,
         organisation_id=config.organisation_id,
         hub_url=config.hub_url,

@@ -56,6 +56,8 @@ class MetricsReceived(OrganisationEvent, frozen=True):
     epoch: int
     samples: list[Sample]
     received_monotonic: float
+    is_repeated: bool = False
+    """Every sample is stored already: the frame came again because its acknowledgement was lost."""
 
 
 class AgentReported(OrganisationEvent, frozen=True):

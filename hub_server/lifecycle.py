@@ -120,6 +120,8 @@ async def _drain(hub: Hub) -> None:
                 await drain()
         except TimeoutError:
             log.warning("drain took too long", step=getattr(drain, "__qualname__", ""))
+        except Exception:  # the steps that follow must run whatever one of them broke
+            log.exception("drain step failed", step=getattr(drain, "__qualname__", ""))
 
 
 @asynccontextmanager

@@ -33,7 +33,9 @@ SECRET_WORDS: Final = (
     "otp",
 )
 PUBLIC_ENDINGS: Final = ("_id", "_count", "_seconds", "_at")
-_QUIET: Final = ("aiosqlite", "asyncio", "alembic", "engineio", "socketio", "aiohttp.access")
+_QUIET: Final = ("aiosqlite", "asyncio", "alembic", "aiohttp.access")
+_MUTE: Final = ("engineio", "socketio")
+"""They log a traceback for each malformed packet, which anybody may send."""
 
 
 def configure(level: str, stream: TextIO | None = None) -> None:
@@ -68,6 +70,8 @@ def configure(level: str, stream: TextIO | None = None) -> None:
     logging.basicConfig(level=threshold, handlers=[handler], force=True)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(threshold, logging.WARNING))
+    for name in _MUTE:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def without_secrets(_logger: WrappedLogger, _method: str, record: EventDict) -> EventDict:

@@ -27,8 +27,8 @@ class EnrollmentSystemInformation(SnakeBody, frozen=True):
     os: Word
     os_version: Text = ""
     arch: Text = ""
-    cpu_count: Annotated[int, Meta(ge=0)] = 0
-    memory_total_bytes: Annotated[int, Meta(ge=0)] = 0
+    cpu_count: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 0
+    memory_total_bytes: Annotated[int, Meta(ge=0, le=2**53)] = 0
     ip_addresses: Annotated[list[Text], Meta(max_length=64)] = []
 
     def as_frame_body(self) -> SystemInformation:

@@ -98,8 +98,8 @@ class SystemInformation(Body, frozen=True):
     os: Word
     os_version: Text = ""
     arch: Text = ""
-    cpu_count: Annotated[int, Meta(ge=0)] = 0
-    memory_total_bytes: Annotated[int, Meta(ge=0)] = 0
+    cpu_count: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 0
+    memory_total_bytes: Annotated[int, Meta(ge=0, le=2**53)] = 0
     ip_addresses: Annotated[list[Text], Meta(max_length=64)] = []
 
 
@@ -278,7 +278,7 @@ class CommandResult(Frame, frozen=True, tag="command:result"):
 
     command_id: CommandId
     status: CommandOutcome
-    exit_code: int | None = None
+    exit_code: Annotated[int, Meta(ge=-(2**31), le=2**32 - 1)] | None = None
     reason: CommandReason | None = None
     result: Text = ""
     rule: Text = ""

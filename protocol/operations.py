@@ -27,7 +27,7 @@ from protocol.events import AgentSummary, FleetCounts, Instant, Shape
 from protocol.frames import ByteOffset, CommandId, UnixMs, Word
 
 Limit = Annotated[int, Meta(ge=1, le=1000)]
-Offset = Annotated[int, Meta(ge=0)]
+Offset = Annotated[int, Meta(ge=0, le=2**53)]
 Label = Annotated[str, Meta(max_length=128)]
 Ids = Annotated[list[Word], Meta(max_length=1000)]
 Percent = Annotated[float, Meta(ge=0, le=100)]

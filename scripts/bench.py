@@ -17,6 +17,7 @@ import msgspec
 import uvloop
 
 from scripts.measures import fleet_load, footprint, peers, round_trip, starts
+from scripts.measures.disk import DiskProbe
 from scripts.measures.figures import Figure
 from scripts.measures.machine import Quiet, pace_ms, this_machine
 from scripts.measures.options import Options, quick
@@ -92,13 +93,15 @@ async def take_loaded(names: Sequence[str], options: Options, here: Site) -> lis
     """Return the figures of `names` that need a fleet."""
     figures: list[Figure] = []
     say(f"enrolling and connecting {options.agents} agents")
-    async with loaded(here, options) as stage:
+    disk = DiskProbe(options.folder / "disk-probe")
+    async with loaded(here, options) as stage, disk.running():
         if "hub" in names:
             say(f"watching the hub for {options.window_seconds:g} s")
             figures += await fleet_load.measure(options, stage)
         if "command" in names:
             say(f"running {3 * options.commands} commands")
             figures += await round_trip.measure(options, stage)
+    figures.append(disk.figure)
     if "hub" in names and options.with_peers:
         say("connecting as many with a bare aiohttp server and with Node ws")
         figures += await peers.measure(options, stage)

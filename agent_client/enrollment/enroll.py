@@ -28,6 +28,7 @@ from agent_client.paths import (
 from agent_client.store.secure import SecureStore, StoreError
 from agent_client.trust.document import save_trust
 from agent_client.version import AGENT_VERSION
+from protocol.codec import split_path
 from protocol.enrollment import EnrollmentSystemInformation, EnrollPending, EnrollReply, EnrollRequest
 from protocol.identity import EnrollmentToken
 
@@ -71,7 +72,7 @@ class Enrollment:
     def _key(self) -> AgentKey:
         """Return the key of an interrupted try, or a new one, which is on disk when this returns."""
         if self._certs.exists(PENDING_KEY):
-            self._say("an earlier enrollment was not finished; using its key again")
+            self._say("using the key that an earlier try made here")
             return AgentKey.from_pem(self._certs.load(PENDING_KEY))
         key = AgentKey.generate()
         self._certs.save(PENDING_KEY, key.to_pem())
@@ -124,7 +125,9 @@ class Enrollment:
         try:
             return msgspec.convert(earlier | identity, Config)
         except msgspec.ValidationError as error:
-            raise BadAnswer(f"the hub's answer cannot be kept as a configuration: {error}") from error
+            raise BadAnswer(
+                f"the hub's answer cannot be kept as a configuration: {split_path(str(error))[0]}"
+            ) from error
 
 
 def _system_information() -> EnrollmentSystemInformation:

@@ -11,6 +11,13 @@ class EnrollmentError(AgentError):
     code: ClassVar[str] = "enrollment"
 
 
+class WrongAddress(EnrollmentError):
+    """What was given as the hub's address is none."""
+
+    code: ClassVar[str] = "wrong_address"
+    exit_code: ClassVar[int] = 64
+
+
 class HubNotReached(EnrollmentError):
     code: ClassVar[str] = "hub_not_reached"
     exit_code: ClassVar[int] = 4

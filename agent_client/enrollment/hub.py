@@ -11,9 +11,12 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct
 
-from agent_client.enrollment.errors import BadAnswer, EnrollmentError, HubNotReached, HubRefused, WrongHub
+from agent_client.enrollment.errors import BadAnswer, HubNotReached, HubRefused, WrongAddress, WrongHub
+from agent_client.enrollment.unreached import RIGHT_PORT, words_for
 from agent_client.transport.tls import bare_context
 from agent_client.version import AGENT_VERSION
+from protocol.codec import split_path
+from protocol.codes import ErrorCode
 from protocol.enrollment import CaReply, EnrollPending, EnrollReply, EnrollRequest, ErrorReply
 
 T = TypeVar("T")
@@ -29,12 +32,12 @@ class HubAddress(Struct, frozen=True):
 
     @classmethod
     def parse(cls, url: str) -> HubAddress:
-        """Raises EnrollmentError unless `url` is https://host:port."""
-        parts = urlsplit(url.strip())
+        """Raises WrongAddress unless `url` is https://host:port."""
         try:
+            parts = urlsplit(url.strip())
             port = parts.port or 443
         except ValueError as error:
-            raise EnrollmentError(f"--hub {url!r}: the port is no number") from error
+            raise WrongAddress(f"--hub {url!r}: the host or the port cannot be read") from error
         if (
             parts.scheme != "https"
             or not parts.hostname
@@ -42,7 +45,7 @@ class HubAddress(Struct, frozen=True):
             or parts.query
             or parts.fragment
         ):
-            raise EnrollmentError(f"--hub {url!r}: it should look like https://hub.example.com:3001")
+            raise WrongAddress(f"--hub {url!r}: it should look like https://hub.example.com:3001")
         return cls(parts.hostname, port)
 
     @property
@@ -74,7 +77,8 @@ class HubDoor:
         answer = self._call("GET", CA_PATH, None, context)
         if answer.status != HTTPStatus.OK:
             raise BadAnswer(
-                f"{self.address.url} does not answer like a hub (HTTP status {answer.status}); check the address"
+                f"{self.address.url} does not answer like a hub (HTTP status {answer.status}); "
+                f"check the address: {RIGHT_PORT}"
             )
         return _decoded(answer.body, CaReply).ca_bundle_pem
 
@@ -110,10 +114,9 @@ class HubDoor:
             content = response.read(ANSWER_MAX_BYTES + 1)
         except ssl.SSLCertVerificationError as error:
             raise WrongHub(f"the hub at {self.address.url} cannot prove who it is: {error.verify_message}") from error
-        except TimeoutError as error:
-            raise HubNotReached(f"the hub at {self.address.url} did not answer in time") from error
         except (OSError, HTTPException) as error:
-            raise HubNotReached(f"cannot reach the hub at {self.address.url}: {error}") from error
+            words = words_for(error, host, port)
+            raise HubNotReached(f"cannot reach the hub at {self.address.url}: {words}") from error
         finally:
             connection.close()
         if len(content) > ANSWER_MAX_BYTES:
@@ -127,7 +130,8 @@ def _refusal(status: int, body: bytes) -> HubRefused:
     except (msgspec.MsgspecError, UnicodeError):
         return HubRefused(f"the hub refused with HTTP status {status}", "unknown")
     later = f"; try again in {error.retry_after_sec} s" if error.retry_after_sec is not None else ""
-    place = f" ({error.path})" if error.path else ""
+    field = error.path.removeprefix("$").removeprefix(".") if error.path else ""
+    place = f" (field `{field}`)" if field and error.code == ErrorCode.INVALID_REQUEST else ""
     return HubRefused(f"the hub refused: {error.message}{place}{later}", error.code)
 
 
@@ -135,4 +139,6 @@ def _decoded(body: bytes, shape: type[T]) -> T:
     try:
         return msgspec.json.decode(body, type=shape)
     except (msgspec.MsgspecError, UnicodeError) as error:
-        raise BadAnswer(f"the hub's answer is not understood: {error}") from error
+        raise BadAnswer(
+            f"the hub's answer is not understood: {split_path(str(error))[0]}; check the address: {RIGHT_PORT}"
+        ) from error

@@ -115,10 +115,9 @@ class Connection:
         code, reason = summary_of(ending)
         if had_welcome:
             self._remember(code, reason)
-        parts.board.waiting(parts.clock.now_ms() + int(wait.seconds * 1000), reason, verdict.advice)
-        _log.info(
-            "not connected", code=code, reason=reason, advice=verdict.advice, retry_in_seconds=round(wait.seconds, 1)
-        )
+        advice = verdict.advice_with(self._places.option)
+        parts.board.waiting(parts.clock.now_ms() + int(wait.seconds * 1000), reason, advice)
+        _log.info("not connected", code=code, reason=reason, advice=advice, retry_in_seconds=round(wait.seconds, 1))
         self._report(code, reason, is_new=had_welcome, needs_person=isinstance(verdict.cause, PersonNeeded))
         return wait
 

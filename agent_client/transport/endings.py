@@ -86,10 +86,9 @@ Ending = (
     | Replaced
 )
 
-_RE_ENROLL: Final = "enroll again: jtnt-agent enroll --force JOIN-STRING"
 _SLOW: Final = frozenset({CloseCode.IDENTITY_UNKNOWN, CloseCode.REVOKED, CloseCode.VERSION})
 _ADVICE: Final = {
-    CloseCode.IDENTITY_UNKNOWN: f"the hub does not know this agent; {_RE_ENROLL}",
+    CloseCode.IDENTITY_UNKNOWN: "the hub does not know this agent",
     CloseCode.REVOKED: "this agent is revoked or in quarantine; ask whoever runs the hub",
     CloseCode.VERSION: "this agent and the hub have no protocol version in common; update the older one",
 }
@@ -100,6 +99,12 @@ class Verdict(Struct, frozen=True):
 
     cause: Cause
     advice: str = ""
+    is_to_enroll: bool = False
+
+    def advice_with(self, option: str) -> str:
+        """Return the advice with the command to type; `option` is what it needs behind it to act on these places."""
+        command = f"; enroll again: jtnt-agent enroll --force JOIN-STRING{option}" if self.is_to_enroll else ""
+        return f"{self.advice}{command}"
 
 
 def verdict_on(ending: Ending, *, had_welcome: bool, was_stable: bool) -> Verdict:
@@ -112,7 +117,8 @@ def verdict_on(ending: Ending, *, had_welcome: bool, was_stable: bool) -> Verdic
         case HubNotTrusted(reason=reason):
             return Verdict(PersonNeeded(), f"the hub at this address is not this fleet's hub: {reason}")
         case CertificateRefused(reason=reason):
-            return Verdict(PersonNeeded(), f"the hub refused this agent's certificate ({reason}); {_RE_ENROLL}")
+            advice = f"the hub refused this agent's certificate ({reason})"
+            return Verdict(PersonNeeded(), advice, is_to_enroll=True)
         case FilesUnusable(reason=reason):
             return Verdict(PersonNeeded(), reason)
         case HttpRefused():
@@ -162,7 +168,8 @@ def _on_http(ending: HttpRefused) -> Verdict:
     if ending.status == HTTPStatus.TOO_MANY_REQUESTS or ending.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return Verdict(AttemptFailed())
     if ending.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
-        return Verdict(PersonNeeded(), f"the hub refused this agent with HTTP status {ending.status}; {_RE_ENROLL}")
+        advice = f"the hub refused this agent with HTTP status {ending.status}"
+        return Verdict(PersonNeeded(), advice, is_to_enroll=True)
     advice = f"what answers at the hub's address is no such hub (HTTP status {ending.status}); check websocket_url"
     return Verdict(PersonNeeded(), advice)
 
@@ -176,7 +183,7 @@ def _on_refusal(frame: Refuse) -> Verdict:
         case RefusalAction.FIX_CONFIG:
             return Verdict(PersonNeeded(), f"the hub refused this agent: {frame.message}; mend its configuration")
         case RefusalAction.RE_ENROLL:
-            return Verdict(PersonNeeded(), f"the hub refused this agent: {frame.message}; {_RE_ENROLL}")
+            return Verdict(PersonNeeded(), f"the hub refused this agent: {frame.message}", is_to_enroll=True)
         case RefusalAction.NEVER:
             return Verdict(PersonNeeded(), f"the hub refused this agent: {frame.message}")
         case _:
@@ -191,7 +198,7 @@ def _on_close(code: int, lost: Cause) -> Verdict:
     except ValueError:
         return Verdict(AttemptFailed())
     if known in _SLOW:
-        return Verdict(PersonNeeded(), _ADVICE[known])
+        return Verdict(PersonNeeded(), _ADVICE[known], is_to_enroll=known is CloseCode.IDENTITY_UNKNOWN)
     if known in {CloseCode.HUB_FAULT, CloseCode.DRAINING}:
         return Verdict(lost)
     return Verdict(AttemptFailed())

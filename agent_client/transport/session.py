@@ -132,7 +132,10 @@ class Session:
         }
         for stream, sender in senders.items():
             if ack := welcome.acks.get(stream):
-                sender.acknowledged(ack.epoch, ack.ranges)
+                try:
+                    sender.acknowledged(ack.epoch, ack.ranges)
+                except DatabaseError as error:  # a full disk takes no deletion either; it is acknowledged again later
+                    _log.error("the spool did not take it", reason=str(error))
         return senders
 
     def _reporter(self, hello: Hello, welcome: Welcome) -> Reporter:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 import uuid
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -120,6 +121,18 @@ class AccessService:
         if account is None or account.is_locked or not is_open or account.principal.role is not claims.role:
             raise signed_out()
         return Session(principal=account.principal, session_id=claims.sid, expires_at=expiry_of(claims, now))
+
+    async def ended_of(self, sessions: Collection[Session]) -> set[str]:
+        """Return the ids of those sign-ins that ended since: signed out, copied, locked, or with another role."""
+        if not sessions:
+            return set()
+        async with self._database.read() as connection:
+            standing = await self._store.standing(
+                connection, {session.session_id for session in sessions}, self._clock.now()
+            )
+        return {
+            session.session_id for session in sessions if (session.session_id, session.principal.role) not in standing
+        }
 
     async def principal_of(self, access_token: str) -> Principal:
         """Raises as session_of does."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Collection
 from datetime import datetime
 
 from msgspec import Struct
@@ -156,6 +157,28 @@ class AccessStore:
             col(RefreshTokenRow.expires_at) > now,
         )
         return await connection.scalar(query.limit(1)) is not None
+
+    async def standing(
+        self, connection: AsyncConnection, family_ids: Collection[str], now: datetime
+    ) -> set[tuple[str, Role]]:
+        """Return those sign-ins that still stand, each with the role its person has now."""
+        query = (
+            select(col(RefreshTokenRow.family_id), col(MembershipRow.role))
+            .join(UserRow, col(UserRow.id) == col(RefreshTokenRow.user_id))
+            .join(
+                MembershipRow,
+                (col(MembershipRow.user_id) == col(RefreshTokenRow.user_id))
+                & (col(MembershipRow.organisation_id) == col(RefreshTokenRow.organisation_id)),
+            )
+            .where(
+                col(RefreshTokenRow.family_id).in_(family_ids),
+                col(RefreshTokenRow.revoked_at).is_(None),
+                col(RefreshTokenRow.expires_at) > now,
+                col(UserRow.locked_at).is_(None),
+            )
+            .distinct()
+        )
+        return {(family_id, Role(role)) for family_id, role in await connection.execute(query)}
 
     async def forget_expired_of(self, connection: AsyncConnection, user_id: str, now: datetime) -> None:
         await connection.execute(

@@ -152,19 +152,19 @@ class AlertService:
         async with self._database.write() as connection:
             changes = [await self._change(connection, observation, effect) for observation, effect in effects]
         for change in changes:
-            self._settle(change)
+            if change is not None:
+                self._settle(change)
 
-    async def _change(self, connection: AsyncConnection, observation: Observation, effect: Effect) -> Change:
+    async def _change(self, connection: AsyncConnection, observation: Observation, effect: Effect) -> Change | None:
+        """Return what changed; None when the agent was deleted since the rules were applied."""
         held = self._standing.get(observation.agent_id, {}).get(effect.key)
         match effect:
             case Raise():
                 return await self._raise(connection, observation, effect, held)
             case ChangeSeverity():
-                assert held is not None, "the engine changes what stands"
-                return await self._change_severity(connection, observation, effect, held)
+                return None if held is None else await self._change_severity(connection, observation, effect, held)
             case Cease():
-                assert held is not None, "the engine ends what stands"
-                return await self._cease(connection, observation, effect, held)
+                return None if held is None else await self._cease(connection, observation, effect, held)
             case _:
                 assert_never(effect)
 

@@ -57,7 +57,7 @@ def newest_observations(events: Iterable[DomainEvent]) -> list[Observation]:
     """Return the newest sample of each agent and metric type. Backfilled ones are history and raise nothing now."""
     newest: dict[tuple[str, str], Observation] = {}
     for event in events:
-        if not isinstance(event, MetricsReceived) or event.lane is not Lane.LIVE:
+        if not isinstance(event, MetricsReceived) or event.lane is not Lane.LIVE or event.is_repeated:
             continue
         for sample in event.samples:
             newest[event.agent_id, sample.metric_type] = Observation(

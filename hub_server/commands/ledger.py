@@ -102,11 +102,12 @@ class Ledger:
 
     def changed(self, before: Command, after: Command) -> None:
         """Say what a committed step changed."""
+        is_untold_end = after.has_ended and self.opened.get(after.id) is not None
         if after.has_ended:
             self._close(after.id)
         else:
             self.opened.put(open_command_of(after))
-        if after.status is before.status:
+        if after.status is before.status and not is_untold_end:
             return
         log.info("command changed", command_id=after.id, agent_id=after.agent_id, status=after.status)
         identity = {"organisation_id": after.organisation_id, "agent_id": after.agent_id, "command_id": after.id}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -63,9 +63,6 @@ class FleetService:
 
     def agents(self, organisation_id: str) -> Mapping[str, Agent]:
         return self._agents.get(organisation_id, {})
-
-    def all_agents(self) -> Iterable[Agent]:
-        return self._by_id.values()
 
     def get(self, organisation_id: str, agent_id: str) -> Agent:
         """Raises NotFound for an agent that is not of this organisation."""
@@ -137,24 +134,21 @@ class FleetService:
         changes = _changes(before, request)
         if not changes:
             return before
-        agent = msgspec.structs.replace(before, **changes)
         async with self._database.write() as connection:
-            await self._store.save(connection, agent)
+            await self._change(connection, before, changes)
             await record(
                 connection,
                 organisation_id=organisation_id,
                 at=self._clock.now(),
                 actor=principal.actor,
                 action="agents:update",
-                target=f"agent:{agent.id}",
+                target=f"agent:{before.id}",
                 detail={key: msgspec.to_builtins(value) for key, value in changes.items()},
             )
-        self._keep(agent)
-        self._bus.publish(AgentChanged(organisation_id=organisation_id, agent_id=agent.id))
+        agent = self._changed(before, changes)
         if "config" in changes:
-            self._bus.publish(
-                Deliver(organisation_id=organisation_id, agent_id=agent.id, frame=self._desired_config(agent))
-            )
+            offer = self._desired_config(agent)
+            self._bus.publish(Deliver(organisation_id=organisation_id, agent_id=agent.id, frame=offer))
         return agent
 
     async def delete(self, principal: Principal, request: AgentsDelete) -> None:
@@ -180,21 +174,21 @@ class FleetService:
         self._bus.publish(AgentDeleted(organisation_id=organisation_id, agent_id=agent.id, hostname=agent.hostname))
 
     async def greeted(self, agent: Agent, hello: Hello) -> Agent:
-        """Note what an agent said of itself at its hello; written only when something is new."""
-        return await self._save_if_changed(
-            agent,
-            msgspec.structs.replace(
-                agent,
-                agent_version=hello.agent_version,
-                boot_id=hello.boot_id,
-                applied_config_hash=hello.hashes.config,
-            ),
-        )
+        """Note what an agent said of itself at its hello; written only when something is new.
+
+        Raises NotFound when it was deleted meanwhile.
+        """
+        said = {
+            "agent_version": hello.agent_version,
+            "boot_id": hello.boot_id,
+            "applied_config_hash": hello.hashes.config,
+        }
+        return await self._note(agent, said)
 
     async def described(self, organisation_id: str, agent_id: str, sysinfo: SystemInformation) -> None:
-        agent = self.agents(organisation_id).get(agent_id)
-        if agent is not None:
-            await self._save_if_changed(agent, with_system_information(agent, sysinfo))
+        """Raises NotFound when the agent was deleted meanwhile."""
+        agent = self.get(organisation_id, agent_id)
+        await self._note(agent, msgspec.structs.asdict(with_system_information(agent, sysinfo)))
 
     def desired_hashes(self, agent: Agent) -> dict[DesiredName, str]:
         return {
@@ -217,9 +211,9 @@ class FleetService:
         return offers
 
     async def applied(self, organisation_id: str, agent_id: str, name: DesiredName, applied_hash: str) -> None:
-        agent = self.agents(organisation_id).get(agent_id)
-        if agent is not None and name is DesiredName.CONFIG:
-            await self._save_if_changed(agent, msgspec.structs.replace(agent, applied_config_hash=applied_hash))
+        """Raises NotFound when the agent was deleted meanwhile."""
+        if name is DesiredName.CONFIG:
+            await self._note(self.get(organisation_id, agent_id), {"applied_config_hash": applied_hash})
 
     async def reload(self, organisation_id: str, agent_id: str) -> None:
         async with self._database.read() as connection:
@@ -235,14 +229,25 @@ class FleetService:
         self._agents.setdefault(agent.organisation_id, {})[agent.id] = agent
         self._by_id[agent.id] = agent
 
-    async def _save_if_changed(self, before: Agent, after: Agent) -> Agent:
-        if after == before:
-            return before
+    async def _note(self, agent: Agent, said: Mapping[str, Any]) -> Agent:
+        changes = {name: value for name, value in said.items() if value != getattr(agent, name)}
+        if not changes:
+            return agent
         async with self._database.write() as connection:
-            await self._store.save(connection, after)
-        self._keep(after)
-        self._bus.publish(AgentChanged(organisation_id=after.organisation_id, agent_id=after.id))
-        return after
+            await self._change(connection, agent, changes)
+        return self._changed(agent, changes)
+
+    async def _change(self, connection: AsyncConnection, agent: Agent, changes: Mapping[str, Any]) -> None:
+        if not await self._store.update(connection, agent.organisation_id, agent.id, changes):
+            self.forget(agent.organisation_id, agent.id)
+            raise NotFound("this agent was deleted meanwhile", path="$.agentId")
+
+    def _changed(self, before: Agent, changes: Mapping[str, Any]) -> Agent:
+        """Keep a committed change on top of whatever else was committed while it waited, and say so."""
+        agent = msgspec.structs.replace(self._by_id.get(before.id, before), **changes)
+        self._keep(agent)
+        self._bus.publish(AgentChanged(organisation_id=agent.organisation_id, agent_id=agent.id))
+        return agent
 
     def _desired_config(self, agent: Agent) -> Desired:
         return Desired(name=DesiredName.CONFIG, hash=agent.config_hash, body=msgspec.to_builtins(agent.config))

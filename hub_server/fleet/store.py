@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -37,15 +38,19 @@ class FleetStore:
     async def add(self, connection: AsyncConnection, agent: Agent) -> None:
         await connection.execute(insert(AgentRow).values(**_values(agent)))
 
-    async def save(self, connection: AsyncConnection, agent: Agent) -> None:
-        values = _values(agent)
-        for key in ("id", "organisation_id", "enrolled_at"):
-            del values[key]
-        await connection.execute(
+    async def update(
+        self, connection: AsyncConnection, organisation_id: str, agent_id: str, changes: Mapping[str, Any]
+    ) -> bool:
+        """Write only what changed, so that two who change different things do not undo each other.
+
+        Returns False when the agent is not there any more.
+        """
+        written = await connection.execute(
             update(AgentRow)
-            .where(col(AgentRow.id) == agent.id, col(AgentRow.organisation_id) == agent.organisation_id)
-            .values(**values)
+            .where(col(AgentRow.id) == agent_id, col(AgentRow.organisation_id) == organisation_id)
+            .values(**{name: msgspec.to_builtins(value) for name, value in changes.items()})
         )
+        return written.rowcount > 0
 
     async def delete(self, connection: AsyncConnection, organisation_id: str, agent_id: str) -> None:
         await connection.execute(

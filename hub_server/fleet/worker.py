@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 import structlog
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import SQLAlchemyError
 
 from hub_server.bus.port import Bus, Overflow
 from hub_server.events import AgentDeleted, AgentEnrolled
@@ -39,5 +39,5 @@ class IndexKeeper:
                                 forget(event.agent_id)
                         case _:
                             pass
-                except OperationalError:
+                except (SQLAlchemyError, OSError):
                     log.exception("agent not indexed", agent_id=event.agent_id)

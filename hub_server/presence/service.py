@@ -91,13 +91,14 @@ class PresenceService:
 
     async def save(self) -> None:
         """Write what changed since the last time; on failure it stays to be written."""
-        agent_ids = list(self._unsaved)
-        records = [self._record(agent_id) for agent_id in agent_ids if agent_id in self._hosts]
-        self._unsaved.difference_update(agent_ids)
-        if not records:
+        if not self._unsaved:
             return
+        agent_ids: list[str] = []
         try:
             async with self._database.write() as connection:
+                agent_ids = list(self._unsaved)
+                self._unsaved.difference_update(agent_ids)
+                records = [self._record(agent_id) for agent_id in agent_ids if agent_id in self._hosts]
                 await self._store.save(connection, records)
         except BaseException:
             self._unsaved.update(agent_ids)

@@ -6,7 +6,7 @@ import asyncio
 from typing import Final
 
 import structlog
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import SQLAlchemyError
 
 from hub_server.bus.port import Bus, Overflow
 from hub_server.events import AgentReported
@@ -36,7 +36,7 @@ class PresenceKeeper:
     async def save(self) -> None:
         try:
             await self._presence.save()
-        except (OperationalError, TimeoutError):
+        except (SQLAlchemyError, OSError):
             log.warning("presence not saved; tried again with the next sweep")
 
 

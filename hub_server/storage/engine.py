@@ -27,13 +27,15 @@ _WRITES: Final = "jtnt_writes"
 class Database:
     """One engine with two ways in: `read` and `write`.
 
-    SQLite has one writer: `write` queues in this process instead of failing with SQLITE_BUSY, and takes the file's
-    write lock at once, so that a transaction that started never has to be repeated.
+    SQLite has one writer, on a connection of its own that readers cannot use up: `write` queues in this process instead
+    of failing with SQLITE_BUSY, and takes the file's write lock at once, so that a transaction that started never has
+    to be repeated.
     """
 
     def __init__(self, url: str) -> None:
         self.is_sqlite: Final = url.startswith("sqlite")
         self.engine: Final = _engine(url, self.is_sqlite)
+        self._writing = _engine(url, self.is_sqlite, connections=1) if self.is_sqlite else self.engine
         self._writer = asyncio.Lock()
 
     @asynccontextmanager
@@ -49,7 +51,7 @@ class Database:
             async with self.engine.begin() as connection:
                 yield connection
             return
-        async with self._writer, self.engine.connect() as connection:
+        async with self._writer, self._writing.connect() as connection:
             writer = await connection.execution_options(**{_WRITES: True})
             async with writer.begin():
                 yield writer
@@ -64,18 +66,20 @@ class Database:
 
     async def close(self) -> None:
         await self.engine.dispose()
+        await self._writing.dispose()
 
 
-def _engine(url: str, is_sqlite: bool) -> AsyncEngine:
+def _engine(url: str, is_sqlite: bool, connections: int = 8) -> AsyncEngine:
     serialization: dict[str, Any] = {
         "json_serializer": lambda value: orjson.dumps(value).decode(),
         "json_deserializer": orjson.loads,
+        "hide_parameters": True,  # an error's text reaches the logs
     }
     if not is_sqlite:
         return create_async_engine(
             url, pool_pre_ping=True, pool_size=8, max_overflow=8, pool_timeout=10, **serialization
         )
-    engine = create_async_engine(url, pool_size=4, max_overflow=4, pool_timeout=10, **serialization)
+    engine = create_async_engine(url, pool_size=connections, max_overflow=0, pool_timeout=10, **serialization)
     event.listen(engine.sync_engine, "connect", _configure_sqlite)
     event.listen(engine.sync_engine, "begin", _begin_sqlite)
     return engine

@@ -37,6 +37,7 @@ from protocol.ranges import SequenceRanges
 log = structlog.get_logger(component="telemetry")
 
 CLOCK_AHEAD_TOLERATED_MS: Final = 10 * 60 * 1000
+QUERY_VALUES_MAX: Final = 250_000
 QUERY_DEADLINE_SECONDS: Final = 10.0
 DAY_MS: Final = 24 * 3600 * 1000
 
@@ -68,6 +69,8 @@ class TelemetryService:
 
     def receive(self, organisation_id: str, agent_id: str, frame: Metrics) -> bool:
         """Hand samples to whoever listens. False when the store is behind: the frame is to be offered again."""
+        held = self.received.get(StreamKey(agent_id, frame.lane.value, frame.epoch))
+        is_repeated = held is not None and all(sample.seq in held for sample in frame.samples)
         taken = self._bus.publish(
             MetricsReceived(
                 organisation_id=organisation_id,
@@ -76,9 +79,10 @@ class TelemetryService:
                 epoch=frame.epoch,
                 samples=frame.samples,
                 received_monotonic=self._clock.monotonic(),
+                is_repeated=is_repeated,
             )
         )
-        if taken:
+        if taken and not is_repeated:
             self._note_newest(agent_id, frame)
         return taken
 
@@ -142,6 +146,11 @@ class TelemetryService:
         organisation_id = authorize(principal, Permission.FLEET_READ)
         if request.from_ >= request.to:
             raise InvalidRequest("`from` must be before `to`", path="$.from")
+        if len(request.agent_ids) * len(request.metrics) * request.max_points > QUERY_VALUES_MAX:
+            raise InvalidRequest(
+                f"agents, metrics and points may multiply to {QUERY_VALUES_MAX} at most; ask for fewer",
+                path="$.maxPoints",
+            )
         try:
             async with asyncio.timeout(QUERY_DEADLINE_SECONDS):
                 return await self._series(organisation_id, request)

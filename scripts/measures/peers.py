@@ -15,7 +15,7 @@ from scripts.measures.figures import Figure, Target, single, void
 from scripts.measures.fleet_load import growth_of
 from scripts.measures.hub import free_ports
 from scripts.measures.options import Options
-from scripts.measures.processes import memory_of, own_module, start
+from scripts.measures.processes import live_memory_of, own_module, start
 from scripts.measures.stage import Stage, connected
 
 NODE_SOURCE: Final = Path(__file__).resolve().parent.parent / "peers/node_ws"
@@ -54,10 +54,10 @@ async def growth_in(argv: Sequence[str], name: str, options: Options, stage: Sta
     try:
         await program.wait_for(lambda: LISTENING in log.read_bytes(), f"{name} start", START_DEADLINE_SECONDS)
         await asyncio.sleep(options.settle_seconds / 3)
-        before = memory_of(program.pid)
+        before = await live_memory_of(program.pid)
         async with connected(port, stage.identities, options, silent=True):
             await asyncio.sleep(options.settle_seconds)
-            return growth_of(before, memory_of(program.pid), options.agents)
+            return growth_of(before, await live_memory_of(program.pid), options.agents)
     finally:
         await program.stop()
 
@@ -69,4 +69,4 @@ def node_argv(cache: Path) -> list[str]:
         shutil.copy2(source, cache / source.name)
     npm = hatch_build.npm_here()
     hatch_build.install_packages(npm, cache)
-    return [npm.argv[0], str(cache / "server.mjs")]
+    return [npm.argv[0], "--expose-gc", str(cache / "server.mjs")]

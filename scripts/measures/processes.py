@@ -19,6 +19,7 @@ from msgspec import Struct
 
 STOP_DEADLINE_SECONDS: Final = 20.0
 STEP_DEADLINE_SECONDS: Final = 120.0
+COLLECTION_SECONDS: Final = 0.5
 LAST_LINES: Final = 12
 POLL_SECONDS: Final = 0.004
 PR_SET_PDEATHSIG: Final = 1
@@ -122,6 +123,13 @@ def memory_of(pid: int) -> Memory:
         kibibytes[key] = int(value)
     private = kibibytes["Private_Clean:"] + kibibytes["Private_Dirty:"]
     return Memory(rss_bytes=kibibytes["Rss:"] * 1024, private_bytes=private * 1024)
+
+
+async def live_memory_of(pid: int) -> Memory:
+    """Return the memory of a program of the bench after the full garbage collection that SIGUSR2 asks it for."""
+    os.kill(pid, signal.SIGUSR2)
+    await asyncio.sleep(COLLECTION_SECONDS)
+    return memory_of(pid)
 
 
 def cpu_seconds_of(pid: int) -> float:

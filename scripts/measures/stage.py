@@ -12,7 +12,7 @@ from pathlib import Path
 from scripts.load.orders import Connect, Enroll, Watch
 from scripts.measures.hub import Hub
 from scripts.measures.options import CONNECTS_PER_SECOND, Options
-from scripts.measures.processes import BenchFailed, Memory, memory_of
+from scripts.measures.processes import BenchFailed, Memory, live_memory_of
 from scripts.measures.real_agent import RealAgent
 from scripts.measures.site import Site
 from scripts.measures.workers import Workers, working
@@ -20,7 +20,8 @@ from scripts.measures.workers import Workers, working
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """`idle` and `connected`: the hub's memory before the fleet came and after, both without dashboards."""
+    """`idle` and `connected`: the hub's memory before the fleet came and after, both without dashboards and after a
+    full garbage collection."""
 
     hub: Hub
     agent: RealAgent
@@ -41,10 +42,10 @@ async def loaded(site: Site, options: Options) -> AsyncIterator[Stage]:
     await hub.stop()  # what enrolling left in its heap would hide what connections take
     await hub.start()
     await asyncio.sleep(options.settle_seconds / 3)
-    idle = memory_of(hub.pid)
+    idle = await live_memory_of(hub.pid)
     async with connected(hub.agent_port, identities, options) as fleet:
         await asyncio.sleep(options.settle_seconds)
-        grown = memory_of(hub.pid)
+        grown = await live_memory_of(hub.pid)
         token = await hub.access_token()
         async with watched(hub, token, options) as watchers:
             yield Stage(hub, site.agent, token, identities, fleet, watchers, idle, grown)

@@ -1,11 +1,13 @@
 """The least that aiohttp and uvloop can do with the same connections: mutual TLS 1.3, the upgrade, one reader each.
 
-Usage: python -m scripts.peers.bare_aiohttp PORT SERVER.pem ANCHORS.pem
+SIGUSR2 makes it do a full garbage collection. Usage: python -m scripts.peers.bare_aiohttp PORT SERVER.pem ANCHORS.pem
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
+import signal
 import ssl
 import sys
 
@@ -35,6 +37,7 @@ async def serve(port: int, server_pem: str, anchors: str) -> None:
     application.router.add_get(AGENT_SOCKET_PATH, hold)
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=1)
     await runner.setup()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, gc.collect)
     await web.TCPSite(runner, "127.0.0.1", port, ssl_context=context, backlog=1024).start()
     print("listening", flush=True)
     await asyncio.Event().wait()

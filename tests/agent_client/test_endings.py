@@ -72,3 +72,10 @@ def test_the_hub_may_name_the_time() -> None:
 def test_an_ending_is_told_with_the_hubs_own_code_and_words() -> None:
     assert summary_of(Closed(4409, "superseded")) == (4409, "superseded")
     assert summary_of(refused(RefusalAction.NEVER)) == (4403, "refused (never): no")
+
+
+def test_an_agent_that_is_to_enroll_anew_is_told_the_command_for_its_own_folder() -> None:
+    unknown = verdict_on(Closed(CloseCode.IDENTITY_UNKNOWN, ""), had_welcome=False, was_stable=False)
+    assert unknown.advice_with(" --data-dir /a").endswith("jtnt-agent enroll --force JOIN-STRING --data-dir /a")
+    revoked = verdict_on(Closed(CloseCode.REVOKED, ""), had_welcome=False, was_stable=False)
+    assert "enroll --force" not in revoked.advice_with(" --data-dir /a")

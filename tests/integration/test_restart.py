@@ -80,8 +80,7 @@ async def test_a_second_hub_cannot_take_the_same_ports(folder: Path) -> None:
         settings = hub.settings
         second = RunningHub(folder / "other", people_port=settings.people.port, agents_port=settings.agents.port)
         try:
-            with pytest.raises(ExceptionGroup) as refused:
+            with pytest.raises(OSError, match="in use"):
                 await second.start()
-            assert refused.group_contains(OSError)
         finally:
             await second.close()

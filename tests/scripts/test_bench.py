@@ -24,6 +24,7 @@ FIGURES = {
     "command → first output, simulated agent",
     "command → first output, real agent runs echo",
     "command → result, real agent runs true",
+    "disk, 4 KB written and synced",
 }
 
 

@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from hub_server.clock import Clock, milliseconds
 from hub_server.commands.service import CommandService
-from hub_server.errors import Unauthenticated
+from hub_server.errors import NotFound, Unauthenticated
 from hub_server.fleet.model import Agent
 from hub_server.fleet.service import FleetService
 from hub_server.gateway.agents.registry import SessionRegistry
@@ -180,12 +180,17 @@ class AgentEndpoint:
         if transport is None:
             return
         session = AgentSession(uuid.uuid4().hex, identity, agent.hostname, socket, transport, self._pauses)
-        agent = await self._fleet.greeted(agent, hello)
+        try:
+            agent = await self._fleet.greeted(agent, hello)
+        except NotFound as deleted:
+            raise Refused(CloseCode.REVOKED, "this agent was removed", RefusalAction.RE_ENROLL) from deleted
         open_jobs = await self._commands.reconcile(identity.organisation_id, agent.id, hello.jobs)
         await session.send(self._welcome(session, agent, open_jobs))
         for offer in self._fleet.offers(agent, hello.hashes):
             await session.send(offer)
         older = self._registry.enter(session)
+        if not self._fleet.exists(identity.organisation_id, agent.id):  # deleted before this session could be told
+            session.end(SessionEnded(CloseCode.REVOKED, "this agent was removed"))
         if older is not None:
             older.superseded_at = self._pauses.active_seconds()
             await older.ping()

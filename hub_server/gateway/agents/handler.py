@@ -6,6 +6,7 @@ import structlog
 
 from hub_server.clock import Clock, milliseconds
 from hub_server.commands.service import CommandService
+from hub_server.errors import NotFound
 from hub_server.fleet.service import FleetService
 from hub_server.gateway.agents.session import HELD_FRAMES_MAX, AgentSession, SessionEnded
 from hub_server.presence.service import PresenceService
@@ -54,6 +55,12 @@ class AgentFrameHandler:
 
     async def handle(self, session: AgentSession, frame: AgentFrame) -> list[HubFrame]:
         """Raises SessionEnded when the agent may not go on."""
+        try:
+            return await self._answers(session, frame)
+        except NotFound as gone:
+            raise SessionEnded(CloseCode.REVOKED, "this agent was removed") from gone
+
+    async def _answers(self, session: AgentSession, frame: AgentFrame) -> list[HubFrame]:
         organisation_id, agent_id = session.identity.organisation_id, session.identity.agent_id
         self._presence.heard(agent_id)
         match frame:

@@ -19,7 +19,7 @@ from protocol.limits import FRAMES_BURST, FRAMES_PER_SECOND, OUTBOX_MAX_BYTES, S
 
 log = structlog.get_logger(component="agents")
 
-HELD_FRAMES_MAX: Final = 2 * STREAM_CREDITS
+HELD_FRAMES_MAX: Final = 8 * STREAM_CREDITS
 CLOSE_DEADLINE_SECONDS: Final = 2.0
 _DEFAULT_REASONS: Final = {
     CloseCode.SUPERSEDED: ConnectionReason.SUPERSEDED,
@@ -152,6 +152,8 @@ class AgentSession:
                 raise
         except SessionEnded as ending:
             self._ending = ending
+        finally:
+            self._deadline = None  # `end` may still be called until the registry has let go
         if self._ending is not None:
             await self.close(self._ending)
             return self.leaving or self._ending.reason

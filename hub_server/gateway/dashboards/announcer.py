@@ -82,9 +82,9 @@ class Announcer:
     async def _announce_deltas(self) -> None:
         while True:
             await asyncio.sleep(FEED_TICK_SECONDS)
-            for organisation_id in self._changed.keys() | self._removed.keys() | self._recount:
+            recount, self._recount = self._recount, set()
+            for organisation_id in self._changed.keys() | self._removed.keys() | recount:
                 await self._rooms.emit(self._delta(organisation_id), fleet_room(organisation_id))
-            self._recount.clear()
 
     def _delta(self, organisation_id: str) -> shown.AgentsStatus:
         waiting = self._changed.get(organisation_id, {})

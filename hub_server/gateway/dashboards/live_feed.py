@@ -77,7 +77,9 @@ class LiveFeed:
         ) as events:
             while True:
                 batch = await events.batch(CAPACITY)
-                await self._tick([event for event in batch if isinstance(event, MetricsReceived)])
+                await self._tick(
+                    [event for event in batch if isinstance(event, MetricsReceived) and not event.is_repeated]
+                )
                 await asyncio.sleep(FEED_TICK_SECONDS)
 
     def join_unsubscribed(self, organisation_id: str) -> None:

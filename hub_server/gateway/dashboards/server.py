@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -13,9 +12,10 @@ import structlog
 from aiohttp import web
 from msgspec import Struct
 from socketio.exceptions import ConnectionRefusedError as SocketRefused
+from sqlalchemy.exc import SQLAlchemyError
 
 from hub_server.access.model import Permission, Principal, permits
-from hub_server.access.service import AccessService
+from hub_server.access.service import AccessService, Session
 from hub_server.clock import Clock
 from hub_server.errors import HubError, Unauthenticated
 from hub_server.gateway.dashboards.announcer import Announcer
@@ -24,13 +24,21 @@ from hub_server.gateway.dashboards.operations import Caller, Operations, request
 from hub_server.gateway.dashboards.rooms import rooms_of
 from hub_server.gateway.faults import refusal_of
 from protocol.events import DashboardEvent, name_of
-from protocol.limits import DASHBOARD_SOCKET_PATH, FRAME_MAX_BYTES, SIGN_IN_TIMEOUT_SECONDS
+from protocol.limits import (
+    DASHBOARD_SOCKET_PATH,
+    FRAME_MAX_BYTES,
+    SEND_DEADLINE_DASHBOARD_SECONDS,
+    SIGN_IN_TIMEOUT_SECONDS,
+)
 from protocol.operations import AuthRefresh, AuthRefreshReply
 
 log = structlog.get_logger(component="dashboards")
 
-SWEEP_SECONDS: Final = 1.0
+SWEEP_SECONDS: Final = 0.5
+SWEEP_DEADLINE_SECONDS: Final = 10.0
+QUEUED_PACKETS_USUAL: Final = 20
 QUEUED_PACKETS_MAX: Final = 2000
+STRANGERS_MAX: Final = 512
 CLIENTS_MAX: Final = 5000
 REFRESH: Final = "auth:refresh"
 
@@ -50,8 +58,12 @@ class Json:
 class Client(Struct):
     """A connected browser or script."""
 
-    principal: Principal
-    expires_at: datetime
+    session: Session
+    reading_at: float
+
+    @property
+    def principal(self) -> Principal:
+        return self.session.principal
 
 
 class SocketRooms:
@@ -107,6 +119,7 @@ class DashboardServer:
         self._announcer = announcer
         self._feed = feed
         self._clients: dict[str, Client] = {}
+        self._strangers: dict[str, float] = {}
         self._server.on("connect", self._connect)
         self._server.on("disconnect", self._disconnect)
         self._server.on("*", self._operation)
@@ -119,15 +132,30 @@ class DashboardServer:
         return len(self._clients)
 
     async def run(self) -> None:
-        """Cut off clients whose sign-in has run out and those that stopped reading."""
+        """Cut off clients whose sign-in has ended or run out, and those that stopped reading."""
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
-            now = self._clock.now()
-            for socket_id, client in list(self._clients.items()):
-                if client.expires_at <= now:
-                    await self._cut(socket_id, "sign-in expired")
-                elif self._queued_packets(socket_id) > QUEUED_PACKETS_MAX:
-                    await self._cut(socket_id, "does not read")
+            await self.sweep()
+
+    async def sweep(self) -> None:
+        now = self._clock.now()
+        ended = await self._ended()
+        for socket_id, client in list(self._clients.items()):
+            if client.session.expires_at <= now:
+                await self._cut(socket_id, "sign-in ran out")
+            elif client.session.session_id in ended:
+                await self._cut(socket_id, "sign-in ended")
+            elif self._does_not_read(socket_id, client):
+                await self._cut(socket_id, "does not read")
+        await self._cut_strangers()
+
+    async def _ended(self) -> set[str]:
+        try:
+            async with asyncio.timeout(SWEEP_DEADLINE_SECONDS):
+                return await self._access.ended_of([client.session for client in self._clients.values()])
+        except (SQLAlchemyError, OSError, TimeoutError):
+            log.warning("sign-ins not checked; tried again with the next sweep")
+            return set()
 
     async def shut_down(self) -> None:
         for socket_id in list(self._clients):
@@ -154,7 +182,7 @@ class DashboardServer:
                 "unavailable", {"code": "unavailable", "message": "too many dashboards; try again later"}
             )
         principal = session.principal
-        self._clients[socket_id] = Client(principal, session.expires_at)
+        self._clients[socket_id] = Client(session, self._clock.monotonic())
         self._feed.join_unsubscribed(principal.organisation_id)
         for room in rooms_of(principal):
             await self._server.enter_room(socket_id, room)
@@ -190,23 +218,37 @@ class DashboardServer:
         request = request_of(REFRESH, body)
         assert isinstance(request, AuthRefresh)
         session = await self._access.session_of(request.token)
-        if (session.principal.user_id, session.principal.organisation_id) != (
-            client.principal.user_id,
-            client.principal.organisation_id,
-        ):
-            raise Unauthenticated("the new token is another person's; connect again with it")
-        client.principal = session.principal
-        client.expires_at = session.expires_at
+        if session.principal != client.principal:  # the rooms of this socket were chosen for what it was
+            raise Unauthenticated("the new token is for another person or role; connect again with it")
+        client.session = session
         return AuthRefreshReply(expires_in_sec=int((session.expires_at - self._clock.now()).total_seconds()))
 
     async def _cut(self, socket_id: str, reason: str) -> None:
         log.info("dashboard cut off", socket_id=socket_id, reason=reason)
         await self._server.disconnect(socket_id)
 
-    def _queued_packets(self, socket_id: str) -> int:
+    def _does_not_read(self, socket_id: str, client: Client) -> bool:
+        """A client that reads has an empty queue every now and then. engine.io's own has no bound."""
         engine_id = self._server.manager.eio_sid_from_sid(socket_id, "/")
         engine_socket = self._server.eio.sockets.get(engine_id)
-        return engine_socket.queue.qsize() if engine_socket is not None else 0
+        queued = engine_socket.queue.qsize() if engine_socket is not None else 0
+        now = self._clock.monotonic()
+        if queued <= QUEUED_PACKETS_USUAL:
+            client.reading_at = now
+        return queued > QUEUED_PACKETS_MAX or now - client.reading_at > SEND_DEADLINE_DASHBOARD_SECONDS
+
+    async def _cut_strangers(self) -> None:
+        """Close connections that have not signed in in time."""
+        now = self._clock.monotonic()
+        engine = self._server.eio
+        known = {self._server.manager.eio_sid_from_sid(socket_id, "/") for socket_id in self._clients}
+        strangers = [engine_id for engine_id in engine.sockets if engine_id not in known]
+        self._strangers = {engine_id: self._strangers.get(engine_id, now) for engine_id in strangers}
+        surplus = len(strangers) - STRANGERS_MAX
+        for engine_id, since in list(self._strangers.items()):
+            if now - since > SIGN_IN_TIMEOUT_SECONDS or surplus > 0:
+                surplus -= 1
+                await engine.disconnect(engine_id)
 
 
 def _token_in(auth: Any) -> str:

@@ -1,5 +1,5 @@
 // The least that Node and ws can do with the same connections: mutual TLS 1.3, the upgrade, one listener each.
-// Usage: node server.mjs PORT SERVER.pem ANCHORS.pem
+// SIGUSR2 makes it do a full garbage collection. Usage: node --expose-gc server.mjs PORT SERVER.pem ANCHORS.pem
 import { readFileSync } from "node:fs";
 import { createServer } from "node:https";
 import { WebSocketServer } from "ws";
@@ -16,5 +16,6 @@ const server = createServer({
 });
 const sockets = new WebSocketServer({ server, perMessageDeflate: false });
 sockets.on("connection", (socket) => socket.on("message", () => {}));
+process.on("SIGUSR2", () => globalThis.gc());
 process.on("SIGTERM", () => process.exit(0));
 server.listen({ port: Number(port), host: "127.0.0.1", backlog: 1024 }, () => console.log("listening"));

@@ -8,7 +8,7 @@ export interface PlotSeries {
   colour: string
   format: (value: number | null) => string
   fill?: boolean
-  /** A scale of its own without an axis, which reaches at least up to `most`; without it the series uses the axis. */
+  /** A scale of its own with an axis on the right, which reaches at least up to `most`; without it the series uses the axis on the left. */
   scale?: { name: string; most: number }
 }
 
@@ -31,14 +31,17 @@ export interface PlotHooks {
 
 export const PLOT_HEIGHT = 176
 const Y_AXIS_PX = 60
+/** Kept free in every plot, so that those under one another have the same times under one another. */
+const RIGHT_PX = 34
 const FONT = "11px 'Inter Variable', system-ui, sans-serif"
 const SELECTION_MIN_PX = 8
 
 export function plotOptions(shape: PlotShape, hooks: PlotHooks, width: number): uPlot.Options {
+  const hasRightAxis = shape.series.some((series) => series.scale !== undefined)
   return {
     width,
     height: PLOT_HEIGHT,
-    padding: [10, 18, 0, 0],
+    padding: [10, hasRightAxis ? 0 : RIGHT_PX, 0, 0],
     legend: { show: false },
     cursor: {
       sync: { key: 'machine', scales: ['x', null] },
@@ -48,7 +51,7 @@ export function plotOptions(shape: PlotShape, hooks: PlotHooks, width: number): 
       bind: { dblclick: () => () => (hooks.onReset(), null) },
     },
     scales: { x: { time: true, auto: false }, ...scalesOf(shape) },
-    axes: [xAxis(hooks), yAxis(shape, hooks)],
+    axes: [xAxis(hooks), yAxis(shape, hooks), ...rightAxes(shape, hooks)],
     series: [{}, ...shape.series.map((series) => seriesOf(series, hooks)).toReversed()],
     hooks: {
       drawClear: [(plot) => drawMarks(plot, shape, hooks)],
@@ -89,6 +92,26 @@ function yAxis(shape: PlotShape, hooks: PlotHooks): uPlot.Axis {
     ticks: { show: false },
     values: (_, values) => values.map(shape.axis),
   }
+}
+
+function rightAxes(shape: PlotShape, hooks: PlotHooks): uPlot.Axis[] {
+  return shape.series.flatMap((series) =>
+    series.scale === undefined
+      ? []
+      : [
+          {
+            scale: series.scale.name,
+            side: 1,
+            stroke: hooks.colour(series.colour),
+            font: FONT,
+            space: 36,
+            size: RIGHT_PX,
+            grid: { show: false },
+            ticks: { show: false },
+            values: (_: uPlot, values: number[]) => values.map((value) => String(value)),
+          },
+        ],
+  )
 }
 
 function seriesOf(series: PlotSeries, hooks: PlotHooks): uPlot.Series {

@@ -48,12 +48,13 @@ export class CommandHistory {
     this.total++
   }
 
+  /** The status alone never changes a command that has ended; its result, which follows, does. */
   #change(event: AgentCommandStatus | AgentCommandResult, change: Partial<CommandView>): void {
     if (this.#query.agentId !== null && event.agentId !== this.#query.agentId) return
     const at = this.commands.findIndex((command) => command.id === event.commandId)
     const known = this.commands[at]
     if (known === undefined) this.#reloadSoon()
-    else if (!isFinished(known.status)) this.commands = this.commands.with(at, { ...known, ...change })
+    else if (!isFinished(known.status) || 'finishedAt' in change) this.commands = this.commands.with(at, { ...known, ...change })
   }
 
   #reloadSoon(): void {

@@ -22,7 +22,9 @@ export class CommandRun {
   readonly #hub: HubSocket
   readonly #screen = new Screen()
   readonly #orders: Record<OutputStream, ByteOrder> = { stdout: new ByteOrder(), stderr: new ByteOrder() }
-  #reading: Promise<void> | null = null
+  #reading = false
+  /** Whether something was missed since the last reading began. */
+  #behind = false
   #frame = 0
   #timer: ReturnType<typeof setTimeout> | undefined
 
@@ -81,9 +83,18 @@ export class CommandRun {
     this.command = command
   }
 
-  #catchUp(): Promise<void> {
-    this.#reading ??= this.#read().finally(() => (this.#reading = null))
-    return this.#reading
+  async #catchUp(): Promise<void> {
+    this.#behind = true
+    if (this.#reading) return
+    this.#reading = true
+    try {
+      while (this.#behind) {
+        this.#behind = false
+        await this.#read()
+      }
+    } finally {
+      this.#reading = false
+    }
   }
 
   async #read(): Promise<void> {

@@ -205,7 +205,7 @@ async def test_hello_ends_what_the_agent_lost_and_keeps_the_rest(hub: Hub, agent
         CommandStatus.EXECUTING,
     ]
     assert views[3].reason is CommandReason.UNKNOWN
-    assert [end.command_id for end in await heard.ends()] == [lost]
+    assert {end.command_id for end in await heard.ends()} == {lost}  # said by each hub that had it open
 
 
 async def test_a_cancelled_command_that_never_reached_its_agent_ends_at_hello(hub: Hub, agent_id: str) -> None:
