@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import ctypes
 import fcntl
+import http
+import http.client
 import json
 import os
 import secrets
@@ -13,23 +14,35 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+
+from scripts.services import Service, say
 
 USERNAME: Final = "admin"
 JOIN_TTL_SECONDS: Final = 24 * 3600
 READY_DEADLINE_SECONDS: Final = 30.0
 STEP_DEADLINE_SECONDS: Final = 60.0
-STOP_DEADLINE_SECONDS: Final = 15.0
 POLL_SECONDS: Final = 0.05
 HUB_RESTART_SECONDS: Final = 1.0
 AGENT_RESTART_SECONDS: Final = 5.0
-PR_SET_PDEATHSIG: Final = 1
+
+
+SETTINGS: Final = """\
+# Written by `dev.py up` at each start. The environment (JTNT_PEOPLE__PORT=…) goes before it.
+[people]
+port = {web_port}
+
+[agents]
+host = "{agent_host}"
+port = {agent_port}
+
+[public]
+agent_url = "https://{agent_address}"
+"""
 
 
 class CannotStart(Exception):
@@ -42,16 +55,25 @@ class Options:
     web_port: int
     agent_port: int
     with_agent: bool
+    host: str | None
 
     @property
     def environment(self) -> dict[str, str]:
-        return {
-            **os.environ,
-            "JTNT_DATA_DIR": str(self.data_dir),
-            "JTNT_PEOPLE__PORT": str(self.web_port),
-            "JTNT_AGENTS__PORT": str(self.agent_port),
-            "JTNT_PUBLIC__AGENT_URL": f"https://localhost:{self.agent_port}",
-        }
+        return {**os.environ, "JTNT_DATA_DIR": str(self.data_dir)}
+
+    @property
+    def agent_address(self) -> str:
+        return f"{self.host or 'localhost'}:{self.agent_port}"
+
+    @property
+    def settings(self) -> str:
+        """Return hub.toml: the programs of this folder find the hub by it, also those that a person starts."""
+        return SETTINGS.format(
+            web_port=self.web_port,
+            agent_port=self.agent_port,
+            agent_host="0.0.0.0" if self.host else "127.0.0.1",  # noqa: S104  asked for with --host
+            agent_address=self.agent_address,
+        )
 
     @property
     def demo_file(self) -> Path:
@@ -64,54 +86,6 @@ class Options:
     @property
     def dashboard_url(self) -> str:
         return f"http://localhost:{self.web_port}"
-
-
-@dataclass(slots=True)
-class Service:
-    """A process that is started again when it dies, as a service manager would."""
-
-    name: str
-    argv: list[str]
-    environment: Mapping[str, str]
-    log_file: Path
-    restart_seconds: float
-    process: subprocess.Popen[bytes] | None = field(default=None, init=False)
-    due_at: float = field(default=0.0, init=False)
-
-    def start(self) -> None:
-        self.log_file.parent.mkdir(parents=True, exist_ok=True)
-        with self.log_file.open("ab") as log:
-            self.process = subprocess.Popen(
-                self.argv,
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509  this program has one thread
-            )
-
-    def keep_running(self) -> None:
-        if self.process is None or self.process.poll() is None:
-            return
-        now = time.monotonic()
-        if not self.due_at:
-            say(f"{self.name} ended ({_ending_of(self.process.returncode)}); again in {self.restart_seconds:g} s")
-            self.due_at = now + self.restart_seconds
-        elif now >= self.due_at:
-            self.due_at = 0.0
-            self.start()
-
-    def stop(self) -> None:
-        if self.process is None or self.process.poll() is not None:
-            return
-        self.process.terminate()
-        try:
-            self.process.wait(STOP_DEADLINE_SECONDS)
-        except subprocess.TimeoutExpired:
-            say(f"{self.name} did not stop within {STOP_DEADLINE_SECONDS:g} s and is killed")
-            self.process.kill()
-            self.process.wait()
 
 
 def main() -> None:
@@ -130,7 +104,9 @@ def main() -> None:
 def _run(options: Options) -> None:
     _check_ports(options)
     demo = _demo_of(options)
-    first_start = "password" not in demo
+    is_new = not (options.data_dir / "hub.db").exists()
+    first_start = is_new or "password" not in demo
+    (options.data_dir / "hub.toml").write_text(options.settings)
     if first_start:
         demo["password"] = _administrator(options)
     hub = Service(
@@ -145,7 +121,7 @@ def _run(options: Options) -> None:
         hub.start()
         _wait_until_ready(options, hub)
         if options.with_agent:
-            services.append(_started_agent(options))
+            services.append(_started_agent(options, hub_is_new=is_new))
         demo.update(
             dashboardUrl=options.dashboard_url,
             username=USERNAME,
@@ -165,10 +141,6 @@ def _run(options: Options) -> None:
             service.stop()
 
 
-def say(line: str) -> None:
-    print(line, flush=True)
-
-
 def _options() -> Options:
     parser = argparse.ArgumentParser(
         prog="dev.py up",
@@ -179,13 +151,20 @@ def _options() -> Options:
     parser.add_argument("--web-port", type=_port, default=3000, metavar="PORT", help="the dashboard's port (3000)")
     parser.add_argument("--agent-port", type=_port, default=3001, metavar="PORT", help="the agents' port (3001)")
     parser.add_argument(
-        "--data-dir", type=Path, default=Path("var"), metavar="DIR", help="where everything is kept (var/)"
+        "--data-dir", type=_folder, default=Path("var"), metavar="DIR", help="where everything is kept (var/)"
     )
+    parser.add_argument("--host", metavar="NAME", help="this machine's name or address: lets other machines join")
     parser.add_argument("--no-agent", action="store_true", help="start the hub alone")
     given = parser.parse_args()
     if given.web_port == given.agent_port:
         parser.error("--web-port and --agent-port must differ")
-    return Options(given.data_dir.resolve(), given.web_port, given.agent_port, not given.no_agent)
+    return Options(given.data_dir.resolve(), given.web_port, given.agent_port, not given.no_agent, given.host)
+
+
+def _folder(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("give the name of a folder")
+    return Path(text)
 
 
 def _port(text: str) -> int:
@@ -233,6 +212,8 @@ def _demo_of(options: Options) -> dict[str, Any]:
         return {}
     except ValueError as error:
         raise CannotStart(f"{options.demo_file} is damaged ({error}); delete it to make a new administrator") from error
+    if not isinstance(demo, dict):
+        raise CannotStart(f"{options.demo_file} is damaged; delete it to make a new administrator")
     return demo
 
 
@@ -255,10 +236,12 @@ def _join_string(options: Options) -> str:
     return join_string
 
 
-def _started_agent(options: Options) -> Service:
+def _started_agent(options: Options, *, hub_is_new: bool) -> Service:
     folder = str(options.agent_dir)
-    if _agent_id(options) is None:
-        _step(options, "jtnt-agent", "enroll", _join_string(options), "--data-dir", folder)
+    if _agent_id(options) is None or hub_is_new:
+        force = ("--force",) if hub_is_new else ()
+        _step(options, "jtnt-agent", "enroll", _join_string(options), "--data-dir", folder, *force)
+    _readdress(options)
     argv = _program("jtnt-agentd", "--data-dir", folder)
     agent = Service("the agent", argv, options.environment, options.data_dir / "logs/agent.log", AGENT_RESTART_SECONDS)
     agent.start()
@@ -267,11 +250,32 @@ def _started_agent(options: Options) -> Service:
 
 def _agent_id(options: Options) -> str | None:
     """Return this machine's identity, None while it is not enrolled."""
+    config = _agent_config(options)
+    return config["agent_id"] if config else None
+
+
+def _agent_config(options: Options) -> dict[str, Any] | None:
+    path = options.agent_dir / "config.json"
     try:
-        agent_id: str = json.loads((options.agent_dir / "config.json").read_bytes())["agent_id"]
+        config = json.loads(path.read_bytes())
+        return {**config, "agent_id": config["agent_id"]}
     except FileNotFoundError:
         return None
-    return agent_id
+    except (ValueError, TypeError, KeyError) as error:
+        raise CannotStart(
+            f"{path} is damaged ({error}); delete {options.agent_dir} to enroll this machine anew"
+        ) from error
+
+
+def _readdress(options: Options) -> None:
+    """Tell the agent of this folder where its hub is now: the ports may have changed since it enrolled."""
+    config = _agent_config(options)
+    address = {
+        "hub_url": f"https://localhost:{options.agent_port}",
+        "websocket_url": f"wss://localhost:{options.agent_port}/ws/agents",
+    }
+    if config is not None and any(config.get(key) != value for key, value in address.items()):
+        _write_private(options.agent_dir / "config.json", {**config, **address})
 
 
 def _step(options: Options, *command: str, text: str | None = None) -> str:
@@ -300,20 +304,34 @@ def _wait_until_ready(options: Options, hub: Service) -> None:
             raise CannotStart(
                 f"the hub ended at once: {lines[-1] if lines else 'it said nothing'} (see {hub.log_file})"
             )
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{options.web_port}/readyz", timeout=1):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(POLL_SECONDS)
+        if _is_ready(options.web_port):
+            return
+        time.sleep(POLL_SECONDS)
     raise CannotStart(f"the hub was not ready within {READY_DEADLINE_SECONDS:g} s (see {hub.log_file})")
 
 
+def _is_ready(port: int) -> bool:
+    """Ask the hub itself: no proxy that the environment names."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
 def _greet(options: Options, demo: Mapping[str, Any], first_start: bool) -> None:
+    where = "other machines" if options.host else "this machine; `up --host NAME` lets others join"
     say("")
     say(f"  Dashboard   {demo['dashboardUrl']}")
     say(f"  User        {demo['username']}")
     say(f"  Password    {demo['password'] if first_start else f'as before (in {options.demo_file})'}")
-    say(f"  Add another machine: jtnt-agent enroll '{demo['joinString']}'")
+    say("")
+    say(f"  A further agent (on {where}):")
+    say(f"    python3 scripts/dev.py run jtnt-agent enroll '{demo['joinString']}' --data-dir DIR")
+    say("    python3 scripts/dev.py run jtnt-agentd --data-dir DIR")
     say("")
     say(f"  Logs in {options.data_dir / 'logs'}. Ctrl-C stops everything.")
 
@@ -333,17 +351,8 @@ def _program(name: str, *arguments: str) -> list[str]:
     return [str(Path(sys.executable).parent / name), *arguments]
 
 
-def _ending_of(return_code: int) -> str:
-    return f"exit code {return_code}" if return_code >= 0 else signal.Signals(-return_code).name
-
-
 def _interrupted(_number: int, _frame: object) -> None:
     raise KeyboardInterrupt
-
-
-def _die_with_parent() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 if __name__ == "__main__":

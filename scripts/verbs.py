@@ -80,6 +80,9 @@ def main(arguments: Sequence[str]) -> int:
     """Do what the command line asks and return the exit code; a single step replaces this process where it can."""
     verb = verb_of(arguments[:1])
     rest = arguments[1:]
+    if verb in {"lock", "check"} and {"-h", "--help"} & set(rest):
+        say(f"{verb}: {VERBS[verb].summary}")
+        return 0
     try:
         if verb == "lock":
             lock(ROOT, rest)

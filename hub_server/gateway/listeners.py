@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from hub_server.access.service import AccessService
-from hub_server.config import Settings
+from hub_server.config import ConfigError, Settings
 from hub_server.enrollment.service import EnrollmentService
 from hub_server.gateway.rest.assets import AssetRoutes
 from hub_server.gateway.rest.enrollment import EnrollmentRoutes
@@ -68,10 +68,16 @@ def agents_application(*, connect: Handler, enrollment: EnrollmentService, ca_bu
 
 
 def people_tls(settings: Settings) -> ssl.SSLContext | None:
-    """Return TLS 1.3 for the people's listener when the settings name a certificate."""
+    """Return TLS 1.3 for the people's listener when the settings name a certificate. Raises ConfigError."""
     if settings.people.certificate is None or settings.people.key is None:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.load_cert_chain(settings.people.certificate, settings.people.key)
+    try:
+        context.load_cert_chain(settings.people.certificate, settings.people.key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"people.certificate {settings.people.certificate} with people.key {settings.people.key} cannot be used: "
+            f"{error}; give readable PEM files that belong together"
+        ) from error
     return context

@@ -1,0 +1,77 @@
+"""Processes that are kept running, as a service manager would."""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+STOP_DEADLINE_SECONDS: Final = 15.0
+PR_SET_PDEATHSIG: Final = 1
+
+
+@dataclass(slots=True)
+class Service:
+    """A process that is started again when it dies, as a service manager would."""
+
+    name: str
+    argv: list[str]
+    environment: Mapping[str, str]
+    log_file: Path
+    restart_seconds: float
+    process: subprocess.Popen[bytes] | None = field(default=None, init=False)
+    due_at: float = field(default=0.0, init=False)
+
+    def start(self) -> None:
+        self.log_file.parent.mkdir(parents=True, exist_ok=True)
+        with self.log_file.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.argv,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=_die_with_parent,  # noqa: PLW1509  this program has one thread
+            )
+
+    def keep_running(self) -> None:
+        if self.process is None or self.process.poll() is None:
+            return
+        now = time.monotonic()
+        if not self.due_at:
+            say(f"{self.name} ended ({_ending_of(self.process.returncode)}); again in {self.restart_seconds:g} s")
+            self.due_at = now + self.restart_seconds
+        elif now >= self.due_at:
+            self.due_at = 0.0
+            self.start()
+
+    def stop(self) -> None:
+        if self.process is None or self.process.poll() is not None:
+            return
+        self.process.terminate()
+        try:
+            self.process.wait(STOP_DEADLINE_SECONDS)
+        except subprocess.TimeoutExpired:
+            say(f"{self.name} did not stop within {STOP_DEADLINE_SECONDS:g} s and is killed")
+            self.process.kill()
+            self.process.wait()
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _ending_of(return_code: int) -> str:
+    return f"exit code {return_code}" if return_code >= 0 else signal.Signals(-return_code).name
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
