@@ -1,25 +1,22 @@
 """One demo for all browser tests, and a page that is signed in to it."""
 
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 
 import pytest
 from playwright.async_api import Page, expect
 
-from tests.demo import Demo
+from tests.system.demo import Demo, running_demo
 
 expect.set_options(timeout=15_000)
 
 
 @pytest.fixture(scope="session")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    folder: Path = tmp_path_factory.mktemp("demo")
-    running = Demo(folder)
-    running.start()
-    try:
+async def demo(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Demo]:
+    async with running_demo(tmp_path_factory.mktemp("demo") / "var") as running:
+        running.quicken()
+        async with running.watching(await running.sign_in()) as person:
+            await person.do("agents:update", agentId=running.agent.agent_id, config={"sampleIntervalSec": 1})
         yield running
-    finally:
-        running.stop()
 
 
 @pytest.fixture
@@ -34,9 +31,9 @@ async def dashboard(page: Page, demo: Demo) -> AsyncIterator[Page]:
 
 
 async def sign_in(page: Page, demo: Demo) -> None:
-    facts = demo.facts
-    await page.goto(facts["dashboardUrl"])
-    await page.get_by_test_id("sign-in-username").fill(facts["username"])
-    await page.get_by_test_id("sign-in-password").fill(facts["password"])
+    written = demo.written
+    await page.goto(written["dashboardUrl"])
+    await page.get_by_test_id("sign-in-username").fill(written["username"])
+    await page.get_by_test_id("sign-in-password").fill(written["password"])
     await page.get_by_test_id("sign-in-submit").click()
     await expect(page.get_by_test_id("connection-state")).to_contain_text("live")

@@ -6,17 +6,18 @@ from pathlib import Path
 
 from playwright.async_api import Page, expect
 
-from tests.demo import Demo, person, run_program, running_program
+from tests.system.demo import Demo
+from tests.system.programs import RealAgent, enrolled, kill
 
 
 async def test_this_machine_is_shown_with_live_values(dashboard: Page, demo: Demo) -> None:
-    row = dashboard.locator(f"[data-testid=fleet-row][data-agent-id='{demo.facts['agentId']}']")
+    row = dashboard.locator(f"[data-testid=fleet-row][data-agent-id='{demo.written['agentId']}']")
     await expect(row).to_have_attribute("data-status", "ACTIVE")
     await expect(row.get_by_test_id("fleet-cpu")).to_have_text(re.compile(r"\d+(\.\d)?\s*%"))
 
 
 async def test_a_wrong_password_is_refused_in_words(page: Page, demo: Demo) -> None:
-    await page.goto(demo.facts["dashboardUrl"])
+    await page.goto(demo.written["dashboardUrl"])
     await page.get_by_test_id("sign-in-username").fill("admin")
     await page.get_by_test_id("sign-in-password").fill("not the password at all")
     await page.get_by_test_id("sign-in-submit").click()
@@ -60,9 +61,9 @@ async def test_the_charts_draw_history_and_go_on_live(dashboard: Page) -> None:
 
 
 async def test_a_killed_agent_is_offline_with_a_reason_and_comes_back(dashboard: Page, demo: Demo) -> None:
-    row = dashboard.locator(f"[data-testid=fleet-row][data-agent-id='{demo.facts['agentId']}']")
+    row = dashboard.locator(f"[data-testid=fleet-row][data-agent-id='{demo.written['agentId']}']")
     await expect(row).to_have_attribute("data-status", "ACTIVE")
-    demo.kill("jtnt-agentd")
+    kill(demo.agent.pid)
     await expect(row).to_have_attribute("data-status", "OFFLINE")
     await expect(row).to_contain_text(re.compile("connection", re.IGNORECASE))
     await expect(row).to_have_attribute("data-status", "ACTIVE", timeout=30_000)
@@ -76,29 +77,28 @@ async def test_a_machine_added_by_the_line_from_the_dashboard_appears_live(dashb
     line = await dashboard.get_by_test_id("join-string").text_content()
     found = re.search(r"jtnt://\S+?#jtnte_[0-9A-Za-z.]+", line or "")
     assert found, line
-    folder = str(tmp_path / "second")
-    assert (await run_program("jtnt-agent", "enroll", found.group(), "--data-dir", folder))[0] == 0
-    async with running_program("jtnt-agentd", "--data-dir", folder):
+    async with enrolled(tmp_path / "second", found.group()) as second:
+        await second.start()
         await expect(dashboard.get_by_test_id("joined")).to_be_visible()
         await dashboard.keyboard.press("Escape")
         await expect(dashboard.locator("[data-testid=fleet-row][data-status=ACTIVE]")).to_have_count(2)
-    code, said = await run_program("jtnt-agent", "enroll", found.group(), "--data-dir", f"{folder}-again")
-    assert code != 0
-    assert "used" in said
+    again = await RealAgent(tmp_path / "third").enroll(found.group())
+    assert again.code != 0
+    assert "used" in again.complained
 
 
 async def test_an_alert_is_raised_shown_and_resolved_by_a_person(dashboard: Page, demo: Demo) -> None:
-    async with person(demo) as ask:
-        agent_id = demo.facts["agentId"]
-        await ask("agents:update", {"agentId": agent_id, "thresholds": {"diskWarning": 0.01}})
+    async with demo.watching(await demo.sign_in()) as person:
+        agent_id = demo.written["agentId"]
+        await person.do("agents:update", agentId=agent_id, thresholds={"diskWarning": 0.01})
         await dashboard.evaluate("location.hash = '#/alerts'")
         alert = dashboard.get_by_test_id("alert-row").filter(has_text="Disk usage high")
         await expect(alert).to_be_visible(timeout=25_000)
         await alert.get_by_test_id("alert-resolve").click()
         await expect(alert).to_have_count(0)
-        listed = await ask("alerts:list", {"agentId": agent_id, "state": "RESOLVED"})
+        listed = await person.do("alerts:list", agentId=agent_id, state="RESOLVED")
         assert "user:admin" in [shown["resolvedBy"] for shown in listed["alerts"] if shown["type"] == "disk"]
-        await ask("agents:update", {"agentId": agent_id, "thresholds": {}})
+        await person.do("agents:update", agentId=agent_id, thresholds={})
 
 
 async def test_a_person_signs_out(dashboard: Page) -> None:
