@@ -44,5 +44,5 @@ def pauses(before: Series, after: Series, name: str, target: Target) -> Figure:
         p99=bound_of(math.ceil(0.99 * total)),
         max=bound_of(total),
         target=target,
-        note="upper bounds of the histogram's buckets",
+        note="upper bounds of buckets, and the collection",
     )

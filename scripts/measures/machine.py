@@ -34,7 +34,7 @@ def this_machine() -> Machine:
         cpu=_cpu_model(),
         cores=len(os.sched_getaffinity(0)),
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        kernel=f"{platform.system()} {platform.release()}",
+        kernel=f"{platform.system()} {platform.release().partition('-')[0]}",
         python=platform.python_version(),
         openssl=ssl.OPENSSL_VERSION,
         versions={name: metadata.version(name) for name in PACKAGES},

@@ -49,7 +49,7 @@ def quick(folder: Path, cache: Path) -> Options:
         cache=cache,
         agents=8,
         dashboards=4,
-        window_seconds=1.5,
+        window_seconds=1.0,
         settle_seconds=0.3,
         sample_seconds=0.4,
         starts=1,

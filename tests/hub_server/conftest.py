@@ -2,12 +2,12 @@
 
 import shutil
 import uuid
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import insert, text
+from sqlmodel import SQLModel
 
 from hub_server.access.tables import OrganisationRow
 from hub_server.bus.in_process import InProcessBus
@@ -36,12 +36,13 @@ async def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-async def migrated_template(postgres_server: PostgresServer) -> str:
-    """The name of an empty PostgreSQL database with the newest schema, to copy."""
-    name = f"template_{uuid.uuid4().hex}"
+async def shared_postgres(postgres_server: PostgresServer) -> str:
+    """The address of a PostgreSQL database with the newest schema: emptied before each test that uses it."""
+    name = f"shared_{uuid.uuid4().hex}"
     postgres_server.create(name)
-    await migrated(postgres_server.url_of(name))
-    return name
+    url = postgres_server.url_of(name)
+    await migrated(url)
+    return url
 
 
 async def migrated(url: str) -> None:
@@ -52,26 +53,12 @@ async def migrated(url: str) -> None:
         await opened.close()
 
 
-@contextmanager
-def copied(request: pytest.FixtureRequest, engine: str, tmp_path: Path) -> Iterator[str]:
-    """Yield the address of a migrated, empty database of `engine`."""
-    if engine == "sqlite":
-        path = shutil.copy(request.getfixturevalue("migrated_file"), tmp_path / "hub.db")
-        yield f"sqlite+aiosqlite:///{path}"
-        return
-    server: PostgresServer = request.getfixturevalue("postgres_server")
-    name = f"test_{uuid.uuid4().hex}"
-    server.create(name, request.getfixturevalue("migrated_template"))
-    try:
-        yield server.url_of(name)
-    finally:
-        server.drop(name)
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    with copied(request, request.param, tmp_path) as url:
-        yield url
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite+aiosqlite:///{shutil.copy(request.getfixturevalue('migrated_file'), tmp_path / 'hub.db')}"
+    url: str = request.getfixturevalue("shared_postgres")
+    return url
 
 
 @pytest.fixture
@@ -79,6 +66,10 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     """A migrated, empty database on each engine."""
     opened = Database(database_url)
     try:
+        if not opened.is_sqlite:
+            async with opened.write() as connection:
+                tables = ", ".join(table.name for table in SQLModel.metadata.sorted_tables)
+                await connection.execute(text(f"truncate {tables} restart identity cascade"))
         yield opened
     finally:
         await opened.close()

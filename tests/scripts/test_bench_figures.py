@@ -7,6 +7,7 @@ import pytest
 from scripts.load.orders import Counted
 from scripts.measures.exposition import change, pauses, series_in
 from scripts.measures.figures import Figure, Target, Verdict, single, spread, void
+from scripts.measures.fleet_load import at_least
 from scripts.measures.machine import Machine
 from scripts.measures.options import Options, quick
 from scripts.measures.report import Row, Run, text_of
@@ -65,6 +66,13 @@ def test_the_loops_pauses_are_those_of_the_window_alone() -> None:
 
 def test_a_window_in_which_the_loop_was_not_watched_is_void() -> None:
     assert pauses(series_in(BEFORE), series_in(BEFORE), "pauses", Target(p99=10)).verdict is Verdict.VOID
+
+
+def test_a_collection_longer_than_the_lateness_seen_is_the_longest_pause() -> None:
+    seen = pauses(series_in(BEFORE), series_in(AFTER), "pauses", Target(p99=10, max=50))
+    assert at_least(seen, 20.0).max == 50.0
+    assert at_least(seen, 109.0).max == 109.0
+    assert at_least(seen, 109.0).verdict is Verdict.MISSED
 
 
 def test_a_change_is_counted_by_label() -> None:

@@ -58,9 +58,9 @@ class PostgresServer:
         """Return the SQLAlchemy address of `database`, by asyncpg."""
         return f"postgresql+asyncpg://{ADMINISTRATOR}:{self.password}@127.0.0.1:{self.port}/{database}"
 
-    def create(self, database: str, template: str = "template0") -> None:
-        """Create `database` as a copy of `template`, to which nobody may be connected."""
-        self._ask("createdb", "--template", template, database)
+    def create(self, database: str) -> None:
+        """Make an empty database."""
+        self._ask("createdb", "--template=template0", database)
 
     def drop(self, database: str) -> None:
         """Delete a database, with whoever is still connected to it."""
