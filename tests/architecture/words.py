@@ -9,7 +9,7 @@ from typing import Final
 from tests.architecture.source import Finding, Tree
 
 REGISTRY_HOSTS: Final = re.compile(
-    r"\b(?:(?:[a-z-]+[.])?pypi[.]org|[a-z-]*[.]?pythonhosted[.]org|registry[.](?:npmjs[.]org|yarnpkg[.]com)|npmjs[.]com"
+    r"\b(?:(?:[a-z-]+[.])?py[p]i[.]org|[a-z-]*[.]?python[h]osted[.]org|registry[.](?:npmjs[.]org|yarnpkg[.]com)|npmjs[.]com"
     r"|(?:static[.])?crates[.]io|(?:proxy|sum)[.]golang[.]org|rubygems[.]org|repo[.]maven[.]apache[.]org"
     r"|(?:hub|registry-1)[.]docker[.](?:com|io)|ghcr[.]io|quay[.]io|conda[.]anaconda[.]org|jsr[.]io)\b"
 )
