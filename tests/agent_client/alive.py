@@ -12,7 +12,7 @@ from agent_client.config import load_config
 from agent_client.paths import Places
 from tests.agent_client.clock import SteppingClock
 
-WAIT_SECONDS = 10.0
+WAIT_SECONDS = 30.0
 
 
 @asynccontextmanager

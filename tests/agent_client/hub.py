@@ -35,7 +35,7 @@ from protocol.limits import SUBPROTOCOL
 from tests.agent_client.fleet import Fleet, now_ms
 
 F = TypeVar("F", bound=Frame)
-WAIT_SECONDS = 10.0
+WAIT_SECONDS = 30.0
 
 
 @dataclass

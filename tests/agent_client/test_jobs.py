@@ -75,13 +75,13 @@ class Life:
         def found() -> list[Any]:
             return [frame for frame in self.sent if isinstance(frame, kind)]
 
-        async with asyncio.timeout(10), self.arrived:
+        async with asyncio.timeout(30), self.arrived:
             await self.arrived.wait_for(lambda: len(found()) >= count)
         return found()[count - 1]
 
     async def finished(self, job_id: str) -> None:
         """Wait for the end of a job that is not told yet."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while self.jobs.state_of(job_id).state is not JobState.FINISHED:  # noqa: ASYNC110  there is no event
                 await asyncio.sleep(0.01)
 

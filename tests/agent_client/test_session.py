@@ -164,6 +164,7 @@ async def test_a_sample_taken_while_the_hub_is_away_is_of_the_other_lane(
         async with alive(places) as agent:
             first = await hub.peer(1)
             await first.first(Metrics, lambda frame: frame.lane is Lane.LIVE)
+            await until(lambda: not agent.status().spool.waiting["backfill"])
             before = len([key for key in hub.received if key[0] == "backfill"])
             first.drop()
             await until(lambda: agent.status().spool.waiting["backfill"])

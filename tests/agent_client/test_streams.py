@@ -46,7 +46,7 @@ class Line:
                 self.spool.append_sample(stream, self.clock.now_ms(), "system", {"cpu_percent": 1.0})
 
     async def frames(self, count: int) -> list[list[int]]:
-        async with asyncio.timeout(10), self.arrived:
+        async with asyncio.timeout(30), self.arrived:
             await self.arrived.wait_for(lambda: len(self.sent) >= count)
         return self.sent
 

@@ -139,7 +139,7 @@ async def test_a_packet_that_is_too_large_ends_only_its_socket(
 ) -> None:
     async with watching(hub, token) as rude:
         await rude.client.emit("agents:list", {"filter": {"text": "x" * 600_000}})
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await rude.gone.wait()
     assert (await person.ask("agents:list"))["ok"]
 

@@ -298,7 +298,7 @@ async def test_the_worker_opens_alerts_for_live_samples_only(
         await asyncio.sleep(0)
         bus.publish(event(organisation_id, agent_id, disk(1, 99), lane=Lane.BACKFILL))
         bus.publish(event(organisation_id, agent_id, cpu(2, 85)))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             [change] = await changes.batch(10)
         running.cancel()
     assert isinstance(change, AlertChanged)

@@ -42,7 +42,7 @@ async def test_a_listener_hears_only_its_families() -> None:
 async def test_a_waiting_listener_wakes_up_for_the_first_event() -> None:
     bus = InProcessBus()
     with bus.subscribe(FLEET, name="test", capacity=10, overflow=Overflow.DROP_OLDEST) as events:
-        async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+        async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
             waiting = tasks.create_task(events.batch(1))
             await asyncio.sleep(0)
             bus.publish(changed("a"))

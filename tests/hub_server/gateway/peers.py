@@ -91,7 +91,7 @@ def session_with(peer: FakePeer, pauses: PauseMeter | None = None) -> AgentSessi
 
 async def ending_of(session: AgentSession, handler: FrameHandler | None = None) -> ConnectionReason:
     """Serve `session` until it ends, which must be soon, and return why it did."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         return await session.run(handler or Recorded())
 
 

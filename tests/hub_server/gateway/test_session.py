@@ -55,7 +55,7 @@ async def test_a_peer_that_does_not_answer_the_close_is_cut_off(monkeypatch: pyt
 async def test_an_end_from_outside_wakes_the_reader_and_the_first_one_counts() -> None:
     peer, handler = FakePeer(), Recorded()
     session = session_with(peer)
-    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
         running = tasks.create_task(session.run(handler))
         peer.say(HEARTBEAT)
         await handler.came.wait()

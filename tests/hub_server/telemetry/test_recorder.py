@@ -157,7 +157,7 @@ async def test_the_recorder_stores_what_the_service_receives(
         running = tasks.create_task(hub.recorder.run())
         await asyncio.sleep(0)
         assert hub.telemetry.receive(organisation_id, "a1", metrics(1, 2))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             [ack] = acks_in(await deliveries.batch(10))
         running.cancel()
     assert ack.ranges == [(1, 2)]
