@@ -1,5 +1,6 @@
 """Agents of an organisation: registered, described, changed by people, deleted; on both databases."""
 
+import asyncio
 from collections.abc import Sequence
 
 import msgspec
@@ -190,3 +191,28 @@ async def test_a_change_is_told_on_the_bus(fleet: Fleet, organisation_id: str, b
     with bus.subscribe(frozenset({"fleet"}), name="t", capacity=9, overflow=Overflow.DROP_OLDEST) as heard:
         await fleet.service.update(principal(organisation_id), AgentsUpdate(agent_id=agent_id, site="Bern"))
         assert await heard.batch(9) == [AgentChanged(organisation_id=organisation_id, agent_id=agent_id)]
+
+
+async def test_two_who_change_different_things_do_not_undo_each_other(fleet: Fleet, organisation_id: str) -> None:
+    agent_id = await fleet.with_agent(organisation_id)
+    async with asyncio.timeout(30):
+        await asyncio.gather(
+            fleet.service.update(principal(organisation_id), AgentsUpdate(agent_id=agent_id, site="Bern")),
+            fleet.service.update(principal(organisation_id), AgentsUpdate(agent_id=agent_id, name="shop")),
+            fleet.service.applied(organisation_id, agent_id, DesiredName.CONFIG, "said by the agent"),
+        )
+    for _ in range(2):  # in memory, then as it was stored
+        agent = fleet.service.get(organisation_id, agent_id)
+        assert (agent.site, agent.name, agent.applied_config_hash) == ("Bern", "shop", "said by the agent")
+        await fleet.service.load()
+
+
+async def test_what_an_agent_says_after_it_was_deleted_does_not_bring_it_back(
+    fleet: Fleet, organisation_id: str
+) -> None:
+    agent_id = await fleet.with_agent(organisation_id)
+    async with fleet.database.write() as connection:
+        await FleetStore().delete(connection, organisation_id, agent_id)
+    with pytest.raises(NotFound):
+        await fleet.service.described(organisation_id, agent_id, msgspec.structs.replace(SYSINFO, hostname="ghost"))
+    assert not fleet.service.exists(organisation_id, agent_id)

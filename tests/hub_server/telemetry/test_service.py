@@ -6,10 +6,11 @@ import asyncio
 
 import pytest
 
+from hub_server.alerts.worker import newest_observations
 from hub_server.bus.in_process import InProcessBus
 from hub_server.bus.port import Overflow
 from hub_server.errors import InvalidRequest
-from hub_server.events import AgentReported
+from hub_server.events import AgentReported, MetricsReceived
 from hub_server.telemetry.model import EPOCHS_KEPT
 from hub_server.telemetry.store import TYPES_PER_AGENT_MAX, TelemetryStore
 from protocol.enumerations import Lane
@@ -44,6 +45,21 @@ async def store(hub: Hub, organisation_id: str, values: list[tuple[int, dict[str
         Sample(seq=seq, ts=ts, metric_type="system", metric_data=data) for seq, (ts, data) in enumerate(values, start=1)
     ]
     await hub.recorder.record([received(organisation_id, "a1", frame_of(*samples))])
+
+
+async def test_a_frame_that_comes_again_after_its_commit_is_history(
+    hub: Hub, organisation_id: str, bus: InProcessBus
+) -> None:
+    """Its acknowledgement was lost: it is acknowledged again, and raises nothing and replaces nothing."""
+    await hub.recorder.record([received(organisation_id, "a1", metrics(1))])
+    assert hub.telemetry.receive(organisation_id, "a1", metrics(2))
+    with bus.subscribe(frozenset({"telemetry"}), name="t", capacity=9, overflow=Overflow.DROP_OLDEST) as heard:
+        assert hub.telemetry.receive(organisation_id, "a1", metrics(1))
+        [again] = await waiting(heard)
+    assert isinstance(again, MetricsReceived)
+    assert again.is_repeated
+    assert hub.telemetry.newest("a1")["system"].data == {"cpu_percent": 2.0}
+    assert newest_observations([again]) == []
 
 
 async def test_the_newest_values_are_there_at_once_and_after_a_restart(hub: Hub, organisation_id: str) -> None:
