@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -36,6 +37,7 @@ log = structlog.get_logger(component="dashboards")
 
 SWEEP_SECONDS: Final = 0.5
 SWEEP_DEADLINE_SECONDS: Final = 10.0
+ABORT_DEADLINE_SECONDS: Final = 1.0
 QUEUED_PACKETS_USUAL: Final = 20
 QUEUED_PACKETS_MAX: Final = 2000
 STRANGERS_MAX: Final = 512
@@ -146,7 +148,8 @@ class DashboardServer:
             elif client.session.session_id in ended:
                 await self._cut(socket_id, "sign-in ended")
             elif self._does_not_read(socket_id, client):
-                await self._cut(socket_id, "does not read")
+                log.info("dashboard cut off", socket_id=socket_id, reason="does not read")
+                await self._abort(self._server.manager.eio_sid_from_sid(socket_id, "/"))
         await self._cut_strangers()
 
     async def _ended(self) -> set[str]:
@@ -227,6 +230,19 @@ class DashboardServer:
         log.info("dashboard cut off", socket_id=socket_id, reason=reason)
         await self._server.disconnect(socket_id)
 
+    async def _abort(self, engine_id: str) -> None:
+        """End a connection without its help: the library's own close waits until the peer has read all it was sent."""
+        environ = self._server.environ.get(engine_id)
+        transport = environ["aiohttp.request"].transport if environ else None
+        if transport is not None:
+            transport.abort()
+        engine_socket = self._server.eio.sockets.get(engine_id)
+        if engine_socket is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(ABORT_DEADLINE_SECONDS):
+                    await engine_socket.close(wait=False, abort=True)
+            self._server.eio.sockets.pop(engine_id, None)
+
     def _does_not_read(self, socket_id: str, client: Client) -> bool:
         """A client that reads has an empty queue every now and then. engine.io's own has no bound."""
         engine_id = self._server.manager.eio_sid_from_sid(socket_id, "/")
@@ -248,7 +264,7 @@ class DashboardServer:
         for engine_id, since in list(self._strangers.items()):
             if now - since > SIGN_IN_TIMEOUT_SECONDS or surplus > 0:
                 surplus -= 1
-                await engine.disconnect(engine_id)
+                await self._abort(engine_id)
 
 
 def _token_in(auth: Any) -> str:

@@ -1,0 +1,40 @@
+"""Connections of dashboards that the hub ends by itself, and that cannot hold it up."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import aiohttp
+import pytest
+
+from hub_server.gateway.dashboards import server
+from tests.integration.hub import RunningHub
+from tests.integration.person import watching
+
+CUT_DEADLINE_SECONDS: Final = 30.0
+
+
+async def test_a_connection_that_never_signs_in_is_ended_and_those_that_did_go_on(
+    hub: RunningHub, token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "SIGN_IN_TIMEOUT_SECONDS", 0.2)
+    address = f"{hub.web_url}/ws/agents/?EIO=4&transport=websocket"
+    async with watching(hub, token) as person, aiohttp.ClientSession() as session:
+        async with session.ws_connect(address) as stranger, asyncio.timeout(CUT_DEADLINE_SECONDS):
+            assert (await stranger.receive_str()).startswith("0")
+            while not stranger.closed:
+                await stranger.receive()
+        assert (await person.ask("agents:list"))["ok"]
+
+
+async def test_a_client_that_does_not_read_is_ended_without_its_help(
+    hub: RunningHub, token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with watching(hub, token) as person:
+        monkeypatch.setattr(server, "SEND_DEADLINE_DASHBOARD_SECONDS", -1.0)
+        async with asyncio.timeout(CUT_DEADLINE_SECONDS):
+            await person.gone.wait()
+    monkeypatch.undo()
+    async with watching(hub, token) as another:
+        assert (await another.ask("agents:list"))["ok"]
