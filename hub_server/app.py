@@ -248,6 +248,10 @@ def _workers(
 ) -> tuple[Worker, ...]:
     bus = base.bus
     recorder = Recorder(bus=bus, telemetry=subjects.telemetry, raised=subjects.alerts)
+    gauge = base.instruments.gauge
+    gauge("jtnt_samples_stored", "Samples stored since the start", lambda: recorder.stored_samples)
+    gauge("jtnt_commits_failed", "Commits of samples that failed and were tried again", lambda: recorder.failed_commits)
+    gauge("jtnt_frames_refused", "Frames of samples that the database refused", lambda: recorder.refused_frames)
     retention = Retention(telemetry=subjects.telemetry, metrics_days=base.settings.retention.metrics_days)
     liveness = Liveness(registry=base.registry, pauses=base.pauses, telemetry=subjects.telemetry)
     forgets = (
