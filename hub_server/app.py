@@ -31,6 +31,10 @@ from hub_server.gateway.dashboards.fleet_view import FleetView
 from hub_server.gateway.dashboards.live_feed import LiveFeed
 from hub_server.gateway.dashboards.operations import Operations
 from hub_server.gateway.dashboards.server import DashboardServer, SocketRooms
+from hub_server.gateway.dashboards.tables.commands import command_operations
+from hub_server.gateway.dashboards.tables.fleet import FleetOperations
+from hub_server.gateway.dashboards.tables.joining import joining_operations
+from hub_server.gateway.dashboards.tables.telemetry import telemetry_operations
 from hub_server.gateway.listeners import Readiness, agents_application, people_application, people_tls
 from hub_server.instruments import Instruments
 from hub_server.lifecycle import Hub, Listener, Worker
@@ -228,14 +232,12 @@ def _dashboards(base: Foundation, subjects: Subjects) -> Dashboards:
     feed = LiveFeed(bus=base.bus, rooms=rooms, fleet=subjects.fleet, view=view, telemetry=subjects.telemetry)
     announcer = Announcer(bus=base.bus, rooms=rooms, fleet=subjects.fleet, view=view)
     operations = Operations(
-        fleet=subjects.fleet,
-        view=view,
-        feed=feed,
-        telemetry=subjects.telemetry,
-        alerts=subjects.alerts,
-        commands=subjects.commands,
-        enrollment=subjects.enrollment,
-        certificates=subjects.certificates,
+        (
+            FleetOperations(fleet=subjects.fleet, view=view, feed=feed, certificates=subjects.certificates).table,
+            telemetry_operations(subjects.telemetry, subjects.alerts),
+            command_operations(subjects.commands),
+            joining_operations(subjects.enrollment),
+        )
     )
     server = DashboardServer(
         rooms=rooms, clock=base.clock, access=subjects.access, operations=operations, announcer=announcer, feed=feed
@@ -286,7 +288,10 @@ def _listeners(
     people = people_application(settings, access=subjects.access, readiness=readiness, instruments=base.instruments)
     dashboards.server.attach(people)
     agents = agents_application(
-        connect=endpoint.connect, enrollment=subjects.enrollment, ca_bundle_pem=base.authority.ca_bundle_pem
+        connect=endpoint.connect,
+        enrollment=subjects.enrollment,
+        ca_bundle_pem=base.authority.ca_bundle_pem,
+        trust=base.authority.trust,
     )
     deadline, at_once = settings.agents.handshake_timeout_seconds, settings.agents.handshakes_at_once
     web_tls, agents_tls = people_tls(settings), agents_tls_context(base.authority, settings.server_names)

@@ -34,5 +34,6 @@ class ErrorCode(StrEnum):
     INTERNAL = "internal"
     TOKEN_REFUSED = "token_refused"  # noqa: S105
     KEY_IN_USE = "key_in_use"
+    OTP_REQUIRED = "otp_required"
     TOO_LARGE = "too_large"
     BUSY = "busy"

@@ -22,3 +22,14 @@ class AgentPolicy(Body, frozen=True, omit_defaults=False):
 
     version: int = 1
     allowed_actions: tuple[str, ...] = ("exec",)
+
+
+class CertificateTerms(Body, frozen=True, omit_defaults=False):
+    """Which authority an agent's certificate shall come from. An agent with another one asks for a new certificate at
+    a random moment of the next `over_sec` seconds.
+
+    `issuer_sha256`: of the issuing CA's certificate in DER, hexadecimal.
+    """
+
+    issuer_sha256: str
+    over_sec: Annotated[int, Meta(ge=0, le=30 * 86400)] = 86400

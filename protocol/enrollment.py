@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
@@ -9,7 +10,7 @@ from msgspec import Meta, Struct
 from protocol.codes import ErrorCode
 from protocol.desired import AgentPolicy
 from protocol.envelope import SignedTrust
-from protocol.frames import SystemInformation, Text, Word
+from protocol.frames import SystemInformation, Text, UnixMs, Word
 
 Pem = Annotated[str, Meta(max_length=16384)]
 
@@ -97,17 +98,44 @@ class CaReply(SnakeBody, frozen=True):
     """`GET /api/v1/agent/ca`: what an agent checks against its token's pin before it says anything."""
 
     ca_bundle_pem: str
+    trust: SignedTrust
+
+
+class RecoverRequest(SnakeBody, frozen=True):
+    """`POST /api/v1/agent/recover`: an agent whose certificate ran out asks for a new one.
+
+    `certificate_pem`: its last leaf. `signature`: base64, by that certificate's key over `recovery_statement(…)`.
+    """
+
+    certificate_pem: Pem
+    csr_pem: Pem
+    signed_at_ms: UnixMs
+    signature: Annotated[str, Meta(max_length=1024)]
+    agent_version: Word
+    boot_id: Word
+
+
+def recovery_statement(trust_domain: str, csr_pem: str, signed_at_ms: int) -> bytes:
+    """Return the bytes that a recovering agent signs with its old key."""
+    digest = hashlib.sha256(csr_pem.encode()).hexdigest()
+    return f"jtnt.recover.v1\n{trust_domain}\n{digest}\n{signed_at_ms}\n".encode()
 
 
 class SignInRequest(CamelBody, frozen=True):
+    """`otp`: an authenticator's code, or a recovery code. `organisation`: the name of one, for who is in several."""
+
     username: Annotated[str, Meta(min_length=1, max_length=128)]
     password: Annotated[str, Meta(min_length=1, max_length=1024)]
     otp: Annotated[str, Meta(max_length=16)] | None = None
+    organisation: Annotated[str, Meta(max_length=128)] | None = None
 
 
 class SignInReply(CamelBody, frozen=True):
+    """`second_factor_needed`: until the person sets up TOTP they may do nothing else."""
+
     access_token: str
     expires_in_sec: int
+    second_factor_needed: bool = False
 
 
 class ErrorBody(CamelBody, frozen=True, omit_defaults=True):

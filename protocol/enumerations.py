@@ -69,6 +69,7 @@ class ConnectionReason(StrEnum):
     SLOW_CONSUMER = "slow_consumer"
     PROTOCOL_ERROR = "protocol_error"
     REVOKED = "revoked"
+    QUARANTINED = "quarantined"
     HUB_STOPPED = "hub_stopped"
     HUB_AWAY = "hub_away"
 
@@ -123,3 +124,63 @@ class RefusalAction(StrEnum):
     FIX_CONFIG = "fix_config"
     RE_ENROLL = "re_enroll"
     NEVER = "never"
+
+
+class AgentTrust(StrEnum):
+    """Whether the hub lets an agent in."""
+
+    TRUSTED = "trusted"
+    QUARANTINED = "quarantined"
+    REVOKED = "revoked"
+
+
+class CertificateState(StrEnum):
+    """`superseded`: the agent was seen with a newer one."""
+
+    CURRENT = "current"
+    SUPERSEDED = "superseded"
+    REVOKED = "revoked"
+    EXPIRED = "expired"
+
+
+class AuthorityUse(StrEnum):
+    """What a key of the hub is for."""
+
+    ROOT = "root"
+    AGENTS = "agents"
+    SERVERS = "servers"
+    JOBS = "jobs"
+    AUDIT = "audit"
+    ACCESS = "access"
+
+
+class AuthorityState(StrEnum):
+    """`next`: trusted by agents already, not used yet. `retiring`: no longer used, what it made still counts."""
+
+    NEXT = "next"
+    ACTIVE = "active"
+    RETIRING = "retiring"
+
+
+class ApprovalKind(StrEnum):
+    ENROLL = "enroll"
+    RECOVER = "recover"
+
+
+class ApprovalState(StrEnum):
+    PENDING = "pending"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+
+
+class Role(StrEnum):
+    """What a person is in an organisation."""
+
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+    TECHNICIAN = "technician"
+    APPROVER = "approver"
+    ORG_ADMIN = "org-admin"
+    HUB_ADMIN = "hub-admin"
+    AUDITOR = "auditor"

@@ -56,6 +56,7 @@ class TrustDocument(Body, frozen=True, tag_field="kind", tag="jtnt.trust.v1"):
     issuing_authorities: list[IssuingAuthority]
     signers: list[SigningKey]
     update_keys: list[SigningKey] = field(default_factory=list)
+    audit_keys: list[SigningKey] = field(default_factory=list)
     revoked_key_ids: list[str] = field(default_factory=list)
 
 

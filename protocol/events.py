@@ -14,6 +14,7 @@ from msgspec import Meta, Struct, field
 
 from protocol.enumerations import (
     AgentStatus,
+    AgentTrust,
     AlertSeverity,
     AlertState,
     CommandReason,
@@ -59,6 +60,7 @@ class AgentSummary(Shape, frozen=True):
     enrolled_at: Instant
     metrics: dict[str, MetricValue]
     sampled_at_ms: int | None = None
+    trust: AgentTrust = AgentTrust.TRUSTED
     counts: RelatedCounts = field(default=RelatedCounts(), name="_count")
 
 

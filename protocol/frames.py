@@ -83,6 +83,7 @@ class StateHashes(Body, frozen=True):
     policy: Hash = ""
     inventory: Hash = ""
     trust: Hash = ""
+    certificate: Hash = ""
 
 
 class LastDisconnect(Body, frozen=True):
@@ -126,11 +127,16 @@ class StreamAck(Body, frozen=True):
 
 
 class Checkpoint(Body, frozen=True):
-    """The hub's newest audit checkpoint, kept by agents as witnesses."""
+    """The hub's newest audit checkpoint, kept by agents as witnesses.
+
+    `signature`: Ed25519 in base64 by the audit key `key_id` of the trust document.
+    """
 
     hub_id: Word
-    position: int
+    number: Annotated[int, Meta(ge=0, le=2**53)]
     hash: Hash
+    at_ms: UnixMs
+    key_id: Word
     signature: Text
 
 

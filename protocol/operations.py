@@ -7,51 +7,96 @@ retryAfterSec?}}`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from typing import Annotated, Final, Literal, NamedTuple
 
-from msgspec import UNSET, Meta, Struct, UnsetType, field
+from msgspec import UNSET, Meta, UnsetType, field
 
+from protocol.commands import (
+    CommandReply,
+    CommandsCancel,
+    CommandsCreate,
+    CommandsGet,
+    CommandsList,
+    CommandsListReply,
+    CommandsOutput,
+    CommandsOutputReply,
+)
 from protocol.desired import AgentConfig
-from protocol.enrollment import ErrorBody
 from protocol.enumerations import (
     AgentStatus,
+    AgentTrust,
     AlertSeverity,
     AlertState,
-    CommandReason,
-    CommandStatus,
-    OutputStream,
-    TextEncoding,
 )
-from protocol.envelope import TimeoutSeconds
 from protocol.events import AgentSummary, FleetCounts, Instant, Shape
-from protocol.frames import ByteOffset, CommandId, UnixMs, Word
-
-Limit = Annotated[int, Meta(ge=1, le=1000)]
-Offset = Annotated[int, Meta(ge=0, le=2**53)]
-Label = Annotated[str, Meta(max_length=128)]
-Ids = Annotated[list[Word], Meta(max_length=1000)]
-Percent = Annotated[float, Meta(ge=0, le=100)]
-
-
-class Request(Struct, frozen=True, rename="camel", kw_only=True, forbid_unknown_fields=True):
-    """A mistyped field is refused, never ignored."""
-
-
-class Reply(Struct, frozen=True, rename="camel", kw_only=True):
-    ok: Literal[True] = True
-
-
-class Refusal(Struct, frozen=True, rename="camel", kw_only=True):
-    error: ErrorBody
-    ok: Literal[False] = False
+from protocol.frames import UnixMs, Word
+from protocol.joining import (
+    ApprovalReply,
+    ApprovalsDecide,
+    ApprovalsList,
+    ApprovalsListReply,
+    OrganisationKeysCreate,
+    OrganisationKeysCreateReply,
+    OrganisationKeysList,
+    OrganisationKeysListReply,
+    OrganisationKeysRevoke,
+    OrganisationKeysRevokeReply,
+    TokensCreate,
+    TokensCreateReply,
+    TokensList,
+    TokensListReply,
+    TokensRevoke,
+    TokensRevokeReply,
+)
+from protocol.oversight import (
+    AuditSearch,
+    AuditSearchReply,
+    AuthoritiesList,
+    AuthoritiesListReply,
+    CertificatesList,
+    CertificatesListReply,
+)
+from protocol.people import (
+    AccountBeginTotp,
+    AccountBeginTotpReply,
+    AccountConfirmTotp,
+    AccountGet,
+    AccountGetReply,
+    AccountNewRecoveryCodes,
+    AccountRemoveTotp,
+    AccountSetPassword,
+    AccountSignOutEverywhere,
+    ApiKeyReply,
+    ApiKeysCreate,
+    ApiKeysCreateReply,
+    ApiKeysList,
+    ApiKeysListReply,
+    ApiKeysRevoke,
+    OrganisationReply,
+    OrganisationsCreate,
+    OrganisationsList,
+    OrganisationsListReply,
+    OrganisationsUpdate,
+    RecoveryCodesReply,
+    RolesList,
+    RolesListReply,
+    UserReply,
+    UsersCreate,
+    UsersList,
+    UsersListReply,
+    UsersName,
+    UsersSetPassword,
+    UsersSetRole,
+)
+from protocol.requests import Ids, Label, Limit, Name, Offset, Percent, Reply, Request, Tags
 
 
 class AgentFilter(Request, frozen=True):
     """Every given condition must hold. `text` is found in name, host name, site, tags or address, in any case."""
 
     text: Label = ""
-    status: list[AgentStatus] = []
-    tags: list[Label] = []
+    status: list[AgentStatus] = field(default_factory=list)
+    tags: list[Label] = field(default_factory=list)
     site: Label | None = None
 
 
@@ -106,6 +151,8 @@ class AgentsGetReply(Reply, frozen=True):
     config: AgentConfig
     config_applied: bool
     thresholds: Thresholds
+    trust: AgentTrust
+    trust_reason: str
     certificate_expires_at: Instant | None
 
 
@@ -117,14 +164,32 @@ class AgentsUpdate(Request, frozen=True):
     """Only the fields that are given change; what a given `config` or `thresholds` leaves out gets its default."""
 
     agent_id: Word
-    name: Annotated[str, Meta(min_length=1, max_length=128)] | UnsetType = UNSET
-    tags: Annotated[list[Annotated[str, Meta(min_length=1, max_length=64)]], Meta(max_length=64)] | UnsetType = UNSET
+    name: Name | UnsetType = UNSET
+    tags: Tags | UnsetType = UNSET
     site: Label | UnsetType = UNSET
     config: AgentConfigInput | UnsetType = UNSET
     thresholds: Thresholds | UnsetType = UNSET
 
 
 class AgentsDelete(Request, frozen=True):
+    agent_id: Word
+
+
+class AgentsRevoke(Request, frozen=True):
+    """The agent's certificates are worth nothing from now on; its history stays. It can only enroll anew."""
+
+    agent_id: Word
+    reason: Label = ""
+
+
+class AgentsQuarantine(Request, frozen=True):
+    """Keep the agent out until it is released; its certificates stay."""
+
+    agent_id: Word
+    reason: Label = ""
+
+
+class AgentsRelease(Request, frozen=True):
     agent_id: Word
 
 
@@ -189,125 +254,6 @@ class AlertsResolveReply(Reply, frozen=True):
     alert: AlertView
 
 
-class CommandsCreate(Request, frozen=True):
-    """`commandData` of `exec` is a `protocol.envelope.ExecData`. The same idempotency key gives the same command."""
-
-    agent_id: Word
-    command_data: dict[str, Any]
-    command_type: Literal["exec"] = "exec"
-    timeout_sec: TimeoutSeconds | None = None
-    idempotency_key: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
-
-
-class CommandView(Shape, frozen=True):
-    id: str
-    agent_id: str
-    command_type: str
-    command_data: dict[str, Any]
-    status: CommandStatus
-    reason: CommandReason | None
-    exit_code: int | None
-    result: str
-    created_at: Instant
-    created_by: str
-    started_at: Instant | None
-    finished_at: Instant | None
-    expires_at: Instant
-    output_bytes: dict[OutputStream, int]
-    truncated: bool
-
-
-class CommandReply(Reply, frozen=True):
-    command: CommandView
-
-
-class CommandsList(Request, frozen=True):
-    agent_id: Word | None = None
-    status: CommandStatus | None = None
-    limit: Limit = 50
-    offset: Offset = 0
-
-
-class CommandsListReply(Reply, frozen=True):
-    commands: list[CommandView]
-    total: int
-    limit: int
-    offset: int
-
-
-class CommandsGet(Request, frozen=True):
-    command_id: CommandId
-
-
-class CommandsCancel(Request, frozen=True):
-    command_id: CommandId
-
-
-class CommandsOutput(Request, frozen=True):
-    command_id: CommandId
-    stream: OutputStream
-    offset: ByteOffset = 0
-
-
-class CommandsOutputReply(Reply, frozen=True):
-    """Output from `offset` on, at most 64 KiB; ask again from `next_offset` until `complete`."""
-
-    command_id: str
-    stream: OutputStream
-    offset: int
-    data: str
-    encoding: TextEncoding
-    next_offset: int
-    complete: bool
-
-
-class TokensCreate(Request, frozen=True):
-    site: Label = ""
-    tags: Annotated[list[Annotated[str, Meta(min_length=1, max_length=64)]], Meta(max_length=64)] = []
-    uses: Annotated[int, Meta(ge=1, le=10000)] = 1
-    ttl_sec: Annotated[int, Meta(ge=60, le=30 * 86400)] = 1800
-
-
-class TokenView(Shape, frozen=True):
-    id: str
-    site: str
-    tags: list[str]
-    uses: int
-    used: int
-    created_at: Instant
-    created_by: str
-    expires_at: Instant
-    revoked_at: Instant | None
-
-
-class TokensCreateReply(Reply, frozen=True):
-    """The only time the secret is shown: the hub keeps its hash."""
-
-    token: TokenView
-    token_text: str
-    join_string: str
-
-
-class TokensList(Request, frozen=True):
-    limit: Limit = 100
-    offset: Offset = 0
-
-
-class TokensListReply(Reply, frozen=True):
-    tokens: list[TokenView]
-    total: int
-    limit: int
-    offset: int
-
-
-class TokensRevoke(Request, frozen=True):
-    token_id: Word
-
-
-class TokensRevokeReply(Reply, frozen=True):
-    token: TokenView
-
-
 class FeedSubscribe(Request, frozen=True):
     """Switch this socket from single `agent:metrics` events to batches for the agents in view."""
 
@@ -316,7 +262,7 @@ class FeedSubscribe(Request, frozen=True):
     sort: str = "name"
     offset: Offset = 0
     limit: Limit = 100
-    metrics: Annotated[list[Word], Meta(max_length=64)] = []
+    metrics: Annotated[list[Word], Meta(max_length=64)] = field(default_factory=list)
 
 
 class FeedSubscribeReply(Reply, frozen=True):
@@ -346,6 +292,9 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "agents:get": Operation(AgentsGet, AgentsGetReply),
     "agents:update": Operation(AgentsUpdate, AgentsGetReply),
     "agents:delete": Operation(AgentsDelete, Reply),
+    "agents:revoke": Operation(AgentsRevoke, AgentsGetReply),
+    "agents:quarantine": Operation(AgentsQuarantine, AgentsGetReply),
+    "agents:release": Operation(AgentsRelease, AgentsGetReply),
     "metrics:query": Operation(MetricsQuery, MetricsQueryReply),
     "alerts:list": Operation(AlertsList, AlertsListReply),
     "alerts:resolve": Operation(AlertsResolve, AlertsResolveReply),
@@ -357,6 +306,37 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "tokens:create": Operation(TokensCreate, TokensCreateReply),
     "tokens:list": Operation(TokensList, TokensListReply),
     "tokens:revoke": Operation(TokensRevoke, TokensRevokeReply),
+    "organisation-keys:create": Operation(OrganisationKeysCreate, OrganisationKeysCreateReply),
+    "organisation-keys:list": Operation(OrganisationKeysList, OrganisationKeysListReply),
+    "organisation-keys:revoke": Operation(OrganisationKeysRevoke, OrganisationKeysRevokeReply),
+    "approvals:list": Operation(ApprovalsList, ApprovalsListReply),
+    "approvals:approve": Operation(ApprovalsDecide, ApprovalReply),
+    "approvals:reject": Operation(ApprovalsDecide, ApprovalReply),
+    "certificates:list": Operation(CertificatesList, CertificatesListReply),
+    "authorities:list": Operation(AuthoritiesList, AuthoritiesListReply),
+    "account:get": Operation(AccountGet, AccountGetReply),
+    "account:set-password": Operation(AccountSetPassword, Reply),
+    "account:begin-totp": Operation(AccountBeginTotp, AccountBeginTotpReply),
+    "account:confirm-totp": Operation(AccountConfirmTotp, RecoveryCodesReply),
+    "account:remove-totp": Operation(AccountRemoveTotp, Reply),
+    "account:new-recovery-codes": Operation(AccountNewRecoveryCodes, RecoveryCodesReply),
+    "account:sign-out-everywhere": Operation(AccountSignOutEverywhere, Reply),
+    "users:list": Operation(UsersList, UsersListReply),
+    "users:create": Operation(UsersCreate, UserReply),
+    "users:set-role": Operation(UsersSetRole, UserReply),
+    "users:set-password": Operation(UsersSetPassword, UserReply),
+    "users:remove-totp": Operation(UsersName, UserReply),
+    "users:lock": Operation(UsersName, UserReply),
+    "users:unlock": Operation(UsersName, UserReply),
+    "users:remove": Operation(UsersName, Reply),
+    "roles:list": Operation(RolesList, RolesListReply),
+    "api-keys:create": Operation(ApiKeysCreate, ApiKeysCreateReply),
+    "api-keys:list": Operation(ApiKeysList, ApiKeysListReply),
+    "api-keys:revoke": Operation(ApiKeysRevoke, ApiKeyReply),
+    "organisations:list": Operation(OrganisationsList, OrganisationsListReply),
+    "organisations:create": Operation(OrganisationsCreate, OrganisationReply),
+    "organisations:update": Operation(OrganisationsUpdate, OrganisationReply),
+    "audit:search": Operation(AuditSearch, AuditSearchReply),
     "feed:subscribe": Operation(FeedSubscribe, FeedSubscribeReply),
     "feed:ack": Operation(FeedAck, Reply),
     "auth:refresh": Operation(AuthRefresh, AuthRefreshReply),

@@ -24,7 +24,8 @@ from protocol.envelope import ExecData, JobEnvelope, TrustDocument
 from protocol.events import DASHBOARD_EVENTS
 from protocol.frames import AGENT_FRAMES, HUB_FRAMES, Frame
 from protocol.limits import AGENT_SOCKET_PATH, DASHBOARD_SOCKET_PATH, PROTOCOL_VERSION, SUBPROTOCOL
-from protocol.operations import OPERATIONS, Refusal
+from protocol.operations import OPERATIONS
+from protocol.requests import Refusal
 from scripts.schemas import Components, Schema, components
 
 SCHEMAS: Final = "#/components/schemas/"

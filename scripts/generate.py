@@ -18,7 +18,8 @@ from typing import Final
 from hatch_build import BundleFailed, install_packages, npm_here, run_npm
 from protocol.catalogue import OPERATION_SUMMARIES, REST_ANSWERS, REST_REQUESTS
 from protocol.events import DASHBOARD_EVENTS
-from protocol.operations import OPERATIONS, Refusal
+from protocol.operations import OPERATIONS
+from protocol.requests import Refusal
 from scripts.documents import asyncapi, openapi
 from scripts.schemas import Components, Schema, components
 

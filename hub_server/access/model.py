@@ -8,41 +8,53 @@ from typing import Final
 
 from msgspec import Struct
 
-
-class Role(StrEnum):
-    VIEWER = "viewer"
-    OPERATOR = "operator"
-    TECHNICIAN = "technician"
-    APPROVER = "approver"
-    ORG_ADMIN = "org-admin"
-    HUB_ADMIN = "hub-admin"
-    AUDITOR = "auditor"
+from protocol.enumerations import Role
 
 
 class Permission(StrEnum):
     FLEET_READ = "fleet:read"
     FLEET_WRITE = "fleet:write"
     FLEET_DELETE = "fleet:delete"
+    FLEET_REVOKE = "fleet:revoke"
     ALERTS_RESOLVE = "alerts:resolve"
     COMMANDS_READ = "commands:read"
     COMMANDS_RUN = "commands:run"
     TOKENS_READ = "tokens:read"
     TOKENS_WRITE = "tokens:write"
+    APPROVALS_DECIDE = "approvals:decide"
+    CERTIFICATES_READ = "certificates:read"
+    USERS_READ = "users:read"
+    USERS_WRITE = "users:write"
+    API_KEYS_READ = "api-keys:read"
+    API_KEYS_WRITE = "api-keys:write"
+    AUDIT_READ = "audit:read"
+    ORGANISATIONS_READ = "organisations:read"
+    ORGANISATIONS_WRITE = "organisations:write"
     SELF = "self"
+    """One's own account: everybody has it, also before a second factor is set up."""
 
 
 _READ: Final = frozenset({Permission.SELF, Permission.FLEET_READ})
 _OPERATE: Final = _READ | {Permission.ALERTS_RESOLVE, Permission.COMMANDS_READ}
 _RUN: Final = _OPERATE | {Permission.COMMANDS_RUN, Permission.FLEET_WRITE}
+_OF_THE_HUB: Final = frozenset({Permission.ORGANISATIONS_READ, Permission.ORGANISATIONS_WRITE})
 
 PERMISSIONS: Final[Mapping[Role, frozenset[Permission]]] = {
     Role.VIEWER: _READ,
     Role.OPERATOR: _OPERATE,
     Role.TECHNICIAN: _RUN,
-    Role.APPROVER: _OPERATE,
-    Role.ORG_ADMIN: frozenset(Permission),
+    Role.APPROVER: _OPERATE | {Permission.TOKENS_READ, Permission.APPROVALS_DECIDE},
+    Role.ORG_ADMIN: frozenset(Permission) - _OF_THE_HUB,
     Role.HUB_ADMIN: frozenset(Permission) - {Permission.COMMANDS_RUN},
-    Role.AUDITOR: _READ | {Permission.COMMANDS_READ, Permission.TOKENS_READ},
+    Role.AUDITOR: _READ
+    | {
+        Permission.COMMANDS_READ,
+        Permission.TOKENS_READ,
+        Permission.CERTIFICATES_READ,
+        Permission.USERS_READ,
+        Permission.API_KEYS_READ,
+        Permission.AUDIT_READ,
+    },
 }
 
 

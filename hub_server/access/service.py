@@ -18,15 +18,16 @@ from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from hub_server.access.limits import AttemptLimits, network_of
-from hub_server.access.model import Principal, Role
+from hub_server.access.model import Principal
 from hub_server.access.passwords import Passwords, check_strength
 from hub_server.access.store import AccessStore, StoredRefresh
 from hub_server.access.tokens import AccessTokens, RefreshToken, expiry_of, signed_out
 from hub_server.audit.record import record
 from hub_server.clock import Clock
 from hub_server.errors import Conflict, InvalidRequest, NotFound, Unauthenticated
-from hub_server.storage.engine import Database
+from hub_server.storage.engine import EVERY_ORGANISATION, Database
 from protocol.enrollment import SignInRequest
+from protocol.enumerations import Role
 
 DEFAULT_ORGANISATION: Final = "default"
 BAD_NAME_ATTEMPTS: Final = 20  # more than an address may have, so that a stranger does not lock a person out at once
@@ -76,7 +77,7 @@ class AccessService:
         self._by_address.check(network)
         self._by_name.spend(username)
         self._by_address.spend(network)
-        async with self._database.read() as connection:
+        async with self._database.read(EVERY_ORGANISATION) as connection:
             account = await self._store.account_by_name(connection, username)
         matches = await self._passwords.matches(None if account is None else account.password_hash, request.password)
         if account is None or not matches or account.is_locked:
@@ -87,7 +88,7 @@ class AccessService:
         self._by_address.give_back(network)
         self._by_name.give_back(username)
         family_id, now = str(uuid.uuid4()), self._clock.now()
-        async with self._database.write() as connection:
+        async with self._database.write(account.principal.organisation_id) as connection:
             await self._store.forget_expired_of(connection, account.principal.user_id, now)
             signed_in = await self._continued(connection, account.principal, family_id)
             await self._record(connection, account.principal, "auth:sign-in", family_id)
@@ -96,7 +97,7 @@ class AccessService:
     async def refresh(self, refresh_token: str) -> SignedIn:
         """Burn the token and return what replaces it. Raises Unauthenticated."""
         presented = await self._genuine(refresh_token)
-        async with self._database.write() as connection:
+        async with self._database.write(EVERY_ORGANISATION) as connection:
             signed_in = await self._refreshed(connection, presented)
         if signed_in is None:
             raise signed_out()
@@ -105,7 +106,7 @@ class AccessService:
     async def sign_out(self, refresh_token: str) -> None:
         """End the sign-in of this token, whether it is the newest of its family or not. Raises Unauthenticated."""
         presented = await self._genuine(refresh_token)
-        async with self._database.write() as connection:
+        async with self._database.write(EVERY_ORGANISATION) as connection:
             stored = await self._matching(connection, presented, lock=True)
             if stored is None or stored.is_revoked:
                 return
@@ -115,7 +116,7 @@ class AccessService:
         """Raises Unauthenticated unless the token is good, and its person may still be signed in."""
         claims = self._tokens.read(access_token)
         now = self._clock.now()
-        async with self._database.read() as connection:
+        async with self._database.read(claims.org) as connection:
             account = await self._store.account_in(connection, claims.org, claims.sub)
             is_open = await self._store.is_family_open(connection, claims.org, claims.sid, now)
         if account is None or account.is_locked or not is_open or account.principal.role is not claims.role:
@@ -126,7 +127,7 @@ class AccessService:
         """Return the ids of those sign-ins that ended since: signed out, copied, locked, or with another role."""
         if not sessions:
             return set()
-        async with self._database.read() as connection:
+        async with self._database.read(EVERY_ORGANISATION) as connection:
             standing = await self._store.standing(
                 connection, {session.session_id for session in sessions}, self._clock.now()
             )
@@ -148,7 +149,7 @@ class AccessService:
         check_strength(password, name)
         password_hash = await self._passwords.hash(password)
         now = self._clock.now()
-        async with self._database.write() as connection:
+        async with self._database.write(organisation_id) as connection:
             user_id = await self._store.add_user(
                 connection, organisation_id, username=name, password_hash=password_hash, role=role, at=now
             )
@@ -169,7 +170,7 @@ class AccessService:
         check_strength(password, name)
         password_hash = await self._passwords.hash(password)
         now = self._clock.now()
-        async with self._database.write() as connection:
+        async with self._database.write(EVERY_ORGANISATION) as connection:
             account = await self._store.account_by_name(connection, name)
             if account is None:
                 raise NotFound(f"there is no user {name!r}", path="$.username")
@@ -187,7 +188,7 @@ class AccessService:
 
     async def default_organisation(self) -> str | None:
         """Return the oldest organisation of this hub, None before the first start."""
-        async with self._database.read() as connection:
+        async with self._database.read(EVERY_ORGANISATION) as connection:
             return await self._store.oldest_organisation(connection)
 
     async def ensure_default_organisation(self) -> str:
@@ -195,12 +196,12 @@ class AccessService:
         if (existing := await self.default_organisation()) is not None:
             return existing
         try:
-            async with self._database.write() as connection:
+            async with self._database.write(EVERY_ORGANISATION) as connection:
                 existing = await self._store.oldest_organisation(connection)
                 now = self._clock.now()
                 return existing or await self._store.add_organisation(connection, DEFAULT_ORGANISATION, now)
         except Conflict:  # another hub on this database was faster
-            async with self._database.read() as connection:
+            async with self._database.read(EVERY_ORGANISATION) as connection:
                 existing = await self._store.oldest_organisation(connection)
             if existing is None:
                 raise
@@ -225,7 +226,7 @@ class AccessService:
     async def _genuine(self, text: str) -> RefreshToken:
         """Raises Unauthenticated, without a wait for the writer, for what this hub never gave."""
         presented = RefreshToken.parse(text)
-        async with self._database.read() as connection:
+        async with self._database.read(EVERY_ORGANISATION) as connection:
             if await self._matching(connection, presented) is None:
                 raise signed_out()
         return presented

@@ -12,9 +12,10 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
 
-from hub_server.access.model import Principal, Role
+from hub_server.access.model import Principal
 from hub_server.access.tables import MembershipRow, OrganisationRow, RefreshTokenRow, UserRow
 from hub_server.errors import Conflict
+from protocol.enumerations import Role
 
 
 class Account(Struct, frozen=True):
@@ -104,6 +105,7 @@ class AccessStore:
                 secret_sha256=refresh.secret_sha256,
                 created_at=at,
                 expires_at=refresh.expires_at,
+                signed_in_at=at,
             )
         )
 

@@ -14,9 +14,9 @@ from joserfc.errors import JoseError
 from joserfc.jwk import OKPKey
 from msgspec import Struct, ValidationError, convert
 
-from hub_server.access.model import Role
 from hub_server.clock import Clock
 from hub_server.errors import Unauthenticated
+from protocol.enumerations import Role
 
 ALGORITHM: Final = "Ed25519"  # RFC 9864 names the curve where "EdDSA" left it open
 ISSUER: Final = "jtnt-hub"

@@ -24,7 +24,7 @@ from hub_server.bus.port import Bus
 from hub_server.clock import Clock
 from hub_server.errors import NotFound
 from hub_server.events import AlertChanged
-from hub_server.storage.engine import Database
+from hub_server.storage.engine import EVERY_ORGANISATION, Database
 from protocol.enumerations import AlertState
 from protocol.frames import RaisedAlert
 from protocol.operations import (
@@ -75,13 +75,13 @@ class AlertService:
         self._recent: dict[str, deque[tuple[float, RaisedAlert]]] = {}
 
     async def load(self) -> None:
-        async with self._database.read() as connection:
+        async with self._database.read(EVERY_ORGANISATION) as connection:
             for alert in await self._store.load_standing(connection):
                 self._keep(alert.organisation_id, alert.agent_id, alert.key, standing_of(alert))
 
     async def list(self, principal: Principal, request: AlertsList) -> AlertsListReply:
         organisation_id = authorize(principal, Permission.FLEET_READ)
-        async with self._database.read() as connection:
+        async with self._database.read(organisation_id) as connection:
             alerts, total = await self._store.page(connection, organisation_id, request)
         return AlertsListReply(
             alerts=[self._view(alert) for alert in alerts], total=total, limit=request.limit, offset=request.offset
@@ -149,7 +149,7 @@ class AlertService:
                 log.warning("alert of an agent that is gone", agent_id=observation.agent_id, key=effect.key)
 
     async def _apply(self, effects: Sequence[tuple[Observation, Effect]]) -> None:
-        async with self._database.write() as connection:
+        async with self._database.write(EVERY_ORGANISATION) as connection:
             changes = [await self._change(connection, observation, effect) for observation, effect in effects]
         for change in changes:
             if change is not None:
@@ -254,7 +254,7 @@ class AlertService:
     async def _resolve(self, principal: Principal, organisation_id: str, alert_id: str) -> tuple[Alert, bool]:
         """Return the alert as it is now, and whether this changed it."""
         now = self._clock.now()
-        async with self._database.write() as connection:
+        async with self._database.write(organisation_id) as connection:
             alert = await self._store.find(connection, organisation_id, alert_id)
             if alert is None:
                 raise NotFound(f"there is no alert {alert_id!r} in your organisation", path="$.alertId")

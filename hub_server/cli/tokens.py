@@ -13,7 +13,7 @@ from cyclopts import App, Parameter
 from hub_server.cli.examples import examples
 from hub_server.cli.local_hub import AsJson, LocalHub, Place, with_hub
 from hub_server.cli.outcome import CommandFailed, Exit
-from protocol.operations import (
+from protocol.joining import (
     TokensCreate,
     TokensCreateReply,
     TokensList,

@@ -9,10 +9,10 @@ from typing import Annotated, Final
 import orjson
 from cyclopts import App, Parameter
 
-from hub_server.access.model import Role
 from hub_server.access.service import normalised
 from hub_server.cli.examples import examples
 from hub_server.cli.local_hub import AsJson, LocalHub, Place, with_hub
+from protocol.enumerations import Role
 
 ACTOR: Final = "hub-cli"
 _LETTERS: Final = "abcdefghijkmnpqrstuvwxyz23456789"

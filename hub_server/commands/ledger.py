@@ -29,7 +29,7 @@ from hub_server.commands.engine import (
 from hub_server.commands.model import Command, OpenCommand, OpenCommands, OrderWindow, open_command_of
 from hub_server.commands.store import CommandStore
 from hub_server.events import CommandCreated, CommandFinished, CommandOutputStored, CommandStatusChanged, Deliver
-from hub_server.storage.engine import Database
+from hub_server.storage.engine import EVERY_ORGANISATION, Database
 from protocol.codec import BadFrame
 from protocol.enumerations import CommandStatus, JobState, OutputStream, TextEncoding
 from protocol.frames import Command as CommandFrame
@@ -66,7 +66,7 @@ class Ledger:
         self.opened: Final = OpenCommands()
 
     async def load(self) -> None:
-        async with self._database.read() as connection:
+        async with self._database.read(EVERY_ORGANISATION) as connection:
             for command in await self._store.load_open(connection):
                 self.opened.put(command)
 
@@ -173,7 +173,7 @@ class Ledger:
     async def sweep(self) -> None:
         """Heal what a crash or a lost frame left: end what expired, send again what was not accepted."""
         known = self.opened.ids()
-        async with self._database.read() as connection:
+        async with self._database.read(EVERY_ORGANISATION) as connection:
             stored = await self._store.load_open(connection)
         for command_id in known.difference(command.id for command in stored):
             self._close(command_id)
@@ -194,7 +194,7 @@ class Ledger:
 
     async def signal(self, organisation_id: str, agent_id: str, command_id: str, signal: Signal) -> Command | None:
         """Take `signal` to the command and return it as it stands; None when the agent has no such command."""
-        async with self._database.write() as connection:
+        async with self._database.write(organisation_id) as connection:
             step = await self._step(connection, organisation_id, agent_id, command_id, signal)
         if step is None:
             return None
@@ -276,7 +276,7 @@ class Ledger:
 
     async def _mark_sent(self, commands: Iterable[OpenCommand]) -> list[tuple[Command, Command]]:
         steps: list[tuple[Command, Command]] = []
-        async with self._database.write() as connection:
+        async with self._database.write(EVERY_ORGANISATION) as connection:
             for command in commands:
                 step = await self._step(
                     connection, command.organisation_id, command.agent_id, command.id, Dispatched(self._clock.now())
@@ -325,7 +325,7 @@ class Ledger:
         held_bytes = self._held_bytes.get(command_id)
         if opened is not None and opened.agent_id == agent_id and held_bytes is not None:
             return held_bytes
-        async with self._database.read() as connection:
+        async with self._database.read(organisation_id) as connection:
             command = await self._store.find(connection, organisation_id, command_id)
             if command is None or command.agent_id != agent_id:
                 return None
@@ -335,7 +335,7 @@ class Ledger:
         return sizes[command_id]
 
     async def _store_output(self, organisation_id: str, frame: CommandOutput, held: int, kept: Kept) -> bool:
-        async with self._database.write() as connection:
+        async with self._database.write(organisation_id) as connection:
             if kept.truncated:
                 await self._store.mark_truncated(connection, organisation_id, frame.command_id)
             return not kept.data or await self._store.add_output(

@@ -21,8 +21,19 @@ from hub_server.commands.ledger import Ledger, Sessions
 from hub_server.commands.model import Command, open_command_of
 from hub_server.commands.store import CommandStore
 from hub_server.errors import Conflict, InvalidRequest, NotFound
-from hub_server.storage.engine import Database
+from hub_server.storage.engine import EVERY_ORGANISATION, Database
 from protocol.codec import BadFrame, check_value, split_path
+from protocol.commands import (
+    CommandReply,
+    CommandsCancel,
+    CommandsCreate,
+    CommandsGet,
+    CommandsList,
+    CommandsListReply,
+    CommandsOutput,
+    CommandsOutputReply,
+    CommandView,
+)
 from protocol.enumerations import CommandStatus, JobState, OutputStream
 from protocol.envelope import ExecData, JobEnvelope
 from protocol.frames import (
@@ -37,17 +48,6 @@ from protocol.frames import (
     Signature,
 )
 from protocol.limits import COMMAND_TIMEOUT_SECONDS, FRAME_MAX_BYTES, OUTPUT_CHUNK_MAX_BYTES
-from protocol.operations import (
-    CommandReply,
-    CommandsCancel,
-    CommandsCreate,
-    CommandsGet,
-    CommandsList,
-    CommandsListReply,
-    CommandsOutput,
-    CommandsOutputReply,
-    CommandView,
-)
 
 log = structlog.get_logger(component="commands")
 
@@ -92,7 +92,7 @@ class CommandService:
     async def load(self) -> None:
         """Read the open commands, and how many commands each agent ever got."""
         await self.ledger.load()
-        async with self._database.read() as connection:
+        async with self._database.read(EVERY_ORGANISATION) as connection:
             self._counts = await self._store.load_counts(connection)
 
     async def create(self, principal: Principal, request: CommandsCreate) -> CommandReply:
@@ -112,7 +112,7 @@ class CommandService:
 
     async def list(self, principal: Principal, request: CommandsList) -> CommandsListReply:
         organisation_id = authorize(principal, Permission.COMMANDS_READ)
-        async with self._database.read() as connection:
+        async with self._database.read(organisation_id) as connection:
             commands, total = await self._store.page(connection, organisation_id, request)
             sizes = await self._store.output_sizes(connection, organisation_id, [command.id for command in commands])
         return CommandsListReply(
@@ -124,7 +124,7 @@ class CommandService:
 
     async def get(self, principal: Principal, request: CommandsGet) -> CommandReply:
         organisation_id = authorize(principal, Permission.COMMANDS_READ)
-        async with self._database.read() as connection:
+        async with self._database.read(organisation_id) as connection:
             command = await self._store.find(connection, organisation_id, request.command_id)
         return await self._reply(_found(command, request.command_id))
 
@@ -132,7 +132,7 @@ class CommandService:
         """Cancel a command: at once while it waits, through its agent later. One that has ended stays as it is."""
         organisation_id = authorize(principal, Permission.COMMANDS_RUN)
         now = self._clock.now()
-        async with self._database.write() as connection:
+        async with self._database.write(organisation_id) as connection:
             found = await self._store.find(connection, organisation_id, request.command_id, to_change=True)
             before = _found(found, request.command_id)
             after = advance(before, CancelRequested(now))
@@ -155,7 +155,7 @@ class CommandService:
     async def output(self, principal: Principal, request: CommandsOutput) -> CommandsOutputReply:
         """Return stored output from a byte offset on, 64 KiB at most."""
         organisation_id = authorize(principal, Permission.COMMANDS_READ)
-        async with self._database.read() as connection:
+        async with self._database.read(organisation_id) as connection:
             # The command first: when it has ended, all of its output is there.
             found = await self._store.find(connection, organisation_id, request.command_id)
             command = _found(found, request.command_id)
@@ -256,7 +256,7 @@ class CommandService:
     async def _store_once(self, principal: Principal, command: Command, data: ExecData) -> Command | None:
         """Store `command` with its audit row, unless there is an earlier one of its key: then return that."""
         try:
-            async with self._database.write() as connection:
+            async with self._database.write(command.organisation_id) as connection:
                 if not await self._store.add(connection, command):
                     key = command.idempotency_key or ""
                     return await self._store.find_by_key(connection, command.organisation_id, key)
@@ -282,7 +282,7 @@ class CommandService:
         return await self._reply(earlier)
 
     async def _reply(self, command: Command) -> CommandReply:
-        async with self._database.read() as connection:
+        async with self._database.read(command.organisation_id) as connection:
             sizes = await self._store.output_sizes(connection, command.organisation_id, [command.id])
         return CommandReply(command=view_of(command, sizes[command.id]))
 

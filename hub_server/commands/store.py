@@ -13,9 +13,9 @@ from sqlmodel import col
 
 from hub_server.commands.model import TERMINAL, Command, OpenCommand
 from hub_server.commands.tables import CommandOutputRow, CommandRow
+from protocol.commands import CommandsList
 from protocol.enumerations import CommandReason, CommandStatus, OutputStream
 from protocol.frames import Signature
-from protocol.operations import CommandsList
 
 _CHANGING = (
     "status",

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from protocol.operations import TokenView
+from protocol.joining import TokenView
 
 
 class StoredToken(Struct, frozen=True, kw_only=True):
@@ -41,6 +41,7 @@ class StoredToken(Struct, frozen=True, kw_only=True):
             tags=self.tags,
             uses=self.uses,
             used=self.used,
+            approval=False,
             created_at=self.created_at,
             created_by=self.created_by,
             expires_at=self.expires_at,

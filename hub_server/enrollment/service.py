@@ -24,13 +24,13 @@ from hub_server.enrollment.store import TokenStore
 from hub_server.enrollment.tokens import TokenDesk
 from hub_server.errors import TokenRefused
 from hub_server.events import AgentEnrolled
-from hub_server.storage.engine import Database
+from hub_server.storage.engine import EVERY_ORGANISATION, Database
 from protocol.desired import AgentPolicy
 from protocol.enrollment import EnrollReply, EnrollRequest
 from protocol.envelope import SignedTrust
 from protocol.frames import SystemInformation
 from protocol.identity import EnrollmentToken, MalformedIdentity, pins_match
-from protocol.operations import (
+from protocol.joining import (
     TokensCreate,
     TokensCreateReply,
     TokensList,
@@ -147,7 +147,7 @@ class EnrollmentService:
         try:
             token = await self._proven(request.token)
             key = self._certificates.key_sha256_of(request.csr_pem)
-            async with self._database.write() as connection:
+            async with self._database.write(token.organisation_id) as connection:
                 certificate, is_new = await self._joined(connection, request, token, key, address)
         except TokenRefused as refused:
             self._limits.spend_if_any(network)
@@ -200,7 +200,7 @@ class EnrollmentService:
             raise TokenRefused(str(error), path="$.token") from error
         if not pins_match(presented.pin, self._anchor.root_pin):
             raise TokenRefused("this enrollment token was made by another hub", path="$.token")
-        async with self._database.read() as connection:
+        async with self._database.read(EVERY_ORGANISATION) as connection:
             stored = await self._store.find(connection, presented.id)
         expected = bytes(32) if stored is None else stored.secret_sha256
         if not hmac.compare_digest(expected, presented.secret_sha256) or stored is None:

@@ -11,7 +11,7 @@ from hub_server.enrollment.store import TokenStore
 from hub_server.errors import NotFound
 from hub_server.storage.engine import Database
 from protocol.identity import EnrollmentToken, JoinString
-from protocol.operations import (
+from protocol.joining import (
     TokensCreate,
     TokensCreateReply,
     TokensList,
@@ -48,7 +48,7 @@ class TokenDesk:
             expires_at=now + timedelta(seconds=request.ttl_sec),
             revoked_at=None,
         )
-        async with self._database.write() as connection:
+        async with self._database.write(organisation_id) as connection:
             await self._store.add(connection, organisation_id, token)
             await record(
                 connection,
@@ -63,7 +63,7 @@ class TokenDesk:
         return TokensCreateReply(token=token.as_view(), token_text=secret.text, join_string=join.text)
 
     async def page(self, organisation_id: str, request: TokensList) -> TokensListReply:
-        async with self._database.read() as connection:
+        async with self._database.read(organisation_id) as connection:
             tokens, total = await self._store.page(
                 connection, organisation_id, limit=request.limit, offset=request.offset
             )
@@ -73,7 +73,7 @@ class TokenDesk:
     async def revoke(self, organisation_id: str, actor: str, request: TokensRevoke) -> TokensRevokeReply:
         """Revoke a token; once more changes nothing. Raises NotFound."""
         now = self._clock.now()
-        async with self._database.write() as connection:
+        async with self._database.write(organisation_id) as connection:
             token = await self._store.find(connection, request.token_id, lock=True)
             if token is None or token.organisation_id != organisation_id:
                 raise NotFound(f"there is no enrollment token {request.token_id}", path="$.tokenId")

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from protocol.desired import AgentConfig
+from protocol.enumerations import AgentTrust
 from protocol.frames import SystemInformation
 from protocol.operations import Thresholds
 
@@ -34,6 +35,8 @@ class Agent(Struct, frozen=True, kw_only=True):
     thresholds: Thresholds
     applied_config_hash: str
     enrolled_at: datetime
+    trust: AgentTrust = AgentTrust.TRUSTED
+    trust_reason: str = ""
 
     @property
     def config_hash(self) -> str:

@@ -20,7 +20,7 @@ from hub_server.errors import NotFound
 from hub_server.events import AgentChanged, AgentDeleted, Deliver, SessionEndRequested
 from hub_server.fleet.model import Agent, hash_of, with_system_information
 from hub_server.fleet.store import FleetStore
-from hub_server.storage.engine import Database
+from hub_server.storage.engine import EVERY_ORGANISATION, Database
 from protocol.desired import AgentConfig, AgentPolicy
 from protocol.enumerations import ConnectionReason, DesiredName
 from protocol.envelope import SignedTrust
@@ -57,7 +57,7 @@ class FleetService:
         self._by_id: dict[str, Agent] = {}
 
     async def load(self) -> None:
-        async with self._database.read() as connection:
+        async with self._database.read(EVERY_ORGANISATION) as connection:
             for agent in await self._store.load_all(connection):
                 self._keep(agent)
 
@@ -86,7 +86,7 @@ class FleetService:
         """Return the agent, also one that was enrolled a moment ago or through another hub."""
         agent = self.agents(organisation_id).get(agent_id)
         if agent is None:
-            async with self._database.read() as connection:
+            async with self._database.read(organisation_id) as connection:
                 agent = await self._store.find(connection, organisation_id, agent_id)
             if agent is not None:
                 self._keep(agent)
@@ -134,7 +134,7 @@ class FleetService:
         changes = _changes(before, request)
         if not changes:
             return before
-        async with self._database.write() as connection:
+        async with self._database.write(organisation_id) as connection:
             await self._change(connection, before, changes)
             await record(
                 connection,
@@ -154,7 +154,7 @@ class FleetService:
     async def delete(self, principal: Principal, request: AgentsDelete) -> None:
         organisation_id = authorize(principal, Permission.FLEET_DELETE)
         agent = self.get(organisation_id, request.agent_id)
-        async with self._database.write() as connection:
+        async with self._database.write(organisation_id) as connection:
             for purge in self._purges:
                 await purge(connection, organisation_id, agent.id)
             await self._store.delete(connection, organisation_id, agent.id)
@@ -216,7 +216,7 @@ class FleetService:
             await self._note(self.get(organisation_id, agent_id), {"applied_config_hash": applied_hash})
 
     async def reload(self, organisation_id: str, agent_id: str) -> None:
-        async with self._database.read() as connection:
+        async with self._database.read(organisation_id) as connection:
             agent = await self._store.find(connection, organisation_id, agent_id)
         if agent is not None:
             self._keep(agent)
@@ -233,7 +233,7 @@ class FleetService:
         changes = {name: value for name, value in said.items() if value != getattr(agent, name)}
         if not changes:
             return agent
-        async with self._database.write() as connection:
+        async with self._database.write(agent.organisation_id) as connection:
             await self._change(connection, agent, changes)
         return self._changed(agent, changes)
 

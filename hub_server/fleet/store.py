@@ -13,6 +13,7 @@ from sqlmodel import col
 from hub_server.fleet.model import Agent
 from hub_server.fleet.tables import AgentRow
 from protocol.desired import AgentConfig
+from protocol.enumerations import AgentTrust
 from protocol.operations import Thresholds
 
 
@@ -62,6 +63,7 @@ def _agent(row: RowMapping) -> Agent:
     fields: dict[str, Any] = dict(row)
     fields["config"] = msgspec.convert(fields["config"], AgentConfig)
     fields["thresholds"] = msgspec.convert(fields["thresholds"], Thresholds)
+    fields["trust"] = AgentTrust(fields["trust"])
     return Agent(**fields)
 
 

@@ -31,3 +31,5 @@ class AgentRow(SQLModel, table=True):
     thresholds: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
     applied_config_hash: str = Field(default="", max_length=128)
     enrolled_at: datetime = Field(sa_type=UtcDateTime)
+    trust: str = Field(default="trusted", max_length=16)
+    trust_reason: str = Field(default="", max_length=256)

@@ -16,7 +16,7 @@ from hub_server.errors import HubError
 from protocol.codec import BadFrame, FrameTooLarge, split_path
 from protocol.codes import CloseCode, ErrorCode
 from protocol.enrollment import ErrorBody, ErrorReply
-from protocol.operations import Refusal
+from protocol.requests import Refusal
 
 STATUS: Final[Mapping[ErrorCode, HTTPStatus]] = {
     ErrorCode.UNAUTHENTICATED: HTTPStatus.UNAUTHORIZED,

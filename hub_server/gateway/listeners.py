@@ -17,6 +17,7 @@ from hub_server.gateway.rest.health import HealthRoutes
 from hub_server.gateway.rest.metrics import MetricsRoutes
 from hub_server.gateway.rest.sign_in import SignInRoutes
 from hub_server.instruments import Instruments
+from protocol.envelope import SignedTrust
 from protocol.limits import AGENT_SOCKET_PATH, HTTP_BODY_MAX_BYTES
 
 
@@ -59,10 +60,12 @@ def people_application(
     return application
 
 
-def agents_application(*, connect: Handler, enrollment: EnrollmentService, ca_bundle_pem: str) -> web.Application:
+def agents_application(
+    *, connect: Handler, enrollment: EnrollmentService, ca_bundle_pem: str, trust: SignedTrust
+) -> web.Application:
     application = web.Application(middlewares=[faults_guard(NO_CERTIFICATE)], client_max_size=HTTP_BODY_MAX_BYTES)
     application.on_response_prepare.append(careful_headers)
-    application.add_routes(EnrollmentRoutes(enrollment=enrollment, ca_bundle_pem=ca_bundle_pem).routes())
+    application.add_routes(EnrollmentRoutes(enrollment=enrollment, ca_bundle_pem=ca_bundle_pem, trust=trust).routes())
     application.router.add_get(AGENT_SOCKET_PATH, connect)
     return application
 

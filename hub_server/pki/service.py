@@ -13,7 +13,7 @@ from hub_server.pki.authority import Authority
 from hub_server.pki.certificates import key_sha256_of, public_key_of_csr
 from hub_server.pki.model import IssuedCertificate, Standing
 from hub_server.pki.store import CertificateStore
-from hub_server.storage.engine import Database
+from hub_server.storage.engine import EVERY_ORGANISATION, Database
 from protocol.identity import AgentIdentity
 
 
@@ -34,7 +34,7 @@ class CertificateService:
 
     async def load(self) -> None:
         """Read what was issued before this start. Called once, before the first agent connects."""
-        async with self._database.read() as connection:
+        async with self._database.read(EVERY_ORGANISATION) as connection:
             rows = await self._store.known(connection, self._clock.now())
         for serial, agent_id, expires_at, revoked_at in rows:
             self._remember(serial, _Known(agent_id, expires_at, is_revoked=revoked_at is not None))

@@ -13,7 +13,7 @@ from hub_server.events import AgentChanged, AgentConnected, AgentDisconnected
 from hub_server.pauses import PauseMeter
 from hub_server.presence.model import Presence, PresenceRecord
 from hub_server.presence.store import PresenceStore
-from hub_server.storage.engine import Database
+from hub_server.storage.engine import EVERY_ORGANISATION, Database
 from protocol.enumerations import ConnectionReason
 from protocol.limits import OFFLINE_AFTER_SECONDS
 
@@ -35,7 +35,7 @@ class PresenceService:
 
     async def load(self) -> None:
         """Agents that were connected when the hub stopped are awaited, not offline: the hub was away, not they."""
-        async with self._database.read() as connection:
+        async with self._database.read(EVERY_ORGANISATION) as connection:
             records = await self._store.load_all(connection)
         deadline = self._pauses.active_seconds() + OFFLINE_AFTER_SECONDS
         for record in records:
@@ -95,7 +95,7 @@ class PresenceService:
             return
         agent_ids: list[str] = []
         try:
-            async with self._database.write() as connection:
+            async with self._database.write(EVERY_ORGANISATION) as connection:
                 agent_ids = list(self._unsaved)
                 self._unsaved.difference_update(agent_ids)
                 records = [self._record(agent_id) for agent_id in agent_ids if agent_id in self._hosts]

@@ -22,33 +22,45 @@ SQLITE_PRAGMAS: Final = (
     "journal_size_limit=67108864",
 )
 _WRITES: Final = "jtnt_writes"
+_HUB_ID: Final = "jtnt_hub_id"
+EVERY_ORGANISATION: Final = "*"
+"""The scope of the hub's own work: loading its indexes, storing batches of many agents, finding who somebody is."""
+
+_SCOPE: Final = text("select set_config('jtnt.organisation', :scope, true)")
 
 
 class Database:
     """One engine with two ways in: `read` and `write`.
+
+    Each names its scope: the organisation whose rows it may touch, or EVERY_ORGANISATION. PostgreSQL enforces it by
+    row-level security, beside the organisation that every statement names itself.
 
     SQLite has one writer, on a connection of its own that readers cannot use up: `write` queues in this process instead
     of failing with SQLITE_BUSY, and takes the file's write lock at once, so that a transaction that started never has
     to be repeated.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, hub_id: str = "hub") -> None:
+        """`hub_id`: whose chain of audit entries grows by what is written here."""
         self.is_sqlite: Final = url.startswith("sqlite")
-        self.engine: Final = _engine(url, self.is_sqlite)
-        self._writing = _engine(url, self.is_sqlite, connections=1) if self.is_sqlite else self.engine
+        self.engine: Final = _engine(url, self.is_sqlite, hub_id)
+        self._writing = _engine(url, self.is_sqlite, hub_id, connections=1) if self.is_sqlite else self.engine
         self._writer = asyncio.Lock()
 
     @asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncConnection]:
+    async def read(self, organisation_id: str) -> AsyncIterator[AsyncConnection]:
         """A consistent snapshot; nothing written through it is kept."""
         async with self.engine.connect() as connection:
+            if not self.is_sqlite:
+                await enter_scope(connection, organisation_id)
             yield connection
 
     @asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncConnection]:
+    async def write(self, organisation_id: str) -> AsyncIterator[AsyncConnection]:
         """A transaction: committed when the block ends, rolled back when it raises."""
         if not self.is_sqlite:
             async with self.engine.begin() as connection:
+                await enter_scope(connection, organisation_id)
                 yield connection
             return
         async with self._writer, self._writing.connect() as connection:
@@ -58,7 +70,7 @@ class Database:
 
     async def answers(self) -> bool:
         try:
-            async with self.read() as connection:
+            async with self.read(EVERY_ORGANISATION) as connection:
                 await connection.execute(text("select 1"))
         except (SQLAlchemyError, OSError, TimeoutError):
             return False
@@ -69,11 +81,24 @@ class Database:
         await self._writing.dispose()
 
 
-def _engine(url: str, is_sqlite: bool, connections: int = 8) -> AsyncEngine:
+async def enter_scope(connection: AsyncConnection, organisation_id: str) -> None:
+    """Let the transaction that runs on PostgreSQL see this organisation's rows and no others."""
+    await connection.execute(_SCOPE, {"scope": organisation_id})
+
+
+def hub_id_of(connection: AsyncConnection) -> str:
+    """Return which hub writes on `connection`."""
+    assert connection.sync_connection is not None
+    hub_id: str = connection.sync_connection.get_execution_options()[_HUB_ID]
+    return hub_id
+
+
+def _engine(url: str, is_sqlite: bool, hub_id: str, connections: int = 8) -> AsyncEngine:
     serialization: dict[str, Any] = {
         "json_serializer": lambda value: orjson.dumps(value).decode(),
         "json_deserializer": orjson.loads,
         "hide_parameters": True,  # an error's text reaches the logs
+        "execution_options": {_HUB_ID: hub_id},
     }
     if not is_sqlite:
         return create_async_engine(

@@ -10,7 +10,7 @@ from alembic.config import Config
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from hub_server.storage.engine import Database
+from hub_server.storage.engine import EVERY_ORGANISATION, Database, enter_scope
 
 _ADVISORY_LOCK: Final = 0x4A544E54
 
@@ -34,6 +34,7 @@ async def with_alembic(database: Database, operation: Callable[..., Any], *argum
         async with connection.begin():
             if not database.is_sqlite:
                 await connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+                await enter_scope(connection, EVERY_ORGANISATION)
             await connection.run_sync(lambda sync: operation(alembic_config(sync), *arguments, **options))
         if database.is_sqlite:
             await _set_foreign_keys(connection, "ON")

@@ -17,7 +17,7 @@ from hub_server.bus.port import Bus
 from hub_server.clock import Clock, milliseconds
 from hub_server.errors import InvalidRequest, Unavailable
 from hub_server.events import AgentReported, MetricsReceived
-from hub_server.storage.engine import Database
+from hub_server.storage.engine import EVERY_ORGANISATION, Database
 from hub_server.telemetry.engine import RESOLUTIONS_SECONDS, Intake, Series, intake_of, resolution_seconds
 from hub_server.telemetry.model import (
     EVENTS_STREAM,
@@ -60,7 +60,7 @@ class TelemetryService:
     async def load(self) -> None:
         """Read the ranges and the newest sample of every agent and metric type."""
         now_ms = milliseconds(self._clock.now())
-        async with self._database.read() as connection:
+        async with self._database.read(EVERY_ORGANISATION) as connection:
             for stored in await self._store.load_ranges(connection):
                 self.received.put(stored.key, stored.ranges)
             newest = await self._store.load_newest(connection, now_ms + CLOCK_AHEAD_TOLERATED_MS)
@@ -113,7 +113,7 @@ class TelemetryService:
 
         `in_doubt`: an earlier commit failed, perhaps after it took effect; the database says what it holds.
         """
-        async with self._database.write() as connection:
+        async with self._database.write(EVERY_ORGANISATION) as connection:
             if in_doubt:
                 keys = {StreamKey(frame.agent_id, frame.lane.value, frame.epoch) for frame in frames}
                 for stored in await self._store.ranges_of(connection, keys):
@@ -130,7 +130,7 @@ class TelemetryService:
     async def delete_old_samples(self, days: int, *, limit: int) -> int:
         """Delete the oldest samples older than `days`. Returns how many: fewer than `limit` when none is left."""
         cutoff_ms = milliseconds(self._clock.now()) - days * DAY_MS
-        async with self._database.write() as connection:
+        async with self._database.write(EVERY_ORGANISATION) as connection:
             return await self._store.delete_before(connection, cutoff_ms, limit)
 
     async def report(self, organisation_id: str, agent_id: str, frame: Event) -> EventAck:
@@ -163,7 +163,7 @@ class TelemetryService:
         ranges = SequenceRanges(committed)
         ranges.add(frame.seq)
         stored = StoredRanges(organisation_id, key, bounded(ranges))
-        async with self._database.write() as connection:
+        async with self._database.write(organisation_id) as connection:
             await self._store.add_report(connection, organisation_id, key.agent_id, frame)
             await self._store.save_ranges(connection, [stored], milliseconds(self._clock.now()))
             await self._store.drop_ranges(connection, self.received.surplus([key]))
@@ -182,7 +182,7 @@ class TelemetryService:
 
     async def _series(self, organisation_id: str, request: MetricsQuery) -> MetricsQueryReply:
         resolution = resolution_seconds(request.to - request.from_, request.max_points)
-        async with self._database.read() as connection:
+        async with self._database.read(organisation_id) as connection:
             if resolution == RESOLUTIONS_SECONDS[0]:
                 raw = await self._read(connection, organisation_id, request, 0)
                 if all(len(series.timestamps) <= request.max_points for series in raw):

@@ -13,7 +13,8 @@ from socketio.exceptions import SocketIOError
 
 from protocol.enrollment import SignInReply, SignInRequest
 from protocol.limits import DASHBOARD_SOCKET_PATH
-from protocol.operations import OPERATIONS, Refusal, Reply
+from protocol.operations import OPERATIONS
+from protocol.requests import Refusal, Reply
 
 ANSWER_DEADLINE_SECONDS: Final = 10.0
 OK: Final = 200

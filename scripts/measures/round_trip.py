@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from protocol.operations import AgentsListReply, CommandReply
+from protocol.commands import CommandReply
+from protocol.operations import AgentsListReply
 from scripts.load.person import Person, Refused, dashboard
 from scripts.measures.figures import Figure, Target, spread
 from scripts.measures.options import Options

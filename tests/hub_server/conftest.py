@@ -11,7 +11,7 @@ from sqlmodel import SQLModel
 
 from hub_server.access.tables import OrganisationRow
 from hub_server.bus.in_process import InProcessBus
-from hub_server.storage.engine import Database
+from hub_server.storage.engine import EVERY_ORGANISATION, Database
 from hub_server.storage.migrate import migrate
 from tests.clocks import FakeClock
 from tests.servers.postgres import PostgresServer
@@ -67,7 +67,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     opened = Database(database_url)
     try:
         if not opened.is_sqlite:
-            async with opened.write() as connection:
+            async with opened.write(EVERY_ORGANISATION) as connection:
                 tables = ", ".join(table.name for table in SQLModel.metadata.sorted_tables)
                 await connection.execute(text(f"truncate {tables} restart identity cascade"))
         yield opened
@@ -78,7 +78,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 @pytest.fixture
 async def organisation_id(database: Database, clock: FakeClock) -> str:
     identifier = str(uuid.uuid4())
-    async with database.write() as connection:
+    async with database.write(EVERY_ORGANISATION) as connection:
         await connection.execute(
             insert(OrganisationRow).values(id=identifier, name=f"organisation {identifier}", created_at=clock.now())
         )

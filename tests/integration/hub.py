@@ -20,7 +20,6 @@ from sqlmodel import SQLModel
 from structlog.typing import EventDict, WrappedLogger
 
 from hub_server import app
-from hub_server.access.model import Role
 from hub_server.access.service import AccessService
 from hub_server.access.store import AccessStore
 from hub_server.access.tokens import AccessTokens
@@ -28,8 +27,9 @@ from hub_server.clock import Clock, SystemClock
 from hub_server.config import Settings
 from hub_server.enrollment.tokens import TokenDesk
 from hub_server.pki.authority import Authority
-from hub_server.storage.engine import Database
-from protocol.operations import TokensCreate
+from hub_server.storage.engine import EVERY_ORGANISATION, Database
+from protocol.enumerations import Role
+from protocol.joining import TokensCreate
 
 START_DEADLINE_SECONDS: Final = 30.0
 STOP_DEADLINE_SECONDS: Final = 30.0
@@ -166,7 +166,7 @@ class RunningHub:
         await access.create_user(organisation_id=organisation_id, username=username, password=PASSWORD, role=role)
 
     async def add_organisation(self, name: str) -> str:
-        async with self.database.write() as connection:
+        async with self.database.write(EVERY_ORGANISATION) as connection:
             return await AccessStore().add_organisation(connection, name, datetime.now(UTC))
 
     async def mint(
@@ -193,7 +193,7 @@ class RunningHub:
     async def rows(self) -> Rows:
         """Return every row of every table but CONNECTED_NOW, to compare before and after."""
         found: dict[str, Sequence[str]] = {}
-        async with self.database.read() as connection:
+        async with self.database.read(EVERY_ORGANISATION) as connection:
             for table in SQLModel.metadata.sorted_tables:
                 if table.name not in CONNECTED_NOW:
                     found[table.name] = sorted(repr(row) for row in (await connection.execute(select(table))).all())
@@ -211,7 +211,7 @@ class RunningHub:
         query = select(func.count()).select_from(columns.values()[0].table)
         for name, value in where.items():
             query = query.where(columns[name] == value)
-        async with self.database.read() as connection:
+        async with self.database.read(EVERY_ORGANISATION) as connection:
             return (await connection.execute(query)).scalar_one()
 
     # Its REST side.

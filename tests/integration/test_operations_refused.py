@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import pytest
 
-from hub_server.access.model import PERMISSIONS, Permission, Role
+from hub_server.access.model import PERMISSIONS, Permission
+from protocol.enumerations import Role
 from protocol.operations import OPERATIONS
 from tests.integration.hub import FAULTS, RunningHub
 from tests.integration.machine import Identity

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hub_server.access.model import Role
+from protocol.enumerations import Role
 from protocol.frames import Command, MetricsAck
 from tests.integration.hub import RunningHub
 from tests.integration.machine import Identity, greeted, metrics, sample

@@ -9,8 +9,9 @@ from typing import Final
 from sqlalchemy import Update, select, update
 from sqlmodel import col
 
-from hub_server.access.model import Role
 from hub_server.access.tables import MembershipRow, UserRow
+from hub_server.storage.engine import EVERY_ORGANISATION
+from protocol.enumerations import Role
 from tests.integration.hub import ADMINISTRATOR, PASSWORD, RunningHub
 from tests.integration.person import watching
 
@@ -51,5 +52,5 @@ async def test_another_role_closes_the_persons_socket(hub: RunningHub) -> None:
 
 
 async def changed(hub: RunningHub, statement: Update) -> None:
-    async with hub.database.write() as connection:
+    async with hub.database.write(EVERY_ORGANISATION) as connection:
         await connection.execute(statement)

@@ -11,9 +11,9 @@ from typing import Any, Final
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from hub_server.access.model import Role
 from hub_server.access.tokens import AccessTokens
 from hub_server.clock import SystemClock
+from protocol.enumerations import Role
 from protocol.limits import HTTP_BODY_MAX_BYTES
 from tests.clocks import FakeClock
 from tests.integration.hub import ADMINISTRATOR, PASSWORD, RunningHub

@@ -9,7 +9,8 @@ from protocol.codec import BadFrame, decode
 from protocol.enrollment import EnrollRequest, SignInRequest
 from protocol.events import DASHBOARD_EVENTS, DashboardEvent, name_of
 from protocol.limits import FRAME_MAX_BYTES
-from protocol.operations import OPERATIONS, AgentsUpdate, MetricsQuery, Refusal, Reply, Request
+from protocol.operations import OPERATIONS, AgentsUpdate, MetricsQuery
+from protocol.requests import Refusal, Reply, Request
 from tests.protocol.examples.bodies import REST_BODIES
 from tests.protocol.examples.operations import REFUSAL, REPLIES, REQUESTS
 from tests.protocol.strategies import messages

@@ -79,6 +79,7 @@ class FleetView:
             enrolled_at=agent.enrolled_at,
             metrics=dict(sample.data) if sample else {},
             sampled_at_ms=sample.ts_ms if sample else None,
+            trust=agent.trust,
             counts=RelatedCounts(
                 metrics=self._telemetry.sample_count(agent.id),
                 alerts=self._alerts.open_counts(agent.organisation_id).get(agent.id, 0),

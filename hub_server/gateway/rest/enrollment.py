@@ -11,6 +11,7 @@ from hub_server.errors import TokenRefused
 from hub_server.gateway.rest.addresses import AddressReader
 from hub_server.gateway.rest.bodies import BodyReader, json_answer
 from protocol.enrollment import CaReply, EnrollReply, EnrollRequest
+from protocol.envelope import SignedTrust
 
 
 class Enrollment(Protocol):
@@ -18,9 +19,11 @@ class Enrollment(Protocol):
 
 
 class EnrollmentRoutes:
-    def __init__(self, *, enrollment: Enrollment, ca_bundle_pem: str, bodies: BodyReader | None = None) -> None:
+    def __init__(
+        self, *, enrollment: Enrollment, ca_bundle_pem: str, trust: SignedTrust, bodies: BodyReader | None = None
+    ) -> None:
         self._enrollment = enrollment
-        self._ca = CaReply(ca_bundle_pem=ca_bundle_pem)
+        self._ca = CaReply(ca_bundle_pem=ca_bundle_pem, trust=trust)
         self._bodies = bodies or BodyReader()
         self._addresses = AddressReader()
         self._decoder = msgspec.json.Decoder(EnrollRequest)

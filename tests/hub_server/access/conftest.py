@@ -3,11 +3,11 @@
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from hub_server.access.model import Role
 from hub_server.access.passwords import Passwords
 from hub_server.access.service import AccessService
 from hub_server.storage.engine import Database
 from protocol.enrollment import SignInRequest
+from protocol.enumerations import Role
 from tests.clocks import FakeClock
 
 HOME = "198.51.100.7"

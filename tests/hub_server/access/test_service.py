@@ -6,19 +6,19 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import func, insert, select, update
 from sqlmodel import col
 
-from hub_server.access.model import Role
 from hub_server.access.service import AccessService, SignedIn
 from hub_server.access.tables import MembershipRow, OrganisationRow, RefreshTokenRow, UserRow
 from hub_server.access.tokens import AccessTokens
 from hub_server.audit.tables import AuditRow
 from hub_server.errors import Conflict, InvalidRequest, NotFound, RateLimited, Unauthenticated
-from hub_server.storage.engine import Database
+from hub_server.storage.engine import EVERY_ORGANISATION, Database
+from protocol.enumerations import Role
 from tests.clocks import FakeClock
 from tests.hub_server.access.conftest import HOME, PASSWORD, credentials
 
 
 async def actions(database: Database) -> list[str]:
-    async with database.read() as connection:
+    async with database.read(EVERY_ORGANISATION) as connection:
         return list(await connection.scalars(select(col(AuditRow.action)).order_by(col(AuditRow.position))))
 
 
@@ -55,7 +55,7 @@ async def test_wrong_credentials_are_refused_alike(access: AccessService, ada: s
 
 async def test_only_a_hash_of_the_secrets_is_stored(access: AccessService, database: Database, ada: str) -> None:
     signed_in = await access.sign_in(credentials(), HOME)
-    async with database.read() as connection:
+    async with database.read(EVERY_ORGANISATION) as connection:
         user = (await connection.execute(select(UserRow))).one()
         token = (await connection.execute(select(RefreshTokenRow))).one()
     assert user.password_hash.startswith("$argon2id$")
@@ -129,7 +129,7 @@ async def test_what_is_no_refresh_token_is_refused(access: AccessService, ada: s
 
 async def test_a_locked_person_is_out(access: AccessService, database: Database, ada: str, clock: FakeClock) -> None:
     signed_in = await access.sign_in(credentials(), HOME)
-    async with database.write() as connection:
+    async with database.write(EVERY_ORGANISATION) as connection:
         await connection.execute(update(UserRow).values(locked_at=clock.now()))
     for attempt in (
         access.principal_of(signed_in.access_token),
@@ -142,7 +142,7 @@ async def test_a_locked_person_is_out(access: AccessService, database: Database,
 
 async def test_a_changed_role_ends_older_tokens(access: AccessService, database: Database, ada: str) -> None:
     signed_in = await access.sign_in(credentials(), HOME)
-    async with database.write() as connection:
+    async with database.write(EVERY_ORGANISATION) as connection:
         await connection.execute(update(MembershipRow).values(role=Role.VIEWER.value))
     with pytest.raises(Unauthenticated):
         await access.principal_of(signed_in.access_token)
@@ -199,7 +199,7 @@ async def test_a_weak_password_makes_no_user(access: AccessService, database: Da
         with pytest.raises(InvalidRequest) as refused:
             await access.create_user(organisation_id=organisation_id, username="grace", password=weak, role=Role.VIEWER)
         assert refused.value.path == "$.password"
-    async with database.read() as connection:
+    async with database.read(EVERY_ORGANISATION) as connection:
         assert await connection.scalar(select(func.count()).select_from(UserRow)) == 0
 
 
@@ -214,7 +214,7 @@ async def test_expired_refresh_tokens_are_swept_away_at_the_next_sign_in(
     await access.sign_in(credentials(), HOME)
     clock.advance(15 * 86400)
     await access.sign_in(credentials(), HOME)
-    async with database.read() as connection:
+    async with database.read(EVERY_ORGANISATION) as connection:
         assert await connection.scalar(select(func.count()).select_from(RefreshTokenRow)) == 1
 
 
@@ -225,7 +225,7 @@ async def test_the_first_organisation_is_made_once(
     made = await asyncio.gather(*(hub.ensure_default_organisation() for hub in hubs))
     assert len(set(made)) == 1
     clock.advance(1)
-    async with database.write() as connection:
+    async with database.write(EVERY_ORGANISATION) as connection:
         await connection.execute(insert(OrganisationRow).values(id="0", name="younger", created_at=clock.now()))
     assert await hubs[0].ensure_default_organisation() == made[0]
 

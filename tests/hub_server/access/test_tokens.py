@@ -9,9 +9,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from joserfc import jwt
 from joserfc.jwk import OctKey, OKPKey
 
-from hub_server.access.model import Role
 from hub_server.access.tokens import ALGORITHM, AUDIENCE, ISSUER, AccessTokens
 from hub_server.errors import Unauthenticated
+from protocol.enumerations import Role
 from tests.clocks import FakeClock
 
 KEY = Ed25519PrivateKey.generate()

@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 
 from sqlalchemy import insert
 
-from hub_server.access.model import Principal, Role
+from hub_server.access.model import Principal
 from hub_server.alerts.model import Observation, Standing
 from hub_server.fleet.tables import AgentRow
-from hub_server.storage.engine import Database
-from protocol.enumerations import AlertSeverity
+from hub_server.storage.engine import EVERY_ORGANISATION, Database
+from protocol.enumerations import AlertSeverity, Role
 from protocol.frames import MetricValue, Sample
 from protocol.operations import Thresholds
 
@@ -41,7 +41,7 @@ def observation(
 
 async def add_agent(database: Database, organisation_id: str) -> str:
     agent_id = str(uuid.uuid4())
-    async with database.write() as connection:
+    async with database.write(EVERY_ORGANISATION) as connection:
         await connection.execute(
             insert(AgentRow).values(
                 id=agent_id,

@@ -9,7 +9,6 @@ import pytest
 from sqlalchemy import delete, select
 from sqlmodel import col
 
-from hub_server.access.model import Role
 from hub_server.alerts.service import AlertService
 from hub_server.alerts.store import AlertStore
 from hub_server.alerts.tables import AlertRow
@@ -20,8 +19,8 @@ from hub_server.bus.port import Overflow, Subscription
 from hub_server.errors import Forbidden, NotFound
 from hub_server.events import AlertChanged, MetricsReceived
 from hub_server.fleet.tables import AgentRow
-from hub_server.storage.engine import Database
-from protocol.enumerations import AlertSeverity, AlertState, Lane
+from hub_server.storage.engine import EVERY_ORGANISATION, Database
+from protocol.enumerations import AlertSeverity, AlertState, Lane, Role
 from protocol.frames import MetricValue, RaisedAlert, Sample
 from protocol.operations import AlertsList, AlertsResolve, AlertView, Thresholds
 from tests.clocks import FakeClock
@@ -136,7 +135,7 @@ async def test_a_resolved_alert_that_gets_worse_opens_anew(
     [alert] = await all_of(alerts, organisation_id)
     await alerts.resolve(principal_of(organisation_id), AlertsResolve(alert_id=alert.id))
     await observe(alerts, organisation_id, agent_id, cpu_percent=95)
-    async with database.read() as connection:
+    async with database.read(EVERY_ORGANISATION) as connection:
         holding = (await connection.scalars(select(col(AlertRow.severity)).where(col(AlertRow.holding)))).all()
     assert holding == [CRITICAL.value]
     await observe(alerts, organisation_id, agent_id, cpu_percent=5)
@@ -165,7 +164,7 @@ async def test_resolving_twice_changes_nothing(
     second = await alerts.resolve(principal_of(organisation_id), AlertsResolve(alert_id=alert.id))
     assert first == second
     assert len(await said(changes)) == 2
-    async with database.read() as connection:
+    async with database.read(EVERY_ORGANISATION) as connection:
         audit = (await connection.execute(select(AuditRow))).all()
     assert [(row.actor, row.action, row.target) for row in audit] == [
         ("user:vera", "alerts:resolve", f"alert:{alert.id}")
@@ -228,7 +227,7 @@ async def test_an_agent_that_was_deleted_harms_no_other(
     alerts: AlertService, organisation_id: str, agent_id: str, changes: Subscription, database: Database
 ) -> None:
     deleted = await add_agent(database, organisation_id)
-    async with database.write() as connection:
+    async with database.write(EVERY_ORGANISATION) as connection:
         await connection.execute(delete(AgentRow).where(col(AgentRow.id) == deleted))
     seen = [observation(organisation_id, name, {"cpu_percent": 99}) for name in (deleted, agent_id)]
     await alerts.observe(seen, default_thresholds)

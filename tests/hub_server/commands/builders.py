@@ -11,7 +11,7 @@ import msgspec
 from sqlalchemy import insert, update
 from sqlmodel import col
 
-from hub_server.access.model import Principal, Role
+from hub_server.access.model import Principal
 from hub_server.bus.in_process import InProcessBus
 from hub_server.commands.model import Command
 from hub_server.commands.service import CommandService
@@ -19,10 +19,10 @@ from hub_server.commands.store import CommandStore
 from hub_server.commands.tables import CommandRow
 from hub_server.commands.worker import Dispatcher
 from hub_server.fleet.tables import AgentRow
-from hub_server.storage.engine import Database
-from protocol.enumerations import CommandOutcome, CommandStatus, OutputStream, TextEncoding
+from hub_server.storage.engine import EVERY_ORGANISATION, Database
+from protocol.commands import CommandsCreate, CommandsGet, CommandsOutput, CommandsOutputReply, CommandView
+from protocol.enumerations import CommandOutcome, CommandStatus, OutputStream, Role, TextEncoding
 from protocol.frames import CommandAccepted, CommandOutput, CommandResult, CommandStarted, Signature
-from protocol.operations import CommandsCreate, CommandsGet, CommandsOutput, CommandsOutputReply, CommandView
 from tests.clocks import FakeClock
 
 
@@ -121,7 +121,7 @@ class Hub:
 
     async def add_agent(self) -> str:
         agent_id = str(uuid.uuid4())
-        async with self.database.write() as connection:
+        async with self.database.write(EVERY_ORGANISATION) as connection:
             await connection.execute(
                 insert(AgentRow).values(
                     id=agent_id,
@@ -156,5 +156,5 @@ class Hub:
 
     async def alter_payload(self, command_id: str, payload: bytes) -> None:
         """What an intruder in the database would do."""
-        async with self.database.write() as connection:
+        async with self.database.write(EVERY_ORGANISATION) as connection:
             await connection.execute(update(CommandRow).where(col(CommandRow.id) == command_id).values(payload=payload))

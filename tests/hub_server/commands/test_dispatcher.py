@@ -13,10 +13,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from hub_server.commands.worker import Dispatcher
 from hub_server.events import AgentConnected, Deliver
-from hub_server.storage.engine import Database
+from hub_server.storage.engine import EVERY_ORGANISATION, Database
+from protocol.commands import CommandsCancel
 from protocol.enumerations import CommandReason, CommandStatus
 from protocol.frames import Command, CommandCancel
-from protocol.operations import CommandsCancel
 from tests.hub_server.commands.builders import Hub, accepted, started
 from tests.hub_server.commands.conftest import Listener
 
@@ -194,7 +194,7 @@ class AwayDatabase(Database):
     async def write(self) -> AsyncIterator[AsyncConnection]:
         if self.away:
             raise OperationalError("BEGIN", None, Exception("database is locked"))
-        async with super().write() as connection:
+        async with super().write(EVERY_ORGANISATION) as connection:
             yield connection
 
 

@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from protocol.codec import BadFrame
+from protocol.commands import CommandsCancel
 from protocol.enumerations import CommandOutcome, CommandReason, CommandStatus, JobState, OutputStream, TextEncoding
 from protocol.frames import CommandOutput, CommandState, JobProgress
 from protocol.limits import OUTPUT_CHUNK_MAX_BYTES, OUTPUT_CREDITS, OUTPUT_STORED_MAX_BYTES
-from protocol.operations import CommandsCancel
 from tests.hub_server.commands.builders import Hub, accepted, bytes_in, chunk, result, started
 from tests.hub_server.commands.conftest import Listener
 

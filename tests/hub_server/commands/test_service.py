@@ -11,28 +11,28 @@ import pytest
 from sqlalchemy import delete, func, select
 from sqlmodel import col
 
-from hub_server.access.model import Role
 from hub_server.audit.tables import AuditRow
 from hub_server.clock import milliseconds
 from hub_server.commands.tables import CommandRow
 from hub_server.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from hub_server.fleet.tables import AgentRow
-from protocol.enumerations import CommandReason, CommandStatus, OutputStream, TextEncoding
+from hub_server.storage.engine import EVERY_ORGANISATION
+from protocol.commands import CommandsCancel, CommandsCreate, CommandsGet, CommandsList, CommandsOutput
+from protocol.enumerations import CommandReason, CommandStatus, OutputStream, Role, TextEncoding
 from protocol.envelope import JobEnvelope
 from protocol.frames import Command, CommandCancel
 from protocol.limits import OUTPUT_CHUNK_MAX_BYTES
-from protocol.operations import CommandsCancel, CommandsCreate, CommandsGet, CommandsList, CommandsOutput
 from tests.hub_server.commands.builders import Hub, bytes_in, chunk, result, started, technician_of
 from tests.hub_server.commands.conftest import Listener
 
 
 async def stored_commands(hub: Hub) -> int:
-    async with hub.database.read() as connection:
+    async with hub.database.read(EVERY_ORGANISATION) as connection:
         return await connection.scalar(select(func.count()).select_from(CommandRow)) or 0
 
 
 async def audit_actions(hub: Hub) -> list[tuple[str, str, dict[str, Any]]]:
-    async with hub.database.read() as connection:
+    async with hub.database.read(EVERY_ORGANISATION) as connection:
         rows = await connection.execute(select(AuditRow).order_by(col(AuditRow.position)))
         return [(row.actor, row.action, row.detail) for row in rows]
 
@@ -98,7 +98,7 @@ async def test_a_command_to_an_unknown_agent_changes_nothing(hub: Hub, agent_id:
 
 
 async def test_a_command_to_an_agent_that_was_deleted_a_moment_ago_is_refused(hub: Hub, agent_id: str) -> None:
-    async with hub.database.write() as connection:
+    async with hub.database.write(EVERY_ORGANISATION) as connection:
         await connection.execute(delete(AgentRow).where(col(AgentRow.id) == agent_id))
     with pytest.raises(NotFound):
         await hub.create(agent_id)

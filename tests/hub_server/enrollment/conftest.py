@@ -9,7 +9,7 @@ from sqlalchemy import func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
 
-from hub_server.access.model import Principal, Role
+from hub_server.access.model import Principal
 from hub_server.audit.tables import AuditRow
 from hub_server.bus.in_process import InProcessBus
 from hub_server.enrollment.service import EnrollmentService
@@ -18,10 +18,11 @@ from hub_server.fleet.tables import AgentRow
 from hub_server.pki.authority import Authority
 from hub_server.pki.service import CertificateService
 from hub_server.pki.tables import CertificateRow
-from hub_server.storage.engine import Database
+from hub_server.storage.engine import EVERY_ORGANISATION, Database
 from protocol.enrollment import EnrollmentSystemInformation, EnrollRequest
+from protocol.enumerations import Role
 from protocol.frames import SystemInformation
-from protocol.operations import TokensCreate, TokensCreateReply
+from protocol.joining import TokensCreate, TokensCreateReply
 from tests.certificates import csr_of, ed25519_key
 from tests.clocks import FakeClock
 
@@ -82,7 +83,7 @@ class Desk:
 
     async def counts(self) -> dict[str, int]:
         """Return how many uses, agents, certificates and enrollments in the audit there are."""
-        async with self.database.read() as connection:
+        async with self.database.read(EVERY_ORGANISATION) as connection:
             used = await connection.scalar(select(func.coalesce(func.sum(EnrollmentTokenRow.used), 0)))
             agents = await connection.scalar(select(func.count()).select_from(AgentRow))
             certificates = await connection.scalar(select(func.count()).select_from(CertificateRow))

@@ -7,9 +7,10 @@ from hub_server.bus.port import Overflow
 from hub_server.errors import InvalidRequest, KeyInUse, RateLimited, TokenRefused
 from hub_server.events import AgentEnrolled
 from hub_server.pki.model import Standing
+from hub_server.storage.engine import EVERY_ORGANISATION
 from protocol.enrollment import EnrollReply
 from protocol.identity import EnrollmentToken
-from protocol.operations import TokensCreate, TokensRevoke
+from protocol.joining import TokensCreate, TokensRevoke
 from tests.certificates import csr_of, ed25519_key
 from tests.clocks import FakeClock
 from tests.hub_server.enrollment.conftest import HOME, Desk, request_of
@@ -83,7 +84,7 @@ async def test_a_lost_answer_is_repeated_for_ten_minutes(desk: Desk, bus: InProc
 async def test_a_repeated_answer_is_no_use_once_the_agent_is_revoked(desk: Desk, organisation_id: str) -> None:
     request = request_of((await desk.token()).token_text)
     reply = await desk.enrollment.enroll(request, HOME)
-    async with desk.database.write() as connection:
+    async with desk.database.write(EVERY_ORGANISATION) as connection:
         await desk.certificates.revoke_agent(connection, organisation_id, reply.agent_id)
     with pytest.raises(TokenRefused):
         await desk.enrollment.enroll(request, HOME)

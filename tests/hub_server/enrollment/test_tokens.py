@@ -4,13 +4,14 @@ import msgspec
 import pytest
 from sqlalchemy import insert, select
 
-from hub_server.access.model import Role
 from hub_server.access.tables import OrganisationRow
 from hub_server.audit.tables import AuditRow
 from hub_server.enrollment.tables import EnrollmentTokenRow
 from hub_server.errors import Forbidden, NotFound
+from hub_server.storage.engine import EVERY_ORGANISATION
+from protocol.enumerations import Role
 from protocol.identity import EnrollmentToken, JoinString
-from protocol.operations import TokensCreate, TokensList, TokensRevoke
+from protocol.joining import TokensCreate, TokensList, TokensRevoke
 from tests.clocks import FakeClock
 from tests.hub_server.enrollment.conftest import Desk
 
@@ -20,7 +21,7 @@ async def test_the_secret_is_shown_once_and_kept_as_a_hash(desk: Desk) -> None:
     token = JoinString.parse(made.join_string).token
     assert token == EnrollmentToken.parse(made.token_text)
     assert token.pin == desk.authority.root_pin
-    async with desk.database.read() as connection:
+    async with desk.database.read(EVERY_ORGANISATION) as connection:
         row = (await connection.execute(select(EnrollmentTokenRow))).one()
         audit = (await connection.execute(select(AuditRow))).one()
     assert row.secret_sha256 == token.secret_sha256
@@ -53,7 +54,7 @@ async def test_revoking_twice_changes_nothing_more(desk: Desk, clock: FakeClock)
 async def test_another_organisation_has_no_part_in_it(desk: Desk, clock: FakeClock) -> None:
     made = await desk.token()
     other = str(uuid.uuid4())
-    async with desk.database.write() as connection:
+    async with desk.database.write(EVERY_ORGANISATION) as connection:
         await connection.execute(insert(OrganisationRow).values(id=other, name=other, created_at=clock.now()))
     stranger = msgspec.structs.replace(desk.principal, organisation_id=other)
     with pytest.raises(NotFound):

@@ -7,15 +7,15 @@ import msgspec
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from hub_server.access.model import Principal, Role
+from hub_server.access.model import Principal
 from hub_server.bus.in_process import InProcessBus
 from hub_server.bus.port import Overflow
 from hub_server.errors import Forbidden, NotFound
 from hub_server.events import AgentChanged, AgentDeleted, Deliver, DomainEvent, SessionEndRequested
 from hub_server.fleet.service import FleetService, Purge
 from hub_server.fleet.store import FleetStore
-from hub_server.storage.engine import Database
-from protocol.enumerations import DesiredName
+from hub_server.storage.engine import EVERY_ORGANISATION, Database
+from protocol.enumerations import DesiredName, Role
 from protocol.envelope import SignedTrust
 from protocol.frames import Desired, StateHashes, SystemInformation
 from protocol.operations import AgentConfigInput, AgentsDelete, AgentsUpdate, Thresholds
@@ -39,7 +39,7 @@ class Fleet:
         )
 
     async def with_agent(self, organisation_id: str) -> str:
-        async with self.database.write() as connection:
+        async with self.database.write(EVERY_ORGANISATION) as connection:
             agent_id = await self.service.register(
                 connection,
                 organisation_id=organisation_id,
@@ -211,7 +211,7 @@ async def test_what_an_agent_says_after_it_was_deleted_does_not_bring_it_back(
     fleet: Fleet, organisation_id: str
 ) -> None:
     agent_id = await fleet.with_agent(organisation_id)
-    async with fleet.database.write() as connection:
+    async with fleet.database.write(EVERY_ORGANISATION) as connection:
         await FleetStore().delete(connection, organisation_id, agent_id)
     with pytest.raises(NotFound):
         await fleet.service.described(organisation_id, agent_id, msgspec.structs.replace(SYSINFO, hostname="ghost"))

@@ -10,7 +10,7 @@ from hub_server.pki.authority import Authority
 from hub_server.pki.model import IssuedCertificate, Standing
 from hub_server.pki.service import CertificateService
 from hub_server.pki.tables import CertificateRow
-from hub_server.storage.engine import Database
+from hub_server.storage.engine import EVERY_ORGANISATION, Database
 from tests.certificates import csr_of, ed25519_key
 from tests.clocks import FakeClock
 
@@ -23,7 +23,7 @@ def certificates(database: Database, clock: FakeClock, tmp_path: Path) -> Certif
 
 async def new_agent(database: Database, clock: FakeClock, organisation_id: str) -> str:
     agent_id = str(uuid.uuid4())
-    async with database.write() as connection:
+    async with database.write(EVERY_ORGANISATION) as connection:
         await connection.execute(
             insert(AgentRow).values(
                 id=agent_id,
@@ -41,7 +41,7 @@ async def new_agent(database: Database, clock: FakeClock, organisation_id: str) 
 async def issued(
     certificates: CertificateService, database: Database, organisation_id: str, agent_id: str, csr: str = ""
 ) -> IssuedCertificate:
-    async with database.write() as connection:
+    async with database.write(EVERY_ORGANISATION) as connection:
         certificate = await certificates.issue(connection, organisation_id, agent_id, csr or csr_of(ed25519_key()))
     certificates.note_issued(serial=certificate.serial, agent_id=agent_id, expires_at=certificate.not_after)
     return certificate
@@ -66,7 +66,7 @@ async def test_a_restart_remembers_what_was_issued_and_revoked(
     kept, revoked = [await new_agent(database, clock, organisation_id) for _ in range(2)]
     of_kept = await issued(certificates, database, organisation_id, kept)
     of_revoked = await issued(certificates, database, organisation_id, revoked)
-    async with database.write() as connection:
+    async with database.write(EVERY_ORGANISATION) as connection:
         await certificates.revoke_agent(connection, organisation_id, revoked)
     certificates.note_revoked(revoked)
     authority = Authority.open_or_create(tmp_path / "pki", trust_domain="jtnt", clock=clock)
@@ -84,10 +84,10 @@ async def test_a_revoked_certificate_is_not_handed_out_again(
 ) -> None:
     agent_id = await new_agent(database, clock, organisation_id)
     certificate = await issued(certificates, database, organisation_id, agent_id)
-    async with database.read() as connection:
+    async with database.read(EVERY_ORGANISATION) as connection:
         assert await certificates.find(connection, organisation_id, certificate.serial) == certificate
         assert await certificates.find(connection, "another", certificate.serial) is None
-    async with database.write() as connection:
+    async with database.write(EVERY_ORGANISATION) as connection:
         await certificates.revoke_agent(connection, "another", agent_id)
         assert await certificates.find(connection, organisation_id, certificate.serial) == certificate
         await certificates.revoke_agent(connection, organisation_id, agent_id)
@@ -102,6 +102,6 @@ async def test_a_key_belongs_to_one_agent(
     await issued(certificates, database, organisation_id, first, csr)
     with pytest.raises(KeyInUse, match="new key"):
         await issued(certificates, database, organisation_id, second, csr)
-    async with database.read() as connection:
+    async with database.read(EVERY_ORGANISATION) as connection:
         assert await connection.scalar(select(func.count()).select_from(CertificateRow)) == 1
     await issued(certificates, database, organisation_id, first, csr)

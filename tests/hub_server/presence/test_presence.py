@@ -11,7 +11,7 @@ from hub_server.pauses import PauseMeter
 from hub_server.presence.model import reason_of, status_of
 from hub_server.presence.service import PresenceService
 from hub_server.presence.store import PresenceStore
-from hub_server.storage.engine import Database
+from hub_server.storage.engine import EVERY_ORGANISATION, Database
 from protocol.enumerations import AgentStatus, ConnectionReason
 from protocol.limits import OFFLINE_AFTER_SECONDS
 from tests.clocks import FakeClock
@@ -116,5 +116,5 @@ async def test_what_could_not_be_saved_is_saved_with_the_next_sweep(
         with pytest.raises(TimeoutError):
             await presence.save()
     await presence.save()
-    async with database.read() as connection:
+    async with database.read(EVERY_ORGANISATION) as connection:
         assert [record.agent_id for record in await store.load_all(connection)] == ["a"]

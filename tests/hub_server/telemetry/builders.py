@@ -10,17 +10,17 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
 
-from hub_server.access.model import Principal, Role
+from hub_server.access.model import Principal
 from hub_server.bus.in_process import InProcessBus
 from hub_server.bus.port import Subscription
 from hub_server.clock import milliseconds
 from hub_server.events import Deliver, DomainEvent, MetricsReceived
-from hub_server.storage.engine import Database
+from hub_server.storage.engine import EVERY_ORGANISATION, Database
 from hub_server.telemetry.service import TelemetryService
 from hub_server.telemetry.store import TelemetryStore
 from hub_server.telemetry.tables import AgentReportRow, MetricRow
 from hub_server.telemetry.worker import Recorder
-from protocol.enumerations import Lane
+from protocol.enumerations import Lane, Role
 from protocol.frames import Metrics, MetricsAck, MetricValue, RaisedAlert, Sample
 from tests.clocks import FakeClock
 
@@ -91,7 +91,7 @@ class FailingDatabase(Database):
         self.failures -= 1
         if fails and not self._after_commit:
             raise _lost()
-        async with super().write() as connection:
+        async with super().write(EVERY_ORGANISATION) as connection:
             yield connection
         if fails:
             raise _lost()
@@ -102,18 +102,18 @@ def _lost() -> OperationalError:
 
 
 async def stored_values(database: Database, agent_id: str) -> list[str]:
-    async with database.read() as connection:
+    async with database.read(EVERY_ORGANISATION) as connection:
         rows = await connection.scalars(select(col(MetricRow.data)).where(col(MetricRow.agent_id) == agent_id))
         return sorted(rows)
 
 
 async def stored_count(database: Database) -> int:
-    async with database.read() as connection:
+    async with database.read(EVERY_ORGANISATION) as connection:
         return await connection.scalar(select(func.count()).select_from(MetricRow)) or 0
 
 
 async def stored_reports(database: Database) -> int:
-    async with database.read() as connection:
+    async with database.read(EVERY_ORGANISATION) as connection:
         return await connection.scalar(select(func.count()).select_from(AgentReportRow)) or 0
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from hub_server.bus.in_process import InProcessBus
 from hub_server.bus.port import Overflow, Subscription
-from hub_server.storage.engine import Database
+from hub_server.storage.engine import EVERY_ORGANISATION, Database
 from hub_server.telemetry.worker import BATCH_SAMPLES_MAX, Retention, waiting_frames
 from protocol.enumerations import Lane
 from protocol.frames import Metrics
@@ -228,10 +228,10 @@ async def test_an_agent_is_deleted_with_its_traces_and_only_in_its_organisation(
     hub: Hub, database: Database, organisation_id: str
 ) -> None:
     await hub.recorder.record([received(organisation_id, "a1", metrics(1)), received("other", "a2", metrics(1))])
-    async with database.write() as connection:
+    async with database.write(EVERY_ORGANISATION) as connection:
         await hub.telemetry.delete_agent(connection, "other", "a1")
     assert await stored_count(database) == 2
-    async with database.write() as connection:
+    async with database.write(EVERY_ORGANISATION) as connection:
         await hub.telemetry.delete_agent(connection, organisation_id, "a1")
     assert await stored_values(database, "a1") == []
     assert await stored_count(database) == 1

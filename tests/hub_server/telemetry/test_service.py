@@ -11,6 +11,7 @@ from hub_server.bus.in_process import InProcessBus
 from hub_server.bus.port import Overflow
 from hub_server.errors import InvalidRequest
 from hub_server.events import AgentReported, MetricsReceived
+from hub_server.storage.engine import EVERY_ORGANISATION
 from hub_server.telemetry.model import EPOCHS_KEPT
 from hub_server.telemetry.store import TYPES_PER_AGENT_MAX, TelemetryStore
 from protocol.enumerations import Lane
@@ -127,7 +128,7 @@ async def test_only_the_epochs_used_last_are_kept(hub: Hub, organisation_id: str
     for telemetry in (hub.telemetry, (await hub.restarted()).telemetry):
         assert telemetry.sample_count("a1") == EPOCHS_KEPT
         assert telemetry.acknowledged("a1")["live"].epoch == 10
-    async with hub.database.read() as connection:
+    async with hub.database.read(EVERY_ORGANISATION) as connection:
         kept = await TelemetryStore().load_ranges(connection)
     assert sorted(stored.key.epoch for stored in kept) == [10, 20, 30, 40]
 
@@ -140,7 +141,7 @@ async def test_an_epoch_in_use_again_is_not_the_one_that_is_dropped(
         await hub.recorder.record([received(organisation_id, "a1", metrics(1, epoch=epoch))])
     clock.advance(1)
     await hub.recorder.record([received(organisation_id, "a1", metrics(2, epoch=epoch)) for epoch in (1, 5)])
-    async with hub.database.read() as connection:
+    async with hub.database.read(EVERY_ORGANISATION) as connection:
         kept = await TelemetryStore().load_ranges(connection)
     assert sorted(stored.key.epoch for stored in kept) == [1, 3, 4, 5]
 

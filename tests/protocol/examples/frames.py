@@ -96,7 +96,9 @@ FRAMES: Final[tuple[Frame, ...]] = (
         acks={"live": StreamAck(epoch=3, ranges=[(1, 38), (40, 40)])},
         jobs=[COMMAND_ID],
         desired={DesiredName.CONFIG: "c1"},
-        checkpoint=Checkpoint(hub_id="hub-1", position=1024, hash="9f86d081", signature="c2lnbmF0dXJl"),
+        checkpoint=Checkpoint(
+            hub_id="hub-1", number=1024, hash="9f86d081", at_ms=NOW_MS, key_id="audit-1", signature="c2lnbmF0dXJl"
+        ),
     ),
     Refuse(code=4429, message="too many agents at once", action=RefusalAction.RETRY_AFTER, retry_after_sec=17),
     Heartbeat(clock_ms=NOW_MS, monotonic_ms=86_430_000, dropped={"backfill": 12}, spool_bytes=65_536, sysinfo=SYSTEM),

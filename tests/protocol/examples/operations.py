@@ -4,6 +4,17 @@ from typing import Final
 import msgspec
 
 from protocol.codes import ErrorCode
+from protocol.commands import (
+    CommandReply,
+    CommandsCancel,
+    CommandsCreate,
+    CommandsGet,
+    CommandsList,
+    CommandsListReply,
+    CommandsOutput,
+    CommandsOutputReply,
+    CommandView,
+)
 from protocol.desired import AgentConfig
 from protocol.enrollment import ErrorBody
 from protocol.enumerations import (
@@ -14,6 +25,15 @@ from protocol.enumerations import (
     CommandStatus,
     OutputStream,
     TextEncoding,
+)
+from protocol.joining import (
+    TokensCreate,
+    TokensCreateReply,
+    TokensList,
+    TokensListReply,
+    TokensRevoke,
+    TokensRevokeReply,
+    TokenView,
 )
 from protocol.operations import (
     AgentConfigInput,
@@ -31,33 +51,15 @@ from protocol.operations import (
     AlertView,
     AuthRefresh,
     AuthRefreshReply,
-    CommandReply,
-    CommandsCancel,
-    CommandsCreate,
-    CommandsGet,
-    CommandsList,
-    CommandsListReply,
-    CommandsOutput,
-    CommandsOutputReply,
-    CommandView,
     FeedAck,
     FeedSubscribe,
     FeedSubscribeReply,
     MetricSeries,
     MetricsQuery,
     MetricsQueryReply,
-    Refusal,
-    Reply,
-    Request,
     Thresholds,
-    TokensCreate,
-    TokensCreateReply,
-    TokensList,
-    TokensListReply,
-    TokensRevoke,
-    TokensRevokeReply,
-    TokenView,
 )
+from protocol.requests import Refusal, Reply, Request
 from tests.protocol.examples.events import AGENT_ID, AT, COUNTS, SUMMARY
 from tests.protocol.examples.frames import COMMAND_ID, NOW_MS
 

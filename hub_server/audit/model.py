@@ -1,0 +1,42 @@
+"""An audit entry and the hash that chains it to the one before."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+NOTHING_BEFORE: Final = ""
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class AuditEntry(Struct, frozen=True, kw_only=True):
+    """`detail`: JSON as it was written. `number` counts from 1 within the chain of `hub_id`."""
+
+    hub_id: str
+    number: int
+    organisation_id: str
+    at: datetime
+    actor: str
+    action: str
+    target: str
+    detail: str
+
+    def hash_after(self, previous: str) -> str:
+        """Return the SHA-256 in hexadecimal over this entry and the hash of the one before it."""
+        microseconds = (self.at - _EPOCH) // timedelta(microseconds=1)
+        covered = (
+            previous,
+            self.hub_id,
+            self.number,
+            self.organisation_id,
+            microseconds,
+            self.actor,
+            self.action,
+            self.target,
+            self.detail,
+        )
+        return hashlib.sha256(msgspec.json.encode(covered)).hexdigest()
