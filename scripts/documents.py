@@ -18,7 +18,7 @@ from protocol.catalogue import (
     Listener,
     Route,
 )
-from protocol.desired import AgentConfig, AgentPolicy
+from protocol.desired import AgentConfig, AgentPolicy, CertificateTerms
 from protocol.enrollment import ErrorReply
 from protocol.envelope import ExecData, JobEnvelope, TrustDocument
 from protocol.events import DASHBOARD_EVENTS
@@ -65,7 +65,7 @@ _STATUS_TEXTS: Final = {
     202: "A person has to approve; ask again.",
     204: "Done; no body.",
     400: "`invalid_request`: the body is no JSON or a field is wrong; `path` names it.",
-    401: "`token_refused` or `unauthenticated`.",
+    401: "`token_refused`, `unauthenticated` or `otp_required`.",
     403: "`quota` or `forbidden`.",
     409: "`key_in_use` or `conflict`.",
     413: "`too_large`.",
@@ -85,6 +85,7 @@ def asyncapi() -> Schema:
             TrustDocument,
             AgentConfig,
             AgentPolicy,
+            CertificateTerms,
             *DASHBOARD_EVENTS.values(),
             *replies,
             Refusal,

@@ -11,11 +11,35 @@ import msgspec
 from msgspec import UNSET
 from msgspec.structs import fields
 
-from protocol import desired, enrollment, envelope, events, frames, operations
+from protocol import (
+    commands,
+    desired,
+    enrollment,
+    envelope,
+    events,
+    frames,
+    joining,
+    operations,
+    oversight,
+    people,
+    requests,
+)
 
 Schema = dict[str, Any]
 HOISTED: Final = {"MetricValue": frames.MetricValue}
-_MODULES: Final = (desired, enrollment, envelope, events, frames, operations)
+_MODULES: Final = (
+    commands,
+    desired,
+    enrollment,
+    envelope,
+    events,
+    frames,
+    joining,
+    operations,
+    oversight,
+    people,
+    requests,
+)
 
 
 @dataclass(frozen=True, slots=True)

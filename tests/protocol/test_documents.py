@@ -16,14 +16,21 @@ from protocol.catalogue import CLOSE_CODES, ERROR_CODES, FRAME_ANSWERS, OPERATIO
 from protocol.codes import CloseCode, ErrorCode
 from protocol.enumerations import (
     AgentStatus,
+    AgentTrust,
     AlertSeverity,
     AlertState,
+    ApprovalKind,
+    ApprovalState,
+    AuthorityState,
+    AuthorityUse,
+    CertificateState,
     CommandReason,
     CommandStatus,
     ConnectionReason,
     DesiredName,
     GoodbyeReason,
     RefusalAction,
+    Role,
 )
 from protocol.events import DASHBOARD_EVENTS
 from protocol.frames import AGENT_FRAMES, HUB_FRAMES
@@ -61,14 +68,21 @@ TYPESCRIPT: Final = (ROOT / "static/src/generated/protocol.ts").read_text()
 DEADLINE_SECONDS: Final = 120
 SHOWN_WORDS: Final = (
     AgentStatus,
+    AgentTrust,
     AlertSeverity,
     AlertState,
+    ApprovalKind,
+    ApprovalState,
+    AuthorityState,
+    AuthorityUse,
+    CertificateState,
     CommandReason,
     CommandStatus,
     ConnectionReason,
     DesiredName,
     GoodbyeReason,
     RefusalAction,
+    Role,
 )
 
 REFERENCE: Final = {"type": "object", "required": ["$ref"], "maxProperties": 1}
@@ -202,7 +216,13 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
 @pytest.mark.parametrize("document", [ASYNCAPI, OPENAPI], ids=["asyncapi", "openapi"])
 def test_every_schema_is_used_and_a_schema(document: dict[str, Any]) -> None:
     used = {reference.rpartition("/")[2] for reference in _references_in(document)}
-    unreferenced = {"JobEnvelope", "TrustDocument", "AgentPolicy", "ExecData"}  # travel inside base64 or open bodies
+    unreferenced = {
+        "JobEnvelope",
+        "TrustDocument",
+        "AgentPolicy",
+        "CertificateTerms",
+        "ExecData",
+    }  # travel inside base64 or open bodies
 
     assert set(document["components"]["schemas"]) - used <= unreferenced
     for schema in document["components"]["schemas"].values():
@@ -277,8 +297,8 @@ def test_every_route_is_documented_once() -> None:
 
 
 def test_typescript_names_every_event_and_operation() -> None:
-    events = dict(re.findall(r'^  "([a-z:]+)": \(event: (\w+)\) => void;$', TYPESCRIPT, re.MULTILINE))
-    pairs = re.findall(r'"([a-z:]+)": \{\s+request: (\w+);\s+reply: (\w+);\s+\}', TYPESCRIPT)
+    events = dict(re.findall(r'^  "([a-z:-]+)": \(event: (\w+)\) => void;$', TYPESCRIPT, re.MULTILINE))
+    pairs = re.findall(r'"([a-z:-]+)": \{\s+request: (\w+);\s+reply: (\w+);\s+\}', TYPESCRIPT)
     operations = {name: (request, reply) for name, request, reply in pairs}
     exported = re.findall(r"^export (?:interface|type) (\w+)", TYPESCRIPT, re.MULTILINE)
 

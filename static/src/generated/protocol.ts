@@ -12,6 +12,10 @@ export type MetricValue =
       [k: string]: boolean | number | string | null;
     }[]
   | null;
+/**
+ * Whether the hub lets an agent in.
+ */
+export type AgentTrust = "quarantined" | "revoked" | "trusted";
 export type AlertState = "OPEN" | "RESOLVED";
 export type AlertSeverity = "CRITICAL" | "ERROR" | "INFO" | "WARNING";
 export type CommandStatus = "CANCELLED" | "COMPLETED" | "EXECUTING" | "FAILED" | "PENDING" | "SENT";
@@ -29,6 +33,24 @@ export type CommandReason =
   | "unknown";
 export type OutputStream = "stderr" | "stdout";
 export type TextEncoding = "base64" | "utf8";
+export type ApprovalState = "approved" | "expired" | "pending" | "rejected";
+export type ApprovalKind = "enroll" | "recover";
+/**
+ * `superseded`: the agent was seen with a newer one.
+ */
+export type CertificateState = "current" | "expired" | "revoked" | "superseded";
+/**
+ * What a key of the hub is for.
+ */
+export type AuthorityUse = "access" | "agents" | "audit" | "jobs" | "root" | "servers";
+/**
+ * `next`: trusted by agents already, not used yet. `retiring`: no longer used, what it made still counts.
+ */
+export type AuthorityState = "active" | "next" | "retiring";
+/**
+ * What a person is in an organisation.
+ */
+export type Role = "approver" | "auditor" | "hub-admin" | "operator" | "org-admin" | "technician" | "viewer";
 /**
  * What went wrong, for programs. The message beside it is for people and may change.
  */
@@ -40,6 +62,7 @@ export type ErrorCode =
   | "invalid_request"
   | "key_in_use"
   | "not_found"
+  | "otp_required"
   | "quota"
   | "rate_limited"
   | "token_refused"
@@ -79,6 +102,27 @@ export interface Operations {
   "agents:delete": {
     request: AgentsDelete;
     reply: Reply;
+  };
+  /**
+   * Make a machine's certificates worthless and close its session; its history stays.
+   */
+  "agents:revoke": {
+    request: AgentsRevoke;
+    reply: AgentsGetReply;
+  };
+  /**
+   * Keep a machine out until it is released.
+   */
+  "agents:quarantine": {
+    request: AgentsQuarantine;
+    reply: AgentsGetReply;
+  };
+  /**
+   * Let a machine in quarantine in again.
+   */
+  "agents:release": {
+    request: AgentsRelease;
+    reply: AgentsGetReply;
   };
   /**
    * Values of some metrics of some machines over a span of time, in buckets.
@@ -156,6 +200,223 @@ export interface Operations {
   "tokens:revoke": {
     request: TokensRevoke;
     reply: TokensRevokeReply;
+  };
+  /**
+   * Make a key for `POST /api/agents/register`; its secret is shown this once.
+   */
+  "organisation-keys:create": {
+    request: OrganisationKeysCreate;
+    reply: OrganisationKeysCreateReply;
+  };
+  /**
+   * A page of organisation keys, newest first.
+   */
+  "organisation-keys:list": {
+    request: OrganisationKeysList;
+    reply: OrganisationKeysListReply;
+  };
+  /**
+   * Make an organisation key useless.
+   */
+  "organisation-keys:revoke": {
+    request: OrganisationKeysRevoke;
+    reply: OrganisationKeysRevokeReply;
+  };
+  /**
+   * Machines that wait to be let in, oldest first.
+   */
+  "approvals:list": {
+    request: ApprovalsList;
+    reply: ApprovalsListReply;
+  };
+  /**
+   * Let a waiting machine in; it fetches its certificate by itself.
+   */
+  "approvals:approve": {
+    request: ApprovalsDecide;
+    reply: ApprovalReply;
+  };
+  /**
+   * Turn a waiting machine away.
+   */
+  "approvals:reject": {
+    request: ApprovalsDecide;
+    reply: ApprovalReply;
+  };
+  /**
+   * Certificates of machines, soonest to end first.
+   */
+  "certificates:list": {
+    request: CertificatesList;
+    reply: CertificatesListReply;
+  };
+  /**
+   * The hub's certificate authorities and signing keys, and what a person should do about them.
+   */
+  "authorities:list": {
+    request: AuthoritiesList;
+    reply: AuthoritiesListReply;
+  };
+  /**
+   * Who asks, what they may do, their second factor and sign-ins.
+   */
+  "account:get": {
+    request: AccountGet;
+    reply: AccountGetReply;
+  };
+  /**
+   * Change one's own password; other sign-ins end.
+   */
+  "account:set-password": {
+    request: AccountSetPassword;
+    reply: Reply;
+  };
+  /**
+   * A new secret for an authenticator app; it counts once a code of it was confirmed.
+   */
+  "account:begin-totp": {
+    request: AccountBeginTotp;
+    reply: AccountBeginTotpReply;
+  };
+  /**
+   * Turn the second factor on; answers recovery codes, shown this once.
+   */
+  "account:confirm-totp": {
+    request: AccountConfirmTotp;
+    reply: RecoveryCodesReply;
+  };
+  /**
+   * Turn one's own second factor off.
+   */
+  "account:remove-totp": {
+    request: AccountRemoveTotp;
+    reply: Reply;
+  };
+  /**
+   * Replace the recovery codes; shown this once.
+   */
+  "account:new-recovery-codes": {
+    request: AccountNewRecoveryCodes;
+    reply: RecoveryCodesReply;
+  };
+  /**
+   * End every sign-in of whoever asks.
+   */
+  "account:sign-out-everywhere": {
+    request: AccountSignOutEverywhere;
+    reply: Reply;
+  };
+  /**
+   * People of the organisation.
+   */
+  "users:list": {
+    request: UsersList;
+    reply: UsersListReply;
+  };
+  /**
+   * Add a person with a first password and a role no higher than one's own.
+   */
+  "users:create": {
+    request: UsersCreate;
+    reply: UserReply;
+  };
+  /**
+   * Change a person's role; their sockets close and they sign in again.
+   */
+  "users:set-role": {
+    request: UsersSetRole;
+    reply: UserReply;
+  };
+  /**
+   * Give a person a new password; their sign-ins end.
+   */
+  "users:set-password": {
+    request: UsersSetPassword;
+    reply: UserReply;
+  };
+  /**
+   * Turn off the second factor of a person who lost it; their sign-ins end.
+   */
+  "users:remove-totp": {
+    request: UsersName;
+    reply: UserReply;
+  };
+  /**
+   * Keep a person out; their sockets close at once.
+   */
+  "users:lock": {
+    request: UsersName;
+    reply: UserReply;
+  };
+  /**
+   * Let a locked person in again.
+   */
+  "users:unlock": {
+    request: UsersName;
+    reply: UserReply;
+  };
+  /**
+   * Take a person out of the organisation.
+   */
+  "users:remove": {
+    request: UsersName;
+    reply: Reply;
+  };
+  /**
+   * The roles, what each may do, and which of them whoever asks may give.
+   */
+  "roles:list": {
+    request: RolesList;
+    reply: RolesListReply;
+  };
+  /**
+   * Make a key for a script; its secret is shown this once.
+   */
+  "api-keys:create": {
+    request: ApiKeysCreate;
+    reply: ApiKeysCreateReply;
+  };
+  /**
+   * A page of API keys, newest first.
+   */
+  "api-keys:list": {
+    request: ApiKeysList;
+    reply: ApiKeysListReply;
+  };
+  /**
+   * Make an API key useless; sockets that use it close.
+   */
+  "api-keys:revoke": {
+    request: ApiKeysRevoke;
+    reply: ApiKeyReply;
+  };
+  /**
+   * The organisations of this hub.
+   */
+  "organisations:list": {
+    request: OrganisationsList;
+    reply: OrganisationsListReply;
+  };
+  /**
+   * Add an organisation.
+   */
+  "organisations:create": {
+    request: OrganisationsCreate;
+    reply: OrganisationReply;
+  };
+  /**
+   * Change an organisation's name or quotas.
+   */
+  "organisations:update": {
+    request: OrganisationsUpdate;
+    reply: OrganisationReply;
+  };
+  /**
+   * What was done, newest first.
+   */
+  "audit:search": {
+    request: AuditSearch;
+    reply: AuditSearchReply;
   };
   /**
    * Switch this socket from single `agent:metrics` events to batches for the machines in view.
@@ -236,6 +497,7 @@ export interface AgentSummary {
     [k: string]: MetricValue;
   };
   sampledAtMs: number | null;
+  trust: AgentTrust;
   _count: RelatedCounts;
 }
 export interface RelatedCounts {
@@ -265,6 +527,8 @@ export interface AgentsGetReply {
   config: AgentConfig;
   configApplied: boolean;
   thresholds: Thresholds;
+  trust: AgentTrust;
+  trustReason: string;
   certificateExpiresAt: string | null;
   ok: true;
 }
@@ -329,6 +593,23 @@ export interface AgentsDelete {
 }
 export interface Reply {
   ok: true;
+}
+/**
+ * The agent's certificates are worth nothing from now on; its history stays. It can only enroll anew.
+ */
+export interface AgentsRevoke {
+  agentId: string;
+  reason?: string;
+}
+/**
+ * Keep the agent out until it is released; its certificates stay.
+ */
+export interface AgentsQuarantine {
+  agentId: string;
+  reason?: string;
+}
+export interface AgentsRelease {
+  agentId: string;
 }
 /**
  * Times in ms since the epoch, `from` included, `to` excluded.
@@ -473,6 +754,9 @@ export interface CommandsOutputReply {
   complete: boolean;
   ok: true;
 }
+/**
+ * `approval`: who joins with the token waits until a person lets them in.
+ */
 export interface TokensCreate {
   site?: string;
   /**
@@ -481,6 +765,7 @@ export interface TokensCreate {
   tags?: string[];
   uses?: number;
   ttlSec?: number;
+  approval?: boolean;
 }
 /**
  * The only time the secret is shown: the hub keeps its hash.
@@ -497,6 +782,7 @@ export interface TokenView {
   tags: string[];
   uses: number;
   used: number;
+  approval: boolean;
   createdAt: string;
   createdBy: string;
   expiresAt: string;
@@ -519,6 +805,418 @@ export interface TokensRevoke {
 export interface TokensRevokeReply {
   token: TokenView;
   ok: true;
+}
+/**
+ * A key for `POST /api/agents/register` (seed 004). It lets in any number of machines until it ends.
+ */
+export interface OrganisationKeysCreate {
+  name: string;
+  site?: string;
+  /**
+   * @maxItems 64
+   */
+  tags?: string[];
+  ttlSec?: number;
+}
+/**
+ * The only time the secret, `itsk_…`, is shown: the hub keeps its hash.
+ */
+export interface OrganisationKeysCreateReply {
+  key: OrganisationKeyView;
+  keyText: string;
+  ok: true;
+}
+export interface OrganisationKeyView {
+  id: string;
+  name: string;
+  site: string;
+  tags: string[];
+  used: number;
+  createdAt: string;
+  createdBy: string;
+  expiresAt: string;
+  lastUsedAt: string | null;
+  revokedAt: string | null;
+}
+export interface OrganisationKeysList {
+  limit?: number;
+  offset?: number;
+}
+export interface OrganisationKeysListReply {
+  keys: OrganisationKeyView[];
+  total: number;
+  limit: number;
+  offset: number;
+  ok: true;
+}
+export interface OrganisationKeysRevoke {
+  keyId: string;
+}
+export interface OrganisationKeysRevokeReply {
+  key: OrganisationKeyView;
+  ok: true;
+}
+export interface ApprovalsList {
+  state?: ApprovalState | null;
+  limit?: number;
+  offset?: number;
+}
+export interface ApprovalsListReply {
+  approvals: ApprovalView[];
+  total: number;
+  limit: number;
+  offset: number;
+  ok: true;
+}
+/**
+ * A machine that waits: a new one, or a known one whose certificate ran out and that proved its old key.
+ *
+ *     `fingerprint`: SHA-256 of the machine's public key in hexadecimal; `jtnt-agent enroll` prints the same.
+ */
+export interface ApprovalView {
+  id: string;
+  kind: ApprovalKind;
+  state: ApprovalState;
+  agentId: string;
+  hostname: string;
+  os: string;
+  address: string;
+  fingerprint: string;
+  site: string;
+  tags: string[];
+  requestedAt: string;
+  expiresAt: string;
+  decidedAt: string | null;
+  decidedBy: string | null;
+}
+export interface ApprovalsDecide {
+  approvalId: string;
+}
+export interface ApprovalReply {
+  approval: ApprovalView;
+  ok: true;
+}
+/**
+ * Soonest to end first. Without `state`, those that are current.
+ */
+export interface CertificatesList {
+  agentId?: string | null;
+  state?: CertificateState | null;
+  limit?: number;
+  offset?: number;
+}
+export interface CertificatesListReply {
+  certificates: CertificateView[];
+  total: number;
+  limit: number;
+  offset: number;
+  ok: true;
+}
+/**
+ * A certificate of an agent. `issuer`: the id of the authority that issued it.
+ */
+export interface CertificateView {
+  serial: string;
+  agentId: string;
+  hostname: string;
+  issuer: string;
+  state: CertificateState;
+  issuedAt: string;
+  expiresAt: string;
+  firstUsedAt: string | null;
+  revokedAt: string | null;
+}
+export interface AuthoritiesList {}
+/**
+ * `rootAtHand`: the hub can rotate by itself. `advice`: what a person should do, empty where nothing.
+ */
+export interface AuthoritiesListReply {
+  authorities: AuthorityView[];
+  trustVersion: number;
+  rootAtHand: boolean;
+  rootFingerprint: string;
+  advice: string[];
+  ok: true;
+}
+/**
+ * A key of the hub that others trust. `id`: its key id, or the SHA-256 of its certificate in hexadecimal.
+ */
+export interface AuthorityView {
+  id: string;
+  use: AuthorityUse;
+  state: AuthorityState;
+  notBefore: string;
+  notAfter: string;
+  rotatesAt: string | null;
+}
+export interface AccountGet {}
+/**
+ * Who asks. `permissions`: what they may do now; `secondFactorNeeded`: they may do more once they set up TOTP.
+ */
+export interface AccountGetReply {
+  userId: string;
+  username: string;
+  organisationId: string;
+  organisation: string;
+  role: Role;
+  permissions: string[];
+  totp: boolean;
+  recoveryCodesLeft: number;
+  secondFactorNeeded: boolean;
+  passwordChangedAt: string | null;
+  memberships: MembershipView[];
+  signIns: SignInView[];
+  ok: true;
+}
+export interface MembershipView {
+  organisationId: string;
+  organisation: string;
+  role: Role;
+}
+/**
+ * A sign-in that still stands. `isThis`: the one that asks.
+ */
+export interface SignInView {
+  id: string;
+  signedInAt: string;
+  lastUsedAt: string;
+  expiresAt: string;
+  isThis: boolean;
+}
+/**
+ * All other sign-ins of the person end with it.
+ */
+export interface AccountSetPassword {
+  current: string;
+  new: string;
+}
+export interface AccountBeginTotp {
+  password: string;
+}
+/**
+ * `secret` in base32, `uri` as authenticator apps read it (otpauth://). Nothing counts before it is confirmed.
+ */
+export interface AccountBeginTotpReply {
+  secret: string;
+  uri: string;
+  ok: true;
+}
+export interface AccountConfirmTotp {
+  code: string;
+}
+/**
+ * The only time they are shown; each is good once, in place of a code. Earlier ones are void.
+ */
+export interface RecoveryCodesReply {
+  recoveryCodes: string[];
+  ok: true;
+}
+/**
+ * `code`: of the authenticator, or a recovery code.
+ */
+export interface AccountRemoveTotp {
+  password: string;
+  code: string;
+}
+export interface AccountNewRecoveryCodes {
+  password: string;
+  code: string;
+}
+/**
+ * Every sign-in of the person ends, this one too.
+ */
+export interface AccountSignOutEverywhere {}
+export interface UsersList {
+  limit?: number;
+  offset?: number;
+}
+/**
+ * `grantable`: the roles that whoever asks may give.
+ */
+export interface UsersListReply {
+  users: UserView[];
+  grantable: Role[];
+  total: number;
+  limit: number;
+  offset: number;
+  ok: true;
+}
+/**
+ * A person in the organisation of whoever asks. `isElsewhere`: also a member of others, so only they, or an
+ *     administrator on the hub's machine, may touch the password, the second factor or the lock.
+ */
+export interface UserView {
+  id: string;
+  username: string;
+  role: Role;
+  totp: boolean;
+  isElsewhere: boolean;
+  createdAt: string;
+  lockedAt: string | null;
+  lastSignInAt: string | null;
+}
+export interface UsersCreate {
+  username: string;
+  password: string;
+  role: Role;
+}
+export interface UserReply {
+  user: UserView;
+  ok: true;
+}
+export interface UsersSetRole {
+  userId: string;
+  role: Role;
+}
+export interface UsersSetPassword {
+  userId: string;
+  password: string;
+}
+/**
+ * `users:lock`, `unlock`, `remove-totp` and `remove`. A removed person leaves the organisation.
+ */
+export interface UsersName {
+  userId: string;
+}
+export interface RolesList {}
+export interface RolesListReply {
+  roles: RoleView[];
+  ok: true;
+}
+export interface RoleView {
+  role: Role;
+  permissions: string[];
+  isGrantable: boolean;
+}
+/**
+ * A key with which a script connects, in place of an access token. Its role is at most its maker's.
+ */
+export interface ApiKeysCreate {
+  name: string;
+  role: Role;
+  ttlSec?: number;
+}
+/**
+ * The only time the secret, `jtntk_…`, is shown: the hub keeps its hash.
+ */
+export interface ApiKeysCreateReply {
+  key: ApiKeyView;
+  keyText: string;
+  ok: true;
+}
+export interface ApiKeyView {
+  id: string;
+  name: string;
+  role: Role;
+  createdAt: string;
+  createdBy: string;
+  expiresAt: string;
+  lastUsedAt: string | null;
+  revokedAt: string | null;
+}
+export interface ApiKeysList {
+  limit?: number;
+  offset?: number;
+}
+export interface ApiKeysListReply {
+  keys: ApiKeyView[];
+  total: number;
+  limit: number;
+  offset: number;
+  ok: true;
+}
+export interface ApiKeysRevoke {
+  keyId: string;
+}
+export interface ApiKeyReply {
+  key: ApiKeyView;
+  ok: true;
+}
+export interface OrganisationsList {
+  limit?: number;
+  offset?: number;
+}
+export interface OrganisationsListReply {
+  organisations: OrganisationView[];
+  total: number;
+  limit: number;
+  offset: number;
+  ok: true;
+}
+export interface OrganisationView {
+  id: string;
+  name: string;
+  quotas: Quotas;
+  agents: number;
+  users: number;
+  createdAt: string;
+}
+/**
+ * How much an organisation may have; null means no bound.
+ */
+export interface Quotas {
+  agents: number | null;
+  users: number | null;
+  openCommands: number | null;
+}
+export interface OrganisationsCreate {
+  name: string;
+  quotas?: QuotasInput;
+}
+/**
+ * How much an organisation may have; null means no bound.
+ */
+export interface QuotasInput {
+  agents?: number | null;
+  users?: number | null;
+  openCommands?: number | null;
+}
+export interface OrganisationReply {
+  organisation: OrganisationView;
+  ok: true;
+}
+export interface OrganisationsUpdate {
+  organisationId: string;
+  name?: string;
+  quotas?: QuotasInput;
+}
+/**
+ * Newest first. Every given condition must hold. `text` is found in actor, action, target or detail, in any case.
+ *
+ *     `action` may end in `*`. Times in ms since the epoch, `from` included, `to` excluded.
+ */
+export interface AuditSearch {
+  text?: string;
+  actor?: string | null;
+  action?: string | null;
+  target?: string | null;
+  fromMs?: number | null;
+  toMs?: number | null;
+  limit?: number;
+  offset?: number;
+}
+export interface AuditSearchReply {
+  entries: AuditEntryView[];
+  total: number;
+  limit: number;
+  offset: number;
+  ok: true;
+}
+/**
+ * What was done. `number` counts within `hubId`'s chain; `actor`: `user:…`, `agent:…`, `token:…`, `key:…` or
+ *     `hub`; `target`: `<kind>:<id>`.
+ */
+export interface AuditEntryView {
+  hubId: string;
+  number: number;
+  at: string;
+  actor: string;
+  action: string;
+  target: string;
+  detail: {
+    [k: string]: unknown;
+  };
+  hash: string;
 }
 /**
  * Switch this socket from single `agent:metrics` events to batches for the agents in view.
@@ -639,6 +1337,18 @@ export interface AgentsStatus {
  */
 export interface CaReply {
   ca_bundle_pem: string;
+  trust: SignedTrust;
+}
+/**
+ * `document`: base64 of the bytes of a TrustDocument. Signatures: by the root, ECDSA P-256 SHA-256, DER, base64.
+ */
+export interface SignedTrust {
+  document: string;
+  signatures: Signature[];
+}
+export interface Signature {
+  keyId: string;
+  signature: string;
 }
 export interface EnrollPending {
   agent_id: string;
@@ -656,17 +1366,6 @@ export interface EnrollReply {
   policy: AgentPolicy;
   websocket_url: string;
   next_heartbeat_sec: number;
-}
-/**
- * `document`: base64 of the bytes of a TrustDocument. Signatures: by the root, ECDSA P-256 SHA-256, DER, base64.
- */
-export interface SignedTrust {
-  document: string;
-  signatures: Signature[];
-}
-export interface Signature {
-  keyId: string;
-  signature: string;
 }
 /**
  * `POST /api/v1/agent/enroll`. The CSR gives a public key and proof of its possession, and nothing else.
@@ -699,6 +1398,19 @@ export interface ErrorBody {
 export interface ErrorReply {
   error: ErrorBody;
 }
+/**
+ * `POST /api/v1/agent/recover`: an agent whose certificate ran out asks for a new one.
+ *
+ *     `certificate_pem`: its last leaf. `signature`: base64, by that certificate's key over `recovery_statement(…)`.
+ */
+export interface RecoverRequest {
+  certificate_pem: string;
+  csr_pem: string;
+  signed_at_ms: number;
+  signature: string;
+  agent_version: string;
+  boot_id: string;
+}
 export interface Refusal {
   error: ErrorBody;
   ok: false;
@@ -726,14 +1438,22 @@ export interface RegisterRequest {
     [k: string]: unknown;
   };
 }
+/**
+ * `secondFactorNeeded`: until the person sets up TOTP they may do nothing else.
+ */
 export interface SignInReply {
   accessToken: string;
   expiresInSec: number;
+  secondFactorNeeded: boolean;
 }
+/**
+ * `otp`: an authenticator's code, or a recovery code. `organisation`: the name of one, for who is in several.
+ */
 export interface SignInRequest {
   username: string;
   password: string;
   otp?: string | null;
+  organisation?: string | null;
 }
 
 /** What the hub sends; the first type argument of a socket.io client. */

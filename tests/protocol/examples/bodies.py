@@ -3,7 +3,7 @@ from typing import Final
 from msgspec import Struct
 
 from protocol.codes import ErrorCode
-from protocol.desired import AgentPolicy
+from protocol.desired import AgentPolicy, CertificateTerms
 from protocol.enrollment import (
     CaReply,
     EnrollmentSystemInformation,
@@ -12,6 +12,7 @@ from protocol.enrollment import (
     EnrollRequest,
     ErrorBody,
     ErrorReply,
+    RecoverRequest,
     RegisterReply,
     RegisterRequest,
     SignInReply,
@@ -28,7 +29,15 @@ TRUST: Final = SignedTrust(document="eyJraW5kIjoianRudC50cnVzdC52MSJ9", signatur
 POLICY: Final = AgentPolicy(version=3, allowed_actions=("exec", "script"))
 
 REST_BODIES: Final[tuple[Struct, ...]] = (
-    CaReply(ca_bundle_pem=CERTIFICATE),
+    CaReply(ca_bundle_pem=CERTIFICATE, trust=TRUST),
+    RecoverRequest(
+        certificate_pem=CERTIFICATE,
+        csr_pem=REQUEST,
+        signed_at_ms=NOW_MS,
+        signature="c2lnbmF0dXJl",
+        agent_version="0.1.0",
+        boot_id="5a1c9a6e-2f43-4c17-9d0b-6f3f1d7f2a55",
+    ),
     EnrollRequest(
         token="jtnte_1LtQ8Jn3kZb.s.p.c",
         csr_pem=REQUEST,
@@ -71,8 +80,8 @@ REST_BODIES: Final[tuple[Struct, ...]] = (
         trust=TRUST,
         policy=POLICY,
     ),
-    SignInRequest(username="ada", password="correct horse battery", otp="492039"),
-    SignInReply(access_token="eyJhbGciOiJFZERTQSJ9.e30.c2ln", expires_in_sec=600),
+    SignInRequest(username="ada", password="correct horse battery", otp="492039", organisation="Nordic Mills"),
+    SignInReply(access_token="eyJhbGciOiJFZERTQSJ9.e30.c2ln", expires_in_sec=600, second_factor_needed=True),
     ErrorReply(
         error=ErrorBody(code=ErrorCode.RATE_LIMITED, message="too many attempts", path="$.token", retry_after_sec=60)
     ),
@@ -100,11 +109,13 @@ SIGNED_BODIES: Final[tuple[Struct, ...]] = (
         issuing_authorities=[IssuingAuthority(use="agents", certificate_pem=CERTIFICATE)],
         signers=[SigningKey(key_id="mfrggzdfmztwq2lk", public_key="a2V5", not_after_ms=NOW_MS + 1)],
         update_keys=[SigningKey(key_id="nfrggzdfmztwq2lk", public_key="a2V5", not_after_ms=NOW_MS + 1)],
+        audit_keys=[SigningKey(key_id="pfrggzdfmztwq2lk", public_key="a2V5", not_after_ms=NOW_MS + 1)],
         revoked_key_ids=["ofrggzdfmztwq2lk"],
     ),
 )
 OPEN_BODIES: Final[tuple[Struct, ...]] = (
     CONFIG,
     POLICY,
+    CertificateTerms(issuer_sha256="9f86d081884c7d65", over_sec=3600),
     ExecData(argv=["uname", "-a"], environment={"LANG": "C"}, working_directory="/tmp"),
 )

@@ -3,6 +3,7 @@ from typing import Final
 
 from protocol.enumerations import (
     AgentStatus,
+    AgentTrust,
     AlertSeverity,
     AlertState,
     CommandReason,
@@ -48,6 +49,7 @@ SUMMARY: Final = AgentSummary(
     enrolled_at=AT,
     metrics={"cpu_percent": 12.5, "disk_mount": "/"},
     sampled_at_ms=NOW_MS,
+    trust=AgentTrust.QUARANTINED,
     counts=RelatedCounts(metrics=1200, alerts=1, commands=2),
 )
 

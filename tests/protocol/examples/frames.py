@@ -83,7 +83,7 @@ FRAMES: Final[tuple[Frame, ...]] = (
         ),
         capabilities=["exec"],
         jobs=[JobProgress(command_id=COMMAND_ID, state=JobState.STARTED, offsets={OutputStream.STDOUT: 4096})],
-        hashes=StateHashes(config="c0", policy="p0", inventory="i0", trust="t0"),
+        hashes=StateHashes(config="c0", policy="p0", inventory="i0", trust="t0", certificate="e0"),
         last_disconnect=LastDisconnect(code=4503, reason="draining", at_ms=NOW_MS - 5000),
     ),
     Welcome(

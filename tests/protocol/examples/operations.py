@@ -19,21 +19,13 @@ from protocol.desired import AgentConfig
 from protocol.enrollment import ErrorBody
 from protocol.enumerations import (
     AgentStatus,
+    AgentTrust,
     AlertSeverity,
     AlertState,
     CommandReason,
     CommandStatus,
     OutputStream,
     TextEncoding,
-)
-from protocol.joining import (
-    TokensCreate,
-    TokensCreateReply,
-    TokensList,
-    TokensListReply,
-    TokensRevoke,
-    TokensRevokeReply,
-    TokenView,
 )
 from protocol.operations import (
     AgentConfigInput,
@@ -43,6 +35,9 @@ from protocol.operations import (
     AgentsGetReply,
     AgentsList,
     AgentsListReply,
+    AgentsQuarantine,
+    AgentsRelease,
+    AgentsRevoke,
     AgentsUpdate,
     AlertsList,
     AlertsListReply,
@@ -60,6 +55,7 @@ from protocol.operations import (
     Thresholds,
 )
 from protocol.requests import Refusal, Reply, Request
+from tests.protocol.examples import joining, oversight, people
 from tests.protocol.examples.events import AGENT_ID, AT, COUNTS, SUMMARY
 from tests.protocol.examples.frames import COMMAND_ID, NOW_MS
 
@@ -106,18 +102,6 @@ COMMAND: Final = CommandView(
     output_bytes={OutputStream.STDOUT: 4096},
     truncated=True,
 )
-TOKEN: Final = TokenView(
-    id="1LtQ8Jn3kZb",
-    site="Oslo",
-    tags=["web"],
-    uses=5,
-    used=2,
-    created_at=AT,
-    created_by="ada",
-    expires_at=AT,
-    revoked_at=AT,
-)
-
 REQUESTS: Final[Mapping[str, Request]] = {
     "agents:list": AgentsList(filter=FILTER, sort="-cpu", limit=50, offset=100),
     "agents:get": AgentsGet(agent_id=AGENT_ID),
@@ -125,6 +109,9 @@ REQUESTS: Final[Mapping[str, Request]] = {
         agent_id=AGENT_ID, name="Web 1", tags=["web"], site="Oslo", config=CONFIG_INPUT, thresholds=THRESHOLDS
     ),
     "agents:delete": AgentsDelete(agent_id=AGENT_ID),
+    "agents:revoke": AgentsRevoke(agent_id=AGENT_ID, reason="stolen"),
+    "agents:quarantine": AgentsQuarantine(agent_id=AGENT_ID, reason="behaves oddly"),
+    "agents:release": AgentsRelease(agent_id=AGENT_ID),
     "metrics:query": MetricsQuery(
         agent_ids=[AGENT_ID],
         metrics=["cpu_percent"],
@@ -142,9 +129,9 @@ REQUESTS: Final[Mapping[str, Request]] = {
     "commands:get": CommandsGet(command_id=COMMAND_ID),
     "commands:cancel": CommandsCancel(command_id=COMMAND_ID),
     "commands:output": CommandsOutput(command_id=COMMAND_ID, stream=OutputStream.STDOUT, offset=4096),
-    "tokens:create": TokensCreate(site="Oslo", tags=["web"], uses=5, ttl_sec=3600),
-    "tokens:list": TokensList(limit=20, offset=40),
-    "tokens:revoke": TokensRevoke(token_id="1LtQ8Jn3kZb"),
+    **joining.REQUESTS,
+    **oversight.REQUESTS,
+    **people.REQUESTS,
     "feed:subscribe": FeedSubscribe(
         agent_ids=[AGENT_ID], filter=FILTER, sort="-cpu", offset=50, limit=25, metrics=["cpu_percent"]
     ),
@@ -153,13 +140,22 @@ REQUESTS: Final[Mapping[str, Request]] = {
 }
 _COMMAND_REPLY: Final = CommandReply(command=COMMAND)
 _AGENT_REPLY: Final = AgentsGetReply(
-    agent=SUMMARY, config=CONFIG, config_applied=False, thresholds=THRESHOLDS, certificate_expires_at=AT
+    agent=SUMMARY,
+    config=CONFIG,
+    config_applied=False,
+    thresholds=THRESHOLDS,
+    trust=AgentTrust.QUARANTINED,
+    trust_reason="behaves oddly",
+    certificate_expires_at=AT,
 )
 REPLIES: Final[Mapping[str, Reply]] = {
     "agents:list": AgentsListReply(agents=[SUMMARY], total=103, limit=50, offset=100, counts=COUNTS),
     "agents:get": _AGENT_REPLY,
     "agents:update": _AGENT_REPLY,
     "agents:delete": Reply(),
+    "agents:revoke": _AGENT_REPLY,
+    "agents:quarantine": _AGENT_REPLY,
+    "agents:release": _AGENT_REPLY,
     "metrics:query": MetricsQueryReply(
         series=[
             MetricSeries(agent_id=AGENT_ID, timestamps=[NOW_MS - 60_000, NOW_MS], values={"cpu_percent": [12.5, None]})
@@ -181,13 +177,9 @@ REPLIES: Final[Mapping[str, Reply]] = {
         next_offset=4097,
         complete=True,
     ),
-    "tokens:create": TokensCreateReply(
-        token=TOKEN,
-        token_text="jtnte_1LtQ8Jn3kZb.s.p.c",
-        join_string="jtnt://hub.example:3001/#jtnte_1LtQ8Jn3kZb.s.p.c",
-    ),
-    "tokens:list": TokensListReply(tokens=[TOKEN], total=41, limit=20, offset=40),
-    "tokens:revoke": TokensRevokeReply(token=TOKEN),
+    **joining.REPLIES,
+    **oversight.REPLIES,
+    **people.REPLIES,
     "feed:subscribe": FeedSubscribeReply(version=18, agent_ids=[AGENT_ID]),
     "feed:ack": Reply(),
     "auth:refresh": AuthRefreshReply(expires_in_sec=600),
