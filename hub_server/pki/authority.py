@@ -1,123 +1,178 @@
-"""The hub's certificate authority and its signing keys, in a folder of private files.
+"""The hub's certificate authority and its signing keys: the one object that everybody else asks.
 
-    root.crt, root.key                 trusted by pin; the key may be taken offline once trust.json is there
-    agents-ca.pem, servers-ca.pem      issuing CAs, certificate and key
-    jobs.key, access.key               Ed25519: signs commands; signs people's access tokens
-    trust.json                         the root-signed trust document, written last
-    server.pem                         certificate and key of the agents' listener
+What is behind it changes while the hub runs: a rotation, here or by another hub or command, makes another keyring. So
+nobody keeps what a property returned; they keep the Authority.
 
-Until trust.json is there, whatever is missing is made: a start that was cut short is finished by the next one. After
-it, agents trust what it names, and a missing key of those is refused instead of replaced.
+Where things are: rows in archive.py, keys in memory in keyring.py, decisions in engine.py, rotations in rotation.py,
+the first start in founding.py, the folder in files.py and server_certificate.py. worker.py looks after it all.
 """
 
 from __future__ import annotations
 
 import base64
-import hashlib
 import socket
-from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-import msgspec
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePrivateKey, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-    load_pem_private_key,
-)
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from hub_server.clock import Clock, milliseconds
-from hub_server.pki import certificates
-from hub_server.pki.certificates import SigningCa, Use
-from hub_server.pki.files import PkiRefused, exclusive, read_private, write_private
+from hub_server.audit.record import record as audit
+from hub_server.clock import Clock
+from hub_server.errors import Conflict, InvalidRequest
+from hub_server.pki import certificates, files
+from hub_server.pki.archive import Archive
+from hub_server.pki.engine import ROTATED, Lifetimes, Retire, Rotate, Rotated, Step, advice, rotates_at, state_of
+from hub_server.pki.founding import Founding
+from hub_server.pki.keyring import ISSUING, Keyring
 from hub_server.pki.model import IssuedCertificate, ServerCredentials, serial_text
-from protocol.envelope import IssuingAuthority, SignedTrust, SigningKey, TrustDocument
+from hub_server.pki.rotation import Rotation
+from hub_server.pki.server_certificate import server_certificate
+from hub_server.pki.trust import document_of
+from hub_server.storage.engine import EVERY_ORGANISATION, Database
+from hub_server.storage.private_files import KeysRefused
+from hub_server.storage.vault import Vault
+from protocol.desired import CertificateTerms
+from protocol.enumerations import AuthorityState, AuthorityUse
+from protocol.envelope import SignedTrust
 from protocol.frames import Signature
-from protocol.identity import AgentIdentity, key_id_of, pin_of
+from protocol.identity import AgentIdentity
+from protocol.oversight import AuthoritiesListReply, AuthorityView
 
-SIGNER_LIFETIME: Final = timedelta(days=3650)
 LOCAL_NAMES: Final = ("localhost", "127.0.0.1", "::1")
-_ROOT_CERTIFICATE: Final = "root.crt"
-_ROOT_KEY: Final = "root.key"
-_JOBS_KEY: Final = "jobs.key"
-_ACCESS_KEY: Final = "access.key"
-_TRUST: Final = "trust.json"
-_SERVER: Final = "server.pem"
+RENEWALS_OVER_MAX_SECONDS: Final = 86400
 
 
 class Authority:
     """Issues certificates and signs. Everything it does is CPU work of a fraction of a millisecond."""
 
     def __init__(
-        self,
-        *,
-        directory: Path,
-        clock: Clock,
-        root: x509.Certificate,
-        issuing: dict[Use, SigningCa],
-        jobs_key: Ed25519PrivateKey,
-        access_key: Ed25519PrivateKey,
-        trust: SignedTrust,
+        self, *, database: Database, vault: Vault, directory: Path, clock: Clock, lifetimes: Lifetimes, keyring: Keyring
     ) -> None:
+        self._database = database
+        self._vault = vault
         self._directory = directory
         self._clock = clock
-        self._issuing = issuing
-        self._jobs_key = jobs_key
-        self._jobs_key_id = key_id_of(_raw_public(jobs_key))
-        document = _document_of(trust)
-        self.trust_domain: Final = document.trust_domain
-        self.root_pem: Final = certificates.pem_of(root)
-        self.root_pin: Final = pin_of(certificates.public_der_of_certificate(root))
-        self.agents_ca_pem: Final = issuing["agents"].pem
-        self.ca_bundle_pem: Final = self.root_pem + issuing["agents"].pem + issuing["servers"].pem
-        self.trust: Final = trust
-        self.trust_hash: Final = trust_hash_of(trust)
-        self.jwt_key: Final = access_key
+        self._lifetimes = lifetimes
+        self._archive = Archive()
+        self._keyring = keyring
+        self.trust_domain: Final = document_of(keyring.trust).trust_domain
 
     @classmethod
-    def open_or_create(cls, directory: Path, *, trust_domain: str, clock: Clock) -> Authority:
-        """Return the authority that lives in `directory`, made now where there is none.
+    async def open_or_create(
+        cls,
+        database: Database,
+        vault: Vault,
+        *,
+        directory: Path,
+        trust_domain: str,
+        clock: Clock,
+        lifetimes: Lifetimes | None = None,
+    ) -> Authority:
+        """Return the authority of a migrated database, made now where there is none.
 
-        Raises PkiRefused when the folder is incomplete, damaged, readable by others, or of another trust domain.
+        `directory`: the hub's own folder of keys; what an earlier version left there is taken over. Raises KeysRefused
+        when the keys cannot be used, OSError.
         """
-        with exclusive(directory):
-            folder = _Folder(directory, trust_domain, clock.now())
-            root = folder.root()
-            issuing: dict[Use, SigningCa] = {
-                "agents": folder.issuing("agents", root),
-                "servers": folder.issuing("servers", root),
-            }
-            jobs_key = folder.ed25519(_JOBS_KEY, is_named_in_trust=True)
-            access_key = folder.ed25519(_ACCESS_KEY, is_named_in_trust=False)
-            trust = folder.trust(root, issuing, jobs_key)
+        lifetimes, archive = lifetimes or Lifetimes(), Archive()
+        async with database.read(EVERY_ORGANISATION) as connection:
+            await archive.lock_shared(connection)
+            keyring = await _keyring_in(connection, archive, vault)
+        if keyring is None:
+            async with database.write(EVERY_ORGANISATION) as connection:
+                await archive.lock(connection)
+                keyring = await _keyring_in(connection, archive, vault)
+                if keyring is None:
+                    files.refuse_lost_database(directory)
+                    founding = Founding(
+                        archive=archive, vault=vault, trust_domain=trust_domain, now=clock.now(), lifetimes=lifetimes
+                    )
+                    keyring = await founding.found(connection, directory, files.earlier_keys(directory))
+                    _refuse_other_domain(keyring, trust_domain)
+                    await _audit(connection, clock.now(), "hub", "authorities:create", keyring.root_id)
+        _refuse_other_domain(keyring, trust_domain)
+        files.keep_root(directory, keyring.root_pem)
+        files.remove_earlier_keys(directory)
         return cls(
-            directory=directory,
-            clock=clock,
-            root=root,
-            issuing=issuing,
-            jobs_key=jobs_key,
-            access_key=access_key,
-            trust=trust,
+            database=database, vault=vault, directory=directory, clock=clock, lifetimes=lifetimes, keyring=keyring
         )
+
+    # What others are told to trust.
+
+    @property
+    def root_pem(self) -> str:
+        return self._keyring.root_pem
+
+    @property
+    def root_pin(self) -> bytes:
+        return self._keyring.root_pin
+
+    @property
+    def trust(self) -> SignedTrust:
+        return self._keyring.trust
+
+    @property
+    def trust_hash(self) -> str:
+        return self._keyring.trust_hash
+
+    @property
+    def trust_version(self) -> int:
+        return document_of(self._keyring.trust).version
+
+    @property
+    def agents_ca_pem(self) -> str:
+        """Return the CA that issues agents' certificates now."""
+        return self._keyring.issuing(AuthorityUse.AGENTS, self._clock.now())[1].pem
+
+    @property
+    def agents_anchors_pem(self) -> str:
+        """Return every CA whose agents are let in."""
+        return self._keyring.pems(AuthorityUse.AGENTS, self._clock.now())
+
+    @property
+    def ca_bundle_pem(self) -> str:
+        """Return the root, then every issuing CA that has not ended."""
+        now = self._clock.now()
+        return self.root_pem + "".join(self._keyring.pems(use, now) for use in ISSUING)
+
+    @property
+    def certificate_terms(self) -> CertificateTerms:
+        """Return which issuer agents' certificates shall come from. Agents take an overlap to change, at most a day."""
+        issuer, _ = self._keyring.issuing(AuthorityUse.AGENTS, self._clock.now())
+        over = min(RENEWALS_OVER_MAX_SECONDS, int(self._lifetimes.overlap.total_seconds()))
+        return CertificateTerms(issuer_sha256=issuer, over_sec=over)
 
     @property
     def issuing_expires_at(self) -> datetime:
-        """Return when the first of the issuing CAs ends."""
-        return min(ca.certificate.not_valid_after_utc for ca in self._issuing.values())
+        """Return when the first of the issuing CAs in use ends."""
+        now = self._clock.now()
+        return min(self._keyring.issuing(use, now)[1].certificate.not_valid_after_utc for use in ISSUING)
+
+    @property
+    def audit_keys(self) -> Mapping[str, bytes]:
+        """Return every key that has signed checkpoints: key id → 32 bytes."""
+        return {
+            record.id: certificates.raw_public_of(record.public_key)
+            for record in self._keyring.records
+            if record.use is AuthorityUse.AUDIT
+        }
+
+    # What it makes.
+
+    @property
+    def jwt_key(self) -> Ed25519PrivateKey:
+        return self._keyring.signer(AuthorityUse.ACCESS, self._clock.now())[1]
 
     def issue_agent_certificate(self, identity: AgentIdentity, csr_pem: str) -> IssuedCertificate:
         """Return a certificate for the key of `csr_pem`, which gives nothing else. Raises InvalidRequest."""
-        public_key = certificates.public_key_of_csr(csr_pem)
-        issuer = self._issuing["agents"]
-        leaf = certificates.make_agent(issuer, public_key, uri=identity.uri, now=self._clock.now())
+        public_key, now = certificates.public_key_of_csr(csr_pem), self._clock.now()
+        issuer_id, issuer = self._keyring.issuing(AuthorityUse.AGENTS, now)
+        leaf = certificates.make_agent(
+            issuer, public_key, uri=identity.uri, now=now, lifetime=self._lifetimes.agent_certificate
+        )
         return IssuedCertificate(
             organisation_id=identity.organisation_id,
             agent_id=identity.agent_id,
@@ -126,196 +181,180 @@ class Authority:
             public_key_sha256=certificates.key_sha256_of(public_key),
             not_before=leaf.not_valid_before_utc,
             not_after=leaf.not_valid_after_utc,
+            issuer=issuer_id,
         )
 
     def sign_job(self, payload: bytes) -> Signature:
         """Sign the exact bytes of a JobEnvelope (Ed25519, base64)."""
-        signature = base64.b64encode(self._jobs_key.sign(payload)).decode()
-        return Signature(key_id=self._jobs_key_id, signature=signature)
+        return self._signed(AuthorityUse.JOBS, payload)
+
+    def sign_checkpoint(self, statement: bytes) -> Signature:
+        """Sign the exact bytes of a checkpoint of the audit (Ed25519, base64)."""
+        return self._signed(AuthorityUse.AUDIT, statement)
+
+    def _signed(self, use: AuthorityUse, message: bytes) -> Signature:
+        key_id, key = self._keyring.signer(use, self._clock.now())
+        return Signature(key_id=key_id, signature=base64.b64encode(key.sign(message)).decode())
 
     def server_credentials(self, names: Sequence[str]) -> ServerCredentials:
-        """Return a server certificate for `names`, this machine's name and loopback.
-
-        It is made anew when a name is missing or two thirds of its life are over.
-        """
+        """Return a server certificate for `names`, this machine's name and loopback; renewed when it is time."""
         wanted = tuple(dict.fromkeys((*LOCAL_NAMES, socket.gethostname(), *names)))
-        path = self._directory / _SERVER
-        with exclusive(self._directory):
-            if not path.exists() or not self._still_serves(path, wanted):
-                key = certificates.new_key()
-                issuer = self._issuing["servers"]
-                leaf = certificates.make_server(issuer, key.public_key(), names=wanted, now=self._clock.now())
-                chain = certificates.pem_of(leaf) + issuer.pem
-                write_private(path, chain.encode() + certificates.key_pem_of(key))
+        now = self._clock.now()
+        _, issuer = self._keyring.issuing(AuthorityUse.SERVERS, now)
+        path = server_certificate(self._directory, issuer, wanted, now=now, lifetime=self._lifetimes.server_certificate)
         return ServerCredentials(certificate_path=path, key_path=path)
 
-    def _still_serves(self, path: Path, wanted: Sequence[str]) -> bool:
-        try:
-            leaf = SigningCa.from_bytes(read_private(path), path.name).certificate
-            leaf.verify_directly_issued_by(self._issuing["servers"].certificate)
-        except (PkiRefused, ValueError, TypeError, InvalidSignature):
+    # How it changes.
+
+    async def refresh(self) -> bool:
+        """Read what other hubs and commands have changed; return whether there was anything.
+
+        Raises KeysRefused when the rows cannot be used; what was there before is kept then.
+        """
+        async with self._database.read(EVERY_ORGANISATION) as connection:
+            await self._archive.lock_shared(connection)
+            records = await self._archive.records(connection)
+            newest = await self._archive.newest_trust(connection)
+        if newest is None or (tuple(records) == self._keyring.records and newest[1] == self.trust):
             return False
-        start, end, now = leaf.not_valid_before_utc, leaf.not_valid_after_utc, self._clock.now()
-        return start <= now < start + (end - start) * 2 / 3 and _names_of(leaf) == set(wanted)
+        self._keyring = Keyring(records, newest[1], self._vault)
+        return True
 
+    async def tend(self) -> bool:
+        """Do what is due by the clock; return whether anything was. Without the root only what does not need it."""
+        async with self._database.read(EVERY_ORGANISATION) as connection:
+            due = await self._rotation(connection, self._keyring, "hub").steps()
+        if not _possible(due, self._keyring):
+            return False
+        async with self._database.write(EVERY_ORGANISATION) as connection:
+            keyring = await self._locked(connection)
+            rotation = self._rotation(connection, keyring, "hub")
+            await rotation.carry_out(_possible(await rotation.steps(), keyring), keyring.root_key)
+            keyring = await self._again(connection)
+        self._keyring = keyring
+        return True
 
-class _Folder:
-    """Opens or makes each part in turn; the order is that of the module's table."""
+    async def rotate(self, *uses: Rotated, actor: str, root_key_pem: bytes | None = None) -> None:
+        """Make new keys for `uses` now (all that are ever rotated when none is named), in one transaction.
 
-    def __init__(self, directory: Path, trust_domain: str, now: datetime) -> None:
-        self._directory = directory
-        self._trust_domain = trust_domain
-        self._now = now
-        self._is_sealed = (directory / _TRUST).exists()
+        Raises Conflict when the root is not at hand or a new key waits already, InvalidRequest for a wrong root key;
+        nothing is changed then.
+        """
+        given = None if root_key_pem is None else self._root_key_from(root_key_pem)
+        async with self._database.write(EVERY_ORGANISATION) as connection:
+            keyring = await self._locked(connection)
+            rotation = self._rotation(connection, keyring, actor)
+            await rotation.carry_out([Rotate(use) for use in uses or ROTATED], given or keyring.root_key)
+            keyring = await self._again(connection)
+        self._keyring = keyring
 
-    def root(self) -> x509.Certificate:
-        path = self._directory / _ROOT_CERTIFICATE
-        if not path.exists():
-            self._refuse_if_sealed(path)
-            self._write(_ROOT_KEY, lambda: certificates.key_pem_of(certificates.new_key()))
-            key = self._root_key()
-            made = certificates.make_root(key, trust_domain=self._trust_domain, now=self._now)
-            write_private(path, certificates.pem_of(made).encode())
+    def root_key_pem(self) -> bytes:
+        """Return the root's private key, PKCS 8 in PEM. Raises Conflict when it was taken offline."""
+        key = self._keyring.root_key
+        if key is None:
+            raise Conflict("the root key was taken offline before; the hub does not have it")
+        return certificates.key_pem_of(key)
+
+    async def take_root_offline(self, kept_pem: bytes, *, actor: str) -> None:
+        """Forget the root's private key, of which the caller shows the copy that is kept elsewhere.
+
+        Raises InvalidRequest when that is another key.
+        """
+        self._root_key_from(kept_pem)
+        async with self._database.write(EVERY_ORGANISATION) as connection:
+            keyring = await self._locked(connection)
+            await self._archive.take_offline(connection, keyring.root_id)
+            await _audit(connection, self._clock.now(), actor, "authorities:take-offline", keyring.root_id)
+            keyring = await self._again(connection)
+        self._keyring = keyring
+
+    # What people are shown.
+
+    def advice(self) -> list[str]:
+        """Return what a person should do; nothing while the hub helps itself."""
+        return advice(self._keyring.held, self._clock.now(), is_root_at_hand=self._keyring.root_key is not None)
+
+    def overview(self) -> AuthoritiesListReply:
+        now, held = self._clock.now(), self._keyring.held
+        views = []
+        for key in held:
+            state = state_of(key, held, now)
+            is_rotated = state is AuthorityState.ACTIVE and key.use in ROTATED
+            views.append(
+                AuthorityView(
+                    id=key.id,
+                    use=key.use,
+                    state=state,
+                    not_before=key.not_before,
+                    not_after=key.not_after,
+                    rotates_at=rotates_at(key, self._lifetimes) if is_rotated else None,
+                )
+            )
+        return AuthoritiesListReply(
+            authorities=views,
+            trust_version=self.trust_version,
+            root_at_hand=self._keyring.root_key is not None,
+            root_fingerprint=self._keyring.root_id,
+            advice=self.advice(),
+        )
+
+    def _rotation(self, connection: AsyncConnection, keyring: Keyring, actor: str) -> Rotation:
+        return Rotation(
+            connection,
+            keyring,
+            archive=self._archive,
+            vault=self._vault,
+            lifetimes=self._lifetimes,
+            now=self._clock.now(),
+            actor=actor,
+        )
+
+    async def _locked(self, connection: AsyncConnection) -> Keyring:
+        await self._archive.lock(connection)
+        return await self._again(connection)
+
+    async def _again(self, connection: AsyncConnection) -> Keyring:
+        """Return what is in the database within the transaction: what cannot be used is not committed."""
+        keyring = await _keyring_in(connection, self._archive, self._vault)
+        if keyring is None:
+            raise KeysRefused("the database's authority is gone; restore the database from a backup")
+        return keyring
+
+    def _root_key_from(self, pem: bytes) -> EllipticCurvePrivateKey:
         try:
-            return x509.load_pem_x509_certificate(read_private(path))
-        except ValueError as error:
-            raise PkiRefused(f"{path} holds no certificate; restore the file from a backup") from error
-
-    def issuing(self, use: Use, root: x509.Certificate) -> SigningCa:
-        name = f"{use}-ca.pem"
-        self._write(name, lambda: self._made_issuing(use, root).to_bytes(), is_named_in_trust=True)
-        ca = SigningCa.from_bytes(read_private(self._directory / name), name)
-        try:
-            ca.certificate.verify_directly_issued_by(root)
-        except (ValueError, TypeError, InvalidSignature) as error:
-            raise PkiRefused(f"{self._directory / name} is not of this root; restore both from one backup") from error
-        return ca
-
-    def ed25519(self, name: str, *, is_named_in_trust: bool) -> Ed25519PrivateKey:
-        self._write(name, lambda: _ed25519_pem(Ed25519PrivateKey.generate()), is_named_in_trust=is_named_in_trust)
-        try:
-            key = load_pem_private_key(read_private(self._directory / name), None)
-        except ValueError as error:
-            raise PkiRefused(f"{self._directory / name} holds no private key; restore it from a backup") from error
-        if not isinstance(key, Ed25519PrivateKey):
-            raise PkiRefused(f"{self._directory / name} holds a key that is not Ed25519; restore it from a backup")
+            key = certificates.p256_key_from(pem, "the root key's file")
+        except KeysRefused as error:
+            raise InvalidRequest(str(error)) from error
+        if certificates.public_der_of(key.public_key()) != certificates.public_der_of_certificate(self._keyring.root):
+            raise InvalidRequest("that is not the key of this hub's root")
         return key
 
-    def trust(self, root: x509.Certificate, issuing: dict[Use, SigningCa], jobs_key: Ed25519PrivateKey) -> SignedTrust:
-        path = self._directory / _TRUST
-        self._write(_TRUST, lambda: msgspec.json.encode(self._made_trust(issuing, jobs_key)))
-        try:
-            signed = msgspec.json.decode(read_private(path), type=SignedTrust)
-            verify_trust(signed, root)
-            document = _document_of(signed)
-        except (msgspec.DecodeError, ValueError, InvalidSignature) as error:
-            raise PkiRefused(f"{path} is not signed by this root; restore the folder from one backup") from error
-        if document.trust_domain != self._trust_domain:
-            raise PkiRefused(
-                f"this hub's trust domain is {document.trust_domain}, the settings say {self._trust_domain}: it cannot "
-                "change once agents have certificates; set pki.trust_domain back"
-            )
-        named = {(authority.use, authority.certificate_pem) for authority in document.issuing_authorities}
-        keys = {signer.public_key for signer in document.signers}
-        if named != {(use, ca.pem) for use, ca in issuing.items()} or _public_base64(jobs_key) not in keys:
-            raise PkiRefused(f"{self._directory} mixes keys of two hubs; restore the folder from one backup")
-        return signed
 
-    def _made_issuing(self, use: Use, root: x509.Certificate) -> SigningCa:
-        return certificates.make_issuing(
-            root, self._root_key(), use=use, trust_domain=self._trust_domain, now=self._now
+def _possible(steps: Sequence[Step], keyring: Keyring) -> list[Step]:
+    """Return the steps that can be done with the keys at hand."""
+    return [step for step in steps if keyring.root_key is not None or isinstance(step, Retire)]
+
+
+async def _keyring_in(connection: AsyncConnection, archive: Archive, vault: Vault) -> Keyring | None:
+    records, newest = await archive.records(connection), await archive.newest_trust(connection)
+    return None if not records or newest is None else Keyring(records, newest[1], vault)
+
+
+def _refuse_other_domain(keyring: Keyring, trust_domain: str) -> None:
+    domain = document_of(keyring.trust).trust_domain
+    if domain != trust_domain:
+        raise KeysRefused(
+            f"this hub's trust domain is {domain}, the settings say {trust_domain}: it cannot change once agents have "
+            "certificates; set pki.trust_domain back"
         )
 
-    def _made_trust(self, issuing: dict[Use, SigningCa], jobs_key: Ed25519PrivateKey) -> SignedTrust:
-        public = _raw_public(jobs_key)
-        document = msgspec.json.encode(
-            TrustDocument(
-                version=1,
-                issued_at_ms=milliseconds(self._now),
-                trust_domain=self._trust_domain,
-                issuing_authorities=[
-                    IssuingAuthority(use=use, certificate_pem=ca.pem) for use, ca in sorted(issuing.items())
-                ],
-                signers=[
-                    SigningKey(
-                        key_id=key_id_of(public),
-                        public_key=_public_base64(jobs_key),
-                        not_after_ms=milliseconds(self._now + SIGNER_LIFETIME),
-                    )
-                ],
-            )
-        )
-        root_key = self._root_key()
-        signature = base64.b64encode(root_key.sign(document, ECDSA(hashes.SHA256()))).decode()
-        point = root_key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
-        return SignedTrust(
-            document=base64.b64encode(document).decode(),
-            signatures=[Signature(key_id=key_id_of(point), signature=signature)],
-        )
 
-    def _root_key(self) -> EllipticCurvePrivateKey:
-        path = self._directory / _ROOT_KEY
-        if not path.exists():
-            raise PkiRefused(f"{path} is needed once more and is not there; put it back for this start")
-        return certificates.p256_key_from(read_private(path), path.name)
-
-    def _write(self, name: str, content: Callable[[], bytes], *, is_named_in_trust: bool = False) -> None:
-        path = self._directory / name
-        if path.exists():
-            return
-        if is_named_in_trust:
-            self._refuse_if_sealed(path)
-        write_private(path, content())
-
-    def _refuse_if_sealed(self, path: Path) -> None:
-        if self._is_sealed:
-            raise PkiRefused(f"{path} is missing, and agents trust it: restore it from a backup")
-
-
-def is_set_up(directory: Path) -> bool:
-    """Tell whether an authority was made in `directory` and finished."""
-    return (directory / _TRUST).exists()
-
-
-def verify_trust(trust: SignedTrust, root: x509.Certificate) -> None:
-    """Raises InvalidSignature unless one of the signatures is the root's over the document's bytes."""
-    key = root.public_key()
-    if not isinstance(key, EllipticCurvePublicKey):
-        raise InvalidSignature("the root's key is not P-256")
-    document = base64.b64decode(trust.document)
-    for signature in trust.signatures:
-        try:
-            key.verify(base64.b64decode(signature.signature), document, ECDSA(hashes.SHA256()))
-        except InvalidSignature:
-            continue
-        return
-    raise InvalidSignature("no signature of the root")
-
-
-def trust_hash_of(trust: SignedTrust) -> str:
-    """Return the SHA-256 of the document's bytes in hexadecimal: how both sides name a trust document."""
-    return hashlib.sha256(base64.b64decode(trust.document)).hexdigest()
-
-
-def _document_of(trust: SignedTrust) -> TrustDocument:
-    return msgspec.json.decode(base64.b64decode(trust.document), type=TrustDocument)
-
-
-def _raw_public(key: Ed25519PrivateKey) -> bytes:
-    return key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-
-
-def _public_base64(key: Ed25519PrivateKey) -> str:
-    return base64.b64encode(_raw_public(key)).decode()
-
-
-def _ed25519_pem(key: Ed25519PrivateKey) -> bytes:
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-
-
-def _names_of(leaf: x509.Certificate) -> set[str]:
-    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    return {
-        *names.get_values_for_type(x509.DNSName),
-        *(str(address) for address in names.get_values_for_type(x509.IPAddress)),
-    }
+async def _audit(connection: AsyncConnection, at: datetime, actor: str, action: str, authority_id: str) -> None:
+    await audit(
+        connection,
+        organisation_id=EVERY_ORGANISATION,
+        at=at,
+        actor=actor,
+        action=action,
+        target=f"authority:{authority_id}",
+    )

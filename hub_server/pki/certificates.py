@@ -21,27 +21,27 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
     EllipticCurvePublicKey,
     generate_private_key,
 )
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
     PublicFormat,
+    load_der_private_key,
     load_pem_private_key,
+    load_pem_public_key,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from hub_server.errors import InvalidRequest
-from hub_server.pki.files import PkiRefused
+from hub_server.storage.private_files import KeysRefused
 
 Use = Literal["agents", "servers"]
 LeafPublicKey = Ed25519PublicKey | EllipticCurvePublicKey
+OwnKey = Ed25519PrivateKey | EllipticCurvePrivateKey
 
 BACK_DATED: Final = timedelta(minutes=5)
 ROOT_LIFETIME: Final = timedelta(days=3650)
-ISSUING_LIFETIME: Final = timedelta(days=365)
-AGENT_LIFETIME: Final = timedelta(days=30)
-SERVER_LIFETIME: Final = timedelta(days=90)
 _CSR_PATH: Final = "$.csr_pem"
 _USAGE: Final[dict[Use, x509.ObjectIdentifier]] = {
     "agents": ExtendedKeyUsageOID.CLIENT_AUTH,
@@ -66,14 +66,14 @@ class SigningCa:
 
     @classmethod
     def from_bytes(cls, content: bytes, name: str) -> SigningCa:
-        """Raises PkiRefused when `content` holds no certificate with its own P-256 key."""
+        """Raises KeysRefused when `content` holds no certificate with its own P-256 key."""
         try:
             certificate = x509.load_pem_x509_certificate(content)
         except ValueError as error:
-            raise PkiRefused(f"{name} holds no certificate; restore the file from a backup") from error
+            raise KeysRefused(f"{name} holds no certificate; restore the file from a backup") from error
         key = p256_key_from(content, name)
         if public_der_of(key.public_key()) != public_der_of_certificate(certificate):
-            raise PkiRefused(f"{name} holds a key that is not its certificate's; restore the file from a backup")
+            raise KeysRefused(f"{name} holds a key that is not its certificate's; restore the file from a backup")
         return cls(certificate, key)
 
 
@@ -85,9 +85,9 @@ def p256_key_from(content: bytes, name: str) -> EllipticCurvePrivateKey:
     try:
         key = load_pem_private_key(content, None)
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise PkiRefused(f"{name} holds no private key; restore the file from a backup") from error
+        raise KeysRefused(f"{name} holds no private key; restore the file from a backup") from error
     if not isinstance(key, EllipticCurvePrivateKey) or not isinstance(key.curve, SECP256R1):
-        raise PkiRefused(f"{name} holds a key that is not P-256; restore the file from a backup")
+        raise KeysRefused(f"{name} holds a key that is not P-256; restore the file from a backup")
     return key
 
 
@@ -98,26 +98,34 @@ def make_root(key: EllipticCurvePrivateKey, *, trust_domain: str, now: datetime)
 
 
 def make_issuing(
-    root: x509.Certificate, root_key: EllipticCurvePrivateKey, *, use: Use, trust_domain: str, now: datetime
+    root: x509.Certificate,
+    root_key: EllipticCurvePrivateKey,
+    *,
+    use: Use,
+    trust_domain: str,
+    now: datetime,
+    not_after: datetime,
 ) -> SigningCa:
     key = new_key()
-    end = min(now + ISSUING_LIFETIME, root.not_valid_after_utc)
+    end = min(not_after, root.not_valid_after_utc)
     builder = _builder(_name(f"{trust_domain} {use}"), root.subject, key.public_key(), now, end)
     builder = _as_ca(builder, key.public_key(), root_key.public_key(), path_length=0)
     builder = builder.add_extension(x509.ExtendedKeyUsage([_USAGE[use]]), critical=False)
     return SigningCa(builder.sign(root_key, hashes.SHA256()), key)
 
 
-def make_agent(issuer: SigningCa, public_key: LeafPublicKey, *, uri: str, now: datetime) -> x509.Certificate:
+def make_agent(
+    issuer: SigningCa, public_key: LeafPublicKey, *, uri: str, now: datetime, lifetime: timedelta
+) -> x509.Certificate:
     names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(uri)]
-    return _make_leaf(issuer, public_key, "JTNT agent", names, "agents", now, AGENT_LIFETIME)
+    return _make_leaf(issuer, public_key, "JTNT agent", names, "agents", now, lifetime)
 
 
 def make_server(
-    issuer: SigningCa, public_key: LeafPublicKey, *, names: Sequence[str], now: datetime
+    issuer: SigningCa, public_key: LeafPublicKey, *, names: Sequence[str], now: datetime, lifetime: timedelta
 ) -> x509.Certificate:
     general = [_general_name(name) for name in names]
-    return _make_leaf(issuer, public_key, "JTNT hub", general, "servers", now, SERVER_LIFETIME)
+    return _make_leaf(issuer, public_key, "JTNT hub", general, "servers", now, lifetime)
 
 
 def public_key_of_csr(csr_pem: str) -> LeafPublicKey:
@@ -145,6 +153,52 @@ def pem_of(certificate: x509.Certificate) -> str:
 
 def key_pem_of(key: EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def key_der_of(key: OwnKey) -> bytes:
+    """Return the private key, PKCS 8 in DER: what the vault seals."""
+    return key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+
+
+def own_key_from(der: bytes, name: str) -> OwnKey:
+    """Raises KeysRefused when `der` holds neither an Ed25519 nor a P-256 key."""
+    try:
+        key = load_der_private_key(der, None)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise KeysRefused(f"{name} holds no private key; restore the database") from error
+    if not isinstance(key, EllipticCurvePrivateKey | Ed25519PrivateKey):
+        raise KeysRefused(f"{name} holds a key of a kind that the hub does not make; restore the database")
+    return key
+
+
+def public_pem_of(key: OwnKey) -> str:
+    return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+
+def public_pem_of_certificate(certificate: x509.Certificate) -> str:
+    return certificate.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+
+def raw_public_of(pem: str) -> bytes:
+    """Return the 32 bytes of an Ed25519 public key. Raises ValueError when it is none, TypeError for another kind."""
+    key = load_pem_public_key(pem.encode())
+    if not isinstance(key, Ed25519PublicKey):
+        raise TypeError("not an Ed25519 key")
+    return key.public_bytes(Encoding.Raw, PublicFormat.Raw)
+
+
+def sha256_of(certificate: x509.Certificate) -> str:
+    """Return the SHA-256 of the certificate in DER, hexadecimal: the id of an authority."""
+    return certificate.fingerprint(hashes.SHA256()).hex()
+
+
+def names_of(leaf: x509.Certificate) -> set[str]:
+    """Return the DNS names and addresses that a server's certificate is for."""
+    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return {
+        *names.get_values_for_type(x509.DNSName),
+        *(str(address) for address in names.get_values_for_type(x509.IPAddress)),
+    }
 
 
 def public_der_of(key: LeafPublicKey) -> bytes:

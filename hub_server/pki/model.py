@@ -16,12 +16,16 @@ class Standing(StrEnum):
 
     CURRENT = "current"
     UNKNOWN = "unknown"
+    SUPERSEDED = "superseded"
     REVOKED = "revoked"
     EXPIRED = "expired"
 
 
 class IssuedCertificate(Struct, frozen=True, kw_only=True):
-    """A certificate of an agent. `pem`: the leaf, then its issuing CA. `serial`: as `serial_text` writes it."""
+    """A certificate of an agent. `pem`: the leaf, then its issuing CA. `serial`: as `serial_text` writes it.
+
+    `issuer`: the id of the authority that issued it. `replaces`: the serial with which it was asked for.
+    """
 
     organisation_id: str
     agent_id: str
@@ -30,6 +34,29 @@ class IssuedCertificate(Struct, frozen=True, kw_only=True):
     public_key_sha256: bytes
     not_before: datetime
     not_after: datetime
+    issuer: str = ""
+    replaces: str | None = None
+
+
+class KnownCertificate(Struct, frozen=True, kw_only=True):
+    """What of an issued certificate decides whether its holder gets in. `is_used`: the agent was seen with it."""
+
+    serial: str
+    agent_id: str
+    expires_at: datetime
+    replaces: str | None = None
+    is_used: bool = False
+    is_superseded: bool = False
+    is_revoked: bool = False
+
+
+class StoredCertificate(Struct, frozen=True, kw_only=True):
+    """An issued certificate with what became of it."""
+
+    certificate: IssuedCertificate
+    first_used_at: datetime | None
+    superseded_at: datetime | None
+    revoked_at: datetime | None
 
 
 class ServerCredentials(Struct, frozen=True, kw_only=True):

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import func, insert, select, text, update
+from sqlalchemy import ColumnElement, Row, delete, func, insert, or_, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
 
-from hub_server.pki.model import IssuedCertificate
-from hub_server.pki.tables import CertificateRow
+from hub_server.pki.model import IssuedCertificate, KnownCertificate, StoredCertificate
+from hub_server.pki.tables import CertificateRow, CloneSuspicionRow
+from hub_server.storage.engine import EVERY_ORGANISATION, enter_scope
+from protocol.enumerations import CertificateState
+from protocol.oversight import CertificatesList
+
+_KNOWN = (
+    col(CertificateRow.serial),
+    col(CertificateRow.agent_id),
+    col(CertificateRow.not_after),
+    col(CertificateRow.replaces),
+    col(CertificateRow.first_used_at),
+    col(CertificateRow.superseded_at),
+    col(CertificateRow.revoked_at),
+)
 
 
 class CertificateStore:
@@ -21,33 +37,35 @@ class CertificateStore:
                 agent_id=certificate.agent_id,
                 public_key_sha256=certificate.public_key_sha256,
                 pem=certificate.pem,
+                issuer=certificate.issuer,
+                replaces=certificate.replaces,
                 not_before=certificate.not_before,
                 not_after=certificate.not_after,
             )
         )
 
-    async def find(self, connection: AsyncConnection, organisation_id: str, serial: str) -> IssuedCertificate | None:
-        """Return the certificate unless it was revoked."""
-        row = (
-            await connection.execute(
-                select(CertificateRow).where(
-                    col(CertificateRow.organisation_id) == organisation_id,
-                    col(CertificateRow.serial) == serial,
-                    col(CertificateRow.revoked_at).is_(None),
-                )
-            )
-        ).one_or_none()
-        if row is None:
-            return None
-        return IssuedCertificate(
-            organisation_id=row.organisation_id,
-            agent_id=row.agent_id,
-            serial=row.serial,
-            pem=row.pem,
-            public_key_sha256=row.public_key_sha256,
-            not_before=row.not_before,
-            not_after=row.not_after,
+    async def find(self, connection: AsyncConnection, organisation_id: str, serial: str) -> StoredCertificate | None:
+        rows = await self._stored(
+            connection, col(CertificateRow.organisation_id) == organisation_id, col(CertificateRow.serial) == serial
         )
+        return rows[0] if rows else None
+
+    async def find_anywhere(self, connection: AsyncConnection, serial: str) -> StoredCertificate | None:
+        """Return a certificate of any organisation; only somebody who proves to hold its key may ask."""
+        rows = await self._stored(connection, col(CertificateRow.serial) == serial)
+        return rows[0] if rows else None
+
+    async def successor(
+        self, connection: AsyncConnection, organisation_id: str, serial: str, public_key_sha256: bytes
+    ) -> StoredCertificate | None:
+        """Return the certificate that was issued for this key in place of `serial`."""
+        rows = await self._stored(
+            connection,
+            col(CertificateRow.organisation_id) == organisation_id,
+            col(CertificateRow.replaces) == serial,
+            col(CertificateRow.public_key_sha256) == public_key_sha256,
+        )
+        return rows[0] if rows else None
 
     async def is_key_of_another(self, connection: AsyncConnection, public_key_sha256: bytes, agent_id: str) -> bool:
         """Tell whether the key belongs to another agent, of any organisation.
@@ -58,13 +76,46 @@ class CertificateStore:
         if connection.dialect.name == "postgresql":
             key = int.from_bytes(public_key_sha256[:8], signed=True)
             await connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": key})
-        owners = await connection.scalar(
-            select(func.count()).where(
-                col(CertificateRow.public_key_sha256) == public_key_sha256,
-                col(CertificateRow.agent_id) != agent_id,
+        async with _everywhere(connection):
+            owners = await connection.scalar(
+                select(func.count()).where(
+                    col(CertificateRow.public_key_sha256) == public_key_sha256,
+                    col(CertificateRow.agent_id) != agent_id,
+                )
             )
-        )
         return bool(owners)
+
+    async def use(
+        self, connection: AsyncConnection, organisation_id: str, agent_id: str, serial: str, at: datetime
+    ) -> list[str]:
+        """Note the first use of a certificate and return the serials that it supersedes.
+
+        Those are the one it replaces and older ones that were never used: their keys are lost.
+        """
+        of_agent = (col(CertificateRow.organisation_id) == organisation_id, col(CertificateRow.agent_id) == agent_id)
+        used = (
+            await connection.execute(
+                update(CertificateRow)
+                .where(*of_agent, col(CertificateRow.serial) == serial, col(CertificateRow.first_used_at).is_(None))
+                .values(first_used_at=at)
+                .returning(col(CertificateRow.replaces), col(CertificateRow.not_before))
+            )
+        ).one_or_none()
+        if used is None:
+            return []
+        is_older = col(CertificateRow.first_used_at).is_(None) & (col(CertificateRow.not_before) < used.not_before)
+        superseded = await connection.scalars(
+            update(CertificateRow)
+            .where(
+                *of_agent,
+                col(CertificateRow.serial) != serial,
+                col(CertificateRow.superseded_at).is_(None),
+                or_(col(CertificateRow.serial) == (used.replaces or ""), is_older),
+            )
+            .values(superseded_at=at)
+            .returning(col(CertificateRow.serial))
+        )
+        return list(superseded)
 
     async def revoke_all_of(
         self, connection: AsyncConnection, organisation_id: str, agent_id: str, at: datetime
@@ -79,16 +130,134 @@ class CertificateStore:
             .values(revoked_at=at)
         )
 
-    async def known(
-        self, connection: AsyncConnection, now: datetime
-    ) -> list[tuple[str, str, datetime, datetime | None]]:
-        """Return (serial, agent id, not after, revoked at) of every certificate that has not expired."""
-        rows = await connection.execute(
-            select(
-                col(CertificateRow.serial),
-                col(CertificateRow.agent_id),
-                col(CertificateRow.not_after),
-                col(CertificateRow.revoked_at),
-            ).where(col(CertificateRow.not_after) > now)
+    async def known(self, connection: AsyncConnection, now: datetime) -> list[KnownCertificate]:
+        """Return every certificate that has not expired."""
+        return await self._known(connection, col(CertificateRow.not_after) > now)
+
+    async def changed_since(self, connection: AsyncConnection, moment: datetime) -> list[KnownCertificate]:
+        """Return what was revoked or superseded at `moment` or later."""
+        return await self._known(
+            connection, or_(col(CertificateRow.revoked_at) >= moment, col(CertificateRow.superseded_at) >= moment)
         )
-        return [(row.serial, row.agent_id, row.not_after, row.revoked_at) for row in rows]
+
+    async def prune(self, connection: AsyncConnection, expired_before: datetime) -> None:
+        """Drop revoked certificates that nobody can present any more."""
+        await connection.execute(
+            delete(CertificateRow).where(
+                col(CertificateRow.revoked_at).is_not(None), col(CertificateRow.not_after) < expired_before
+            )
+        )
+
+    async def page(
+        self, connection: AsyncConnection, organisation_id: str, request: CertificatesList, now: datetime
+    ) -> tuple[list[StoredCertificate], int]:
+        """Return the certificates asked for, soonest to end first, and how many there are in all."""
+        conditions = [col(CertificateRow.organisation_id) == organisation_id]
+        if request.agent_id is not None:
+            conditions.append(col(CertificateRow.agent_id) == request.agent_id)
+        if request.state is not None:
+            conditions += _in_state(request.state, now)
+        total = await connection.scalar(select(func.count()).select_from(CertificateRow).where(*conditions))
+        rows = await connection.execute(
+            select(CertificateRow)
+            .where(*conditions)
+            .order_by(col(CertificateRow.not_after), col(CertificateRow.serial))
+            .limit(request.limit)
+            .offset(request.offset)
+        )
+        return [_stored(row) for row in rows], total or 0
+
+    async def _stored(self, connection: AsyncConnection, *conditions: ColumnElement[bool]) -> list[StoredCertificate]:
+        return [_stored(row) for row in await connection.execute(select(CertificateRow).where(*conditions))]
+
+    async def _known(self, connection: AsyncConnection, condition: ColumnElement[bool]) -> list[KnownCertificate]:
+        return [
+            KnownCertificate(
+                serial=row.serial,
+                agent_id=row.agent_id,
+                expires_at=row.not_after,
+                replaces=row.replaces,
+                is_used=row.first_used_at is not None,
+                is_superseded=row.superseded_at is not None,
+                is_revoked=row.revoked_at is not None,
+            )
+            for row in await connection.execute(select(*_KNOWN).where(condition))
+        ]
+
+
+class SuspicionStore:
+    async def add(
+        self,
+        connection: AsyncConnection,
+        organisation_id: str,
+        agent_id: str,
+        at: datetime,
+        *,
+        older_address: str,
+        newer_address: str,
+    ) -> None:
+        await connection.execute(
+            insert(CloneSuspicionRow).values(
+                organisation_id=organisation_id,
+                agent_id=agent_id,
+                at=at,
+                older_address=older_address,
+                newer_address=newer_address,
+            )
+        )
+
+    async def count_since(
+        self, connection: AsyncConnection, organisation_id: str, agent_id: str, moment: datetime
+    ) -> int:
+        count = await connection.scalar(
+            select(func.count()).where(
+                col(CloneSuspicionRow.organisation_id) == organisation_id,
+                col(CloneSuspicionRow.agent_id) == agent_id,
+                col(CloneSuspicionRow.at) > moment,
+            )
+        )
+        return count or 0
+
+
+@asynccontextmanager
+async def _everywhere(connection: AsyncConnection) -> AsyncIterator[None]:
+    """Look beyond the transaction's own organisation for the length of the block."""
+    if connection.dialect.name != "postgresql":
+        yield
+        return
+    scope = await connection.scalar(text("select current_setting('jtnt.organisation')"))
+    await enter_scope(connection, EVERY_ORGANISATION)
+    yield
+    await enter_scope(connection, scope or "")
+
+
+def _in_state(state: CertificateState, now: datetime) -> Sequence[ColumnElement[bool]]:
+    stands = (col(CertificateRow.revoked_at).is_(None), col(CertificateRow.not_after) > now)
+    match state:
+        case CertificateState.REVOKED:
+            return (col(CertificateRow.revoked_at).is_not(None),)
+        case CertificateState.EXPIRED:
+            return (col(CertificateRow.revoked_at).is_(None), col(CertificateRow.not_after) <= now)
+        case CertificateState.SUPERSEDED:
+            return (*stands, col(CertificateRow.superseded_at).is_not(None))
+        case CertificateState.CURRENT:
+            return (*stands, col(CertificateRow.superseded_at).is_(None))
+
+
+def _stored(row: Row[Any]) -> StoredCertificate:
+    return StoredCertificate(
+        certificate=IssuedCertificate(
+            organisation_id=row.organisation_id,
+            agent_id=row.agent_id,
+            serial=row.serial,
+            pem=row.pem,
+            public_key_sha256=row.public_key_sha256,
+            not_before=row.not_before,
+            not_after=row.not_after,
+            issuer=row.issuer,
+            replaces=row.replaces,
+        ),
+        first_used_at=row.first_used_at,
+        superseded_at=row.superseded_at,
+        revoked_at=row.revoked_at,
+    )

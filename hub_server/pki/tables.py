@@ -15,7 +15,8 @@ class CertificateRow(SQLModel, table=True):
 
     serial: str = Field(primary_key=True, max_length=64)
     organisation_id: str = Field(index=True, max_length=64)
-    agent_id: str = Field(foreign_key="agents.id", ondelete="CASCADE", index=True)
+    agent_id: str = Field(max_length=64, index=True)
+    """No foreign key: a deleted agent's certificates stay, revoked, until they have expired."""
     public_key_sha256: bytes = Field(index=True)
     pem: str
     issuer: str = Field(default="", max_length=64)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -81,9 +81,27 @@ class Database:
         await self._writing.dispose()
 
 
+def scope_of(organisation_ids: Iterable[str]) -> str:
+    """Return the narrowest scope that holds rows of all of them."""
+    distinct = set(organisation_ids)
+    return distinct.pop() if len(distinct) == 1 else EVERY_ORGANISATION
+
+
 async def enter_scope(connection: AsyncConnection, organisation_id: str) -> None:
     """Let the transaction that runs on PostgreSQL see this organisation's rows and no others."""
     await connection.execute(_SCOPE, {"scope": organisation_id})
+
+
+@asynccontextmanager
+async def every_organisation(connection: AsyncConnection) -> AsyncIterator[None]:
+    """Let the transaction look beyond its own organisation for the length of the block."""
+    if connection.dialect.name == "sqlite":
+        yield
+        return
+    scope = await connection.scalar(text("select current_setting('jtnt.organisation')"))
+    await enter_scope(connection, EVERY_ORGANISATION)
+    yield  # what raises here ends the transaction, and the scope with it
+    await enter_scope(connection, scope or "")
 
 
 def hub_id_of(connection: AsyncConnection) -> str:

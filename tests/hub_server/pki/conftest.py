@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from hub_server.clock import SystemClock
 from hub_server.pki.authority import Authority
+from tests.authorities import authority_in
 
 
 @pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return Authority.open_or_create(tmp_path / "pki", trust_domain="jtnt", clock=SystemClock())
+async def authority(tmp_path: Path) -> Authority:
+    return await authority_in(tmp_path)

@@ -17,11 +17,16 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from hub_server.clock import SystemClock
 from hub_server.pki import certificates
 from hub_server.pki.authority import Authority
-from hub_server.pki.listener import agents_tls_context, peer_of
+from hub_server.pki.engine import Lifetimes
+from hub_server.pki.listener import AgentsTls, peer_of
+from hub_server.storage.engine import Database
+from protocol.enumerations import AuthorityUse
 from protocol.identity import AgentIdentity, MalformedIdentity
+from tests.authorities import authority_in, authority_on
 from tests.certificates import LeafKey, csr_of, ed25519_key, p256_key, write_client
 from tests.clocks import FakeClock
 
+QUICK = Lifetimes(issuing=timedelta(days=3650), agent_certificate=timedelta(days=365), overlap=timedelta(days=1))
 IDENTITY = AgentIdentity("jtnt", "org-1", "agent-1")
 DEADLINE_SECONDS = 5.0
 
@@ -74,7 +79,7 @@ def _visit(address: tuple[str, int], context: ssl.SSLContext, name: str) -> tupl
 
 @pytest.fixture
 def hub(authority: Authority) -> Hub:
-    return Hub(agents_tls_context(authority, ["hub.example", "192.0.2.7"]))
+    return Hub(AgentsTls(authority, ["hub.example", "192.0.2.7"]).current())
 
 
 def client(authority: Authority, identity_file: Path | None = None) -> ssl.SSLContext:
@@ -139,8 +144,8 @@ def test_no_session_can_be_resumed(hub: Hub, authority: Authority) -> None:
     assert not hub.meet(client(authority)).has_ticket
 
 
-def test_a_certificate_of_another_hub_is_refused(hub: Hub, authority: Authority, tmp_path: Path) -> None:
-    foreign = Authority.open_or_create(tmp_path / "foreign", trust_domain="jtnt", clock=SystemClock())
+async def test_a_certificate_of_another_hub_is_refused(hub: Hub, authority: Authority, tmp_path: Path) -> None:
+    foreign = await authority_in(tmp_path / "foreign")
     key = ed25519_key()
     issued = foreign.issue_agent_certificate(IDENTITY, csr_of(key))
     for chain in (issued.pem, issued.pem + foreign.root_pem, end_of(issued.pem)):
@@ -148,30 +153,80 @@ def test_a_certificate_of_another_hub_is_refused(hub: Hub, authority: Authority,
         assert re.search("unable to get local issuer|self-signed", refusal(hub, client(authority, file)))
 
 
-def test_an_expired_certificate_is_refused(tmp_path: Path) -> None:
+async def test_an_expired_certificate_is_refused(tmp_path: Path) -> None:
     clock = FakeClock(SystemClock().now() - timedelta(days=31))
-    authority = Authority.open_or_create(tmp_path / "pki", trust_domain="jtnt", clock=clock)
+    authority = await authority_in(tmp_path / "past", clock=clock)
     key = ed25519_key()
     issued = authority.issue_agent_certificate(IDENTITY, csr_of(key))
     file = write_client(tmp_path, "expired", issued.pem, key)
     clock.advance(31 * 86400)
-    hub = Hub(agents_tls_context(authority, []))
+    hub = Hub(AgentsTls(authority, []).current())
     assert "certificate has expired" in refusal(hub, client(authority, file))
 
 
 def test_a_certificate_of_a_server_is_no_client(hub: Hub, authority: Authority) -> None:
     file = authority.server_credentials(["hub.example", "192.0.2.7"]).certificate_path
-    assert "purpose" in refusal(hub, client(authority, file))
+    assert "unable to get local issuer" in refusal(hub, client(authority, file))
 
 
 def test_the_servers_ca_cannot_make_an_agent(hub: Hub, authority: Authority, tmp_path: Path) -> None:
     """Its own extended key usage binds it, even where it signs a perfect agent's certificate."""
-    content = (tmp_path / "pki" / "servers-ca.pem").read_bytes()
-    servers = certificates.SigningCa.from_bytes(content, "servers-ca.pem")
+    _, servers = authority._keyring.issuing(AuthorityUse.SERVERS, SystemClock().now())
     key = ed25519_key()
-    leaf = certificates.make_agent(servers, key.public_key(), uri=IDENTITY.uri, now=SystemClock().now())
+    leaf = certificates.make_agent(
+        servers, key.public_key(), uri=IDENTITY.uri, now=SystemClock().now(), lifetime=timedelta(days=1)
+    )
     file = write_client(tmp_path, "misissued", certificates.pem_of(leaf) + servers.pem, key)
-    assert "purpose" in refusal(hub, client(authority, file))
+    assert "unable to get local issuer" in refusal(hub, client(authority, file))
+
+
+def test_an_issuing_ca_for_servers_is_no_anchor_even_beside_the_root(
+    hub: Hub, authority: Authority, tmp_path: Path
+) -> None:
+    """A client that sends the whole chain up to the root gains nothing by it."""
+    _, servers = authority._keyring.issuing(AuthorityUse.SERVERS, SystemClock().now())
+    key = ed25519_key()
+    leaf = certificates.make_agent(
+        servers, key.public_key(), uri=IDENTITY.uri, now=SystemClock().now(), lifetime=timedelta(days=1)
+    )
+    chain = certificates.pem_of(leaf) + servers.pem + authority.root_pem
+    assert "self-signed" in refusal(hub, client(authority, write_client(tmp_path, "whole", chain, key)))
+
+
+@pytest.mark.parametrize("chain", ["leaf", "leaf and issuer", "whole"])
+async def test_a_retired_ca_lets_nobody_in_though_the_root_signed_it(
+    database: Database, tmp_path: Path, chain: str
+) -> None:
+    clock = FakeClock(SystemClock().now() - timedelta(days=40))
+    authority = await authority_on(database, tmp_path / "pki", clock=clock, lifetimes=QUICK)
+    key = ed25519_key()
+    issued = authority.issue_agent_certificate(IDENTITY, csr_of(key))
+    parts = {"leaf": end_of(issued.pem), "leaf and issuer": issued.pem, "whole": issued.pem + authority.root_pem}
+    file = write_client(tmp_path, "agent", parts[chain], key)
+    tls = AgentsTls(authority, [])
+    await authority.rotate(AuthorityUse.AGENTS, actor="test")
+    clock.advance(40 * 86400)
+    assert tls.refresh()
+    assert Hub(tls.current()).meet(client(authority, file)).heard == b"welcome"
+    assert await authority.tend()
+    assert tls.refresh()
+    assert re.search("unable to get|self-signed", refusal(Hub(tls.current()), client(authority, file)))
+
+
+async def test_the_hubs_certificate_is_renewed_while_old_connections_go_on(database: Database, tmp_path: Path) -> None:
+    clock = FakeClock(SystemClock().now() - timedelta(days=61))
+    authority = await authority_on(database, tmp_path / "pki", clock=clock)
+    tls = AgentsTls(authority, ["hub.example"])
+    before, first = tls.current(), (tmp_path / "pki" / "server.pem").read_bytes()
+    clock.advance(59 * 86400)
+    assert not tls.refresh()
+    assert tls.current() is before
+    clock.advance(2 * 86400)
+    assert tls.refresh()
+    assert tls.current() is not before
+    assert (tmp_path / "pki" / "server.pem").read_bytes() != first
+    for context in (before, tls.current()):
+        assert Hub(context).meet(client(authority), "hub.example").heard == b"welcome"
 
 
 def test_a_leaf_cannot_act_as_a_ca(hub: Hub, authority: Authority, tmp_path: Path) -> None:

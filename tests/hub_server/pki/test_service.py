@@ -1,107 +1,385 @@
+"""Certificates of agents as the service issues, renews, supersedes, revokes and judges them; on both databases."""
+
+import asyncio
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import func, insert, select
+from sqlmodel import col
 
-from hub_server.errors import KeyInUse
+from hub_server.access.model import Principal
+from hub_server.errors import Forbidden, InvalidRequest, KeyInUse, NotFound, RateLimited
+from hub_server.fleet.store import FleetStore
 from hub_server.fleet.tables import AgentRow
 from hub_server.pki.authority import Authority
 from hub_server.pki.model import IssuedCertificate, Standing
 from hub_server.pki.service import CertificateService
 from hub_server.pki.tables import CertificateRow
 from hub_server.storage.engine import EVERY_ORGANISATION, Database
+from protocol.enumerations import AgentTrust, CertificateState, Role
+from protocol.identity import AgentIdentity
+from protocol.oversight import CertificatesList
+from tests.authorities import authority_on
 from tests.certificates import csr_of, ed25519_key
 from tests.clocks import FakeClock
 
+APART_SECONDS = 60.0
+
+
+@dataclass
+class World:
+    """A certificate service on a database, with agents to issue for."""
+
+    database: Database
+    clock: FakeClock
+    authority: Authority
+    organisation_id: str
+    certificates: CertificateService
+
+    def restarted(self) -> CertificateService:
+        """Return another hub's service, or this one's after a restart: what it knows is in the database."""
+        return CertificateService(
+            self.database,
+            self.authority,
+            self.clock,
+            lock_trust=FleetStore().lock_trust,
+            renewals_apart_seconds=APART_SECONDS,
+        )
+
+    async def agent(self) -> AgentIdentity:
+        agent_id = str(uuid.uuid4())
+        async with self.database.write(EVERY_ORGANISATION) as connection:
+            await connection.execute(
+                insert(AgentRow).values(
+                    id=agent_id,
+                    organisation_id=self.organisation_id,
+                    hostname="web-01",
+                    name="web-01",
+                    os_type="linux",
+                    agent_version="1",
+                    enrolled_at=self.clock.now(),
+                )
+            )
+        return AgentIdentity("jtnt", self.organisation_id, agent_id)
+
+    async def issued(self, agent: AgentIdentity, csr: str = "") -> IssuedCertificate:
+        async with self.database.write(EVERY_ORGANISATION) as connection:
+            certificate = await self.certificates.issue(
+                connection, agent.organisation_id, agent.agent_id, csr or csr_of(ed25519_key())
+            )
+        self.certificates.note_issued(
+            serial=certificate.serial, agent_id=agent.agent_id, expires_at=certificate.not_after
+        )
+        return certificate
+
+    async def trust(self, agent: AgentIdentity, trust: AgentTrust) -> None:
+        """Do what the fleet's desk does, in its order."""
+        organisation_id, agent_id = agent.organisation_id, agent.agent_id
+        async with self.database.write(organisation_id) as connection:
+            assert await FleetStore().lock_trust(connection, organisation_id, agent_id)
+            await FleetStore().update(connection, organisation_id, agent_id, {"trust": trust})
+            if trust is AgentTrust.REVOKED:
+                await self.certificates.revoke_agent(connection, organisation_id, agent_id)
+        if trust is AgentTrust.REVOKED:
+            self.certificates.note_revoked(agent_id)
+
+    async def renewed(
+        self, agent: AgentIdentity, presented: IssuedCertificate, key: Ed25519PrivateKey | None = None
+    ) -> IssuedCertificate:
+        return await self.certificates.renew(agent, presented.serial, csr_of(key or ed25519_key()))
+
+    def standing(self, certificate: IssuedCertificate) -> Standing:
+        return self.certificates.standing(certificate.serial, certificate.agent_id)
+
+    async def count(self) -> int:
+        async with self.database.read(EVERY_ORGANISATION) as connection:
+            return await connection.scalar(select(func.count()).select_from(CertificateRow)) or 0
+
+    async def standings(self, agent: AgentIdentity) -> list[Standing]:
+        """Return how each certificate of the agent stands, by memory."""
+        query = select(col(CertificateRow.serial)).where(col(CertificateRow.agent_id) == agent.agent_id)
+        async with self.database.read(EVERY_ORGANISATION) as connection:
+            return [self.certificates.standing(each, agent.agent_id) for each in await connection.scalars(query)]
+
 
 @pytest.fixture
-def certificates(database: Database, clock: FakeClock, tmp_path: Path) -> CertificateService:
-    authority = Authority.open_or_create(tmp_path / "pki", trust_domain="jtnt", clock=clock)
-    return CertificateService(database, authority, clock)
+async def world(database: Database, clock: FakeClock, organisation_id: str, tmp_path: Path) -> World:
+    authority = await authority_on(database, tmp_path / "pki", clock=clock)
+    certificates = CertificateService(
+        database, authority, clock, lock_trust=FleetStore().lock_trust, renewals_apart_seconds=APART_SECONDS
+    )
+    return World(database, clock, authority, organisation_id, certificates)
 
 
-async def new_agent(database: Database, clock: FakeClock, organisation_id: str) -> str:
-    agent_id = str(uuid.uuid4())
-    async with database.write(EVERY_ORGANISATION) as connection:
-        await connection.execute(
-            insert(AgentRow).values(
-                id=agent_id,
-                organisation_id=organisation_id,
-                hostname="web-01",
-                name="web-01",
-                os_type="linux",
-                agent_version="1",
-                enrolled_at=clock.now(),
-            )
-        )
-    return agent_id
+async def test_a_certificate_is_current_until_it_expires(world: World) -> None:
+    agent = await world.agent()
+    certificate = await world.issued(agent)
+    assert world.standing(certificate) is Standing.CURRENT
+    assert world.certificates.standing(certificate.serial, "another") is Standing.UNKNOWN
+    assert world.certificates.standing("00", agent.agent_id) is Standing.UNKNOWN
+    assert world.certificates.expires_at(agent.agent_id) == certificate.not_after
+    world.clock.advance(30 * 86400)
+    assert world.standing(certificate) is Standing.EXPIRED
 
 
-async def issued(
-    certificates: CertificateService, database: Database, organisation_id: str, agent_id: str, csr: str = ""
-) -> IssuedCertificate:
-    async with database.write(EVERY_ORGANISATION) as connection:
-        certificate = await certificates.issue(connection, organisation_id, agent_id, csr or csr_of(ed25519_key()))
-    certificates.note_issued(serial=certificate.serial, agent_id=agent_id, expires_at=certificate.not_after)
-    return certificate
-
-
-async def test_a_certificate_is_current_until_it_expires(
-    certificates: CertificateService, database: Database, clock: FakeClock, organisation_id: str
-) -> None:
-    agent_id = await new_agent(database, clock, organisation_id)
-    certificate = await issued(certificates, database, organisation_id, agent_id)
-    assert certificates.standing(certificate.serial, agent_id) is Standing.CURRENT
-    assert certificates.standing(certificate.serial, "another") is Standing.UNKNOWN
-    assert certificates.standing("00", agent_id) is Standing.UNKNOWN
-    assert certificates.expires_at(agent_id) == certificate.not_after
-    clock.advance(30 * 86400)
-    assert certificates.standing(certificate.serial, agent_id) is Standing.EXPIRED
-
-
-async def test_a_restart_remembers_what_was_issued_and_revoked(
-    certificates: CertificateService, database: Database, clock: FakeClock, organisation_id: str, tmp_path: Path
-) -> None:
-    kept, revoked = [await new_agent(database, clock, organisation_id) for _ in range(2)]
-    of_kept = await issued(certificates, database, organisation_id, kept)
-    of_revoked = await issued(certificates, database, organisation_id, revoked)
-    async with database.write(EVERY_ORGANISATION) as connection:
-        await certificates.revoke_agent(connection, organisation_id, revoked)
-    certificates.note_revoked(revoked)
-    authority = Authority.open_or_create(tmp_path / "pki", trust_domain="jtnt", clock=clock)
-    restarted = CertificateService(database, authority, clock)
+async def test_a_restart_remembers_what_was_issued_superseded_and_revoked(world: World) -> None:
+    kept, revoked = await world.agent(), await world.agent()
+    first, of_revoked = await world.issued(kept), await world.issued(revoked)
+    second = await world.renewed(kept, first)
+    await world.certificates.seen(second.serial, kept)
+    await world.trust(revoked, AgentTrust.REVOKED)
+    restarted = world.restarted()
     await restarted.load()
-    for service in (certificates, restarted):
-        assert service.standing(of_kept.serial, kept) is Standing.CURRENT
-        assert service.standing(of_revoked.serial, revoked) is Standing.REVOKED
-        assert service.expires_at(revoked) is None
-        assert service.expires_at(kept) == of_kept.not_after
+    for service in (world.certificates, restarted):
+        assert service.standing(first.serial, kept.agent_id) is Standing.SUPERSEDED
+        assert service.standing(second.serial, kept.agent_id) is Standing.CURRENT
+        assert service.standing(of_revoked.serial, revoked.agent_id) is Standing.REVOKED
+        assert service.is_successor(second.serial, of=first.serial)
+        assert service.expires_at(revoked.agent_id) is None
+        assert service.expires_at(kept.agent_id) == second.not_after
 
 
-async def test_a_revoked_certificate_is_not_handed_out_again(
-    certificates: CertificateService, database: Database, clock: FakeClock, organisation_id: str
-) -> None:
-    agent_id = await new_agent(database, clock, organisation_id)
-    certificate = await issued(certificates, database, organisation_id, agent_id)
-    async with database.read(EVERY_ORGANISATION) as connection:
+async def test_a_revoked_certificate_is_not_handed_out_again(world: World) -> None:
+    agent = await world.agent()
+    certificate = await world.issued(agent)
+    certificates, organisation_id = world.certificates, world.organisation_id
+    async with world.database.read(EVERY_ORGANISATION) as connection:
         assert await certificates.find(connection, organisation_id, certificate.serial) == certificate
         assert await certificates.find(connection, "another", certificate.serial) is None
-    async with database.write(EVERY_ORGANISATION) as connection:
-        await certificates.revoke_agent(connection, "another", agent_id)
+    async with world.database.write(EVERY_ORGANISATION) as connection:
+        await certificates.revoke_agent(connection, "another", agent.agent_id)
         assert await certificates.find(connection, organisation_id, certificate.serial) == certificate
-        await certificates.revoke_agent(connection, organisation_id, agent_id)
+        await certificates.revoke_agent(connection, organisation_id, agent.agent_id)
         assert await certificates.find(connection, organisation_id, certificate.serial) is None
 
 
-async def test_a_key_belongs_to_one_agent(
-    certificates: CertificateService, database: Database, clock: FakeClock, organisation_id: str
-) -> None:
-    first, second = [await new_agent(database, clock, organisation_id) for _ in range(2)]
+async def test_a_key_belongs_to_one_agent(world: World) -> None:
+    first, second = await world.agent(), await world.agent()
     csr = csr_of(ed25519_key())
-    await issued(certificates, database, organisation_id, first, csr)
+    await world.issued(first, csr)
     with pytest.raises(KeyInUse, match="new key"):
-        await issued(certificates, database, organisation_id, second, csr)
-    async with database.read(EVERY_ORGANISATION) as connection:
-        assert await connection.scalar(select(func.count()).select_from(CertificateRow)) == 1
-    await issued(certificates, database, organisation_id, first, csr)
+        await world.issued(second, csr)
+    of_second = await world.issued(second)
+    with pytest.raises(KeyInUse):
+        await world.certificates.renew(second, of_second.serial, csr)
+    assert await world.count() == 2
+    await world.issued(first, csr)
+
+
+async def test_a_renewal_asked_again_with_the_same_key_gives_the_same_certificate(world: World) -> None:
+    agent = await world.agent()
+    first, key = await world.issued(agent), ed25519_key()
+    second = await world.renewed(agent, first, key)
+    assert (second.replaces, second.serial == first.serial) == (first.serial, False)
+    assert await world.renewed(agent, first, key) == second
+    assert await world.count() == 2
+    for certificate in (first, second):
+        assert world.standing(certificate) is Standing.CURRENT
+
+
+async def test_a_renewal_needs_a_new_key(world: World) -> None:
+    agent, key = await world.agent(), ed25519_key()
+    certificate = await world.issued(agent, csr_of(key))
+    with pytest.raises(InvalidRequest, match="new key"):
+        await world.renewed(agent, certificate, key)
+    assert await world.count() == 1
+
+
+async def test_an_agent_renews_once_a_minute_and_is_told_when_to_ask_again(world: World) -> None:
+    agent, other = await world.agent(), await world.agent()
+    certificate, of_other = await world.issued(agent), await world.issued(other)
+    await world.renewed(agent, certificate)
+    world.clock.advance(10)
+    with pytest.raises(RateLimited, match="again in 50 s") as refused:
+        await world.renewed(agent, certificate)
+    assert refused.value.retry_after_seconds == 50
+    await world.renewed(other, of_other)
+    world.clock.advance(50)
+    await world.renewed(agent, certificate)
+
+
+async def test_what_was_replaced_and_what_was_never_used_gives_way_to_what_the_agent_uses(world: World) -> None:
+    agent = await world.agent()
+    first = await world.issued(agent)
+    await world.certificates.seen(first.serial, agent)
+    world.clock.advance(APART_SECONDS)
+    lost = await world.renewed(agent, first)
+    world.clock.advance(APART_SECONDS)
+    used = await world.renewed(agent, first)
+    world.clock.advance(APART_SECONDS)
+    later = await world.renewed(agent, first)
+    await world.certificates.seen(used.serial, agent)
+    assert [world.standing(each) for each in (first, lost, used, later)] == [
+        Standing.SUPERSEDED,
+        Standing.SUPERSEDED,
+        Standing.CURRENT,
+        Standing.CURRENT,
+    ]
+    with pytest.raises(Forbidden, match="newer certificate"):
+        await world.renewed(agent, first)
+
+
+@pytest.mark.parametrize("trust", [AgentTrust.QUARANTINED, AgentTrust.REVOKED])
+async def test_an_agent_that_is_kept_out_renews_nothing(world: World, trust: AgentTrust) -> None:
+    agent = await world.agent()
+    certificate = await world.issued(agent)
+    await world.trust(agent, trust)
+    with pytest.raises(Forbidden, match=trust):
+        await world.renewed(agent, certificate)
+    async with world.database.write(EVERY_ORGANISATION) as connection:
+        with pytest.raises(Forbidden, match=trust):
+            await world.certificates.recover_issue(
+                connection,
+                agent.organisation_id,
+                agent.agent_id,
+                csr_of(ed25519_key()),
+                replaces=certificate.serial,
+            )
+    assert await world.count() == 1
+
+
+async def test_only_an_own_certificate_that_counts_is_renewed(world: World) -> None:
+    agent, other = await world.agent(), await world.agent()
+    certificate, of_other = await world.issued(agent), await world.issued(other)
+    with pytest.raises(Forbidden):
+        await world.renewed(agent, of_other)
+    with pytest.raises(NotFound):
+        await world.renewed(AgentIdentity("jtnt", world.organisation_id, "nobody"), certificate)
+    world.clock.advance(30 * 86400)
+    with pytest.raises(Forbidden, match="expired"):
+        await world.renewed(agent, certificate)
+    assert await world.count() == 2
+
+
+async def test_an_expired_certificate_is_recovered_and_a_revoked_or_superseded_one_is_not(world: World) -> None:
+    agent, revoked = await world.agent(), await world.agent()
+    first, of_revoked = await world.issued(agent), await world.issued(revoked)
+    await world.trust(revoked, AgentTrust.REVOKED)
+    world.clock.advance(40 * 86400)
+    async with world.database.write(EVERY_ORGANISATION) as connection:
+        assert await world.certificates.recoverable(connection, of_revoked.serial) is None
+        found = await world.certificates.recoverable(connection, first.serial)
+        assert found is not None
+        assert found.certificate == first
+        second = await world.certificates.recover_issue(
+            connection, agent.organisation_id, agent.agent_id, csr_of(ed25519_key()), replaces=first.serial
+        )
+    world.certificates.note_issued(
+        serial=second.serial, agent_id=agent.agent_id, expires_at=second.not_after, replaces=first.serial
+    )
+    await world.certificates.seen(second.serial, agent)
+    async with world.database.read(EVERY_ORGANISATION) as connection:
+        assert await world.certificates.recoverable(connection, first.serial) is None
+
+
+async def test_a_renewal_whose_commit_is_learnt_after_the_revocation_gets_nobody_in(world: World) -> None:
+    agent = await world.agent()
+    certificate = await world.issued(agent)
+    await world.trust(agent, AgentTrust.REVOKED)
+    world.certificates.note_issued(
+        serial="0A", agent_id=agent.agent_id, expires_at=certificate.not_after, replaces=certificate.serial
+    )
+    assert world.certificates.standing("0A", agent.agent_id) is Standing.REVOKED
+
+
+async def test_a_revocation_that_races_renewals_leaves_no_certificate(world: World) -> None:
+    for _ in range(10):
+        agent = await world.agent()
+        certificate = await world.issued(agent)
+        world.clock.advance(1)
+        async with asyncio.timeout(30):
+            results = await asyncio.gather(
+                world.renewed(agent, certificate),
+                world.trust(agent, AgentTrust.REVOKED),
+                world.renewed(agent, certificate),
+                return_exceptions=True,
+            )
+        assert not [
+            each for each in results if isinstance(each, Exception) and not isinstance(each, Forbidden | RateLimited)
+        ]
+        assert set(await world.standings(agent)) == {Standing.REVOKED}
+        restarted = world.restarted()
+        await restarted.load()
+        assert restarted.standing(certificate.serial, agent.agent_id) is Standing.REVOKED
+    async with world.database.read(EVERY_ORGANISATION) as connection:
+        usable = select(func.count()).where(col(CertificateRow.revoked_at).is_(None))
+        assert await connection.scalar(usable) == 0
+
+
+async def test_what_another_hub_did_is_learnt_at_the_door_and_every_minute(world: World) -> None:
+    agent = await world.agent()
+    here = world.restarted()
+    await here.load()
+    first = await world.issued(agent)
+    assert await here.look_up(first.serial, agent.agent_id) is Standing.CURRENT
+    assert await here.look_up("00", agent.agent_id) is Standing.UNKNOWN
+    second = await world.renewed(agent, first)
+    await world.certificates.seen(second.serial, agent)
+    await here.reload()
+    assert here.standing(first.serial, agent.agent_id) is Standing.SUPERSEDED
+    await world.trust(agent, AgentTrust.REVOKED)
+    await here.reload()
+    assert {await here.look_up(each.serial, agent.agent_id) for each in (first, second)} == {Standing.REVOKED}
+
+
+async def test_the_certificates_of_a_deleted_agent_are_known_as_revoked_until_they_expired(world: World) -> None:
+    agent = await world.agent()
+    certificate = await world.issued(agent)
+    async with world.database.write(EVERY_ORGANISATION) as connection:
+        await world.certificates.revoke_agent(connection, agent.organisation_id, agent.agent_id)
+        await FleetStore().delete(connection, agent.organisation_id, agent.agent_id)
+    restarted = world.restarted()
+    await restarted.load()
+    assert restarted.standing(certificate.serial, agent.agent_id) is Standing.REVOKED
+    world.clock.advance(29 * 86400)
+    await restarted.reload()
+    assert await world.count() == 1
+    world.clock.advance(2 * 86400 + 1)
+    await restarted.reload()
+    assert await world.count() == 0
+    assert restarted.standing(certificate.serial, agent.agent_id) is Standing.UNKNOWN
+
+
+async def test_certificates_are_listed_by_state_soonest_to_end_first(world: World) -> None:
+    agent, other = await world.agent(), await world.agent()
+    first = await world.issued(agent)
+    world.clock.advance(APART_SECONDS)
+    second, of_other = await world.renewed(agent, first), await world.issued(other)
+    await world.certificates.seen(second.serial, agent)
+    await world.trust(other, AgentTrust.REVOKED)
+    person = Principal(user_id="u", username="ada", organisation_id=world.organisation_id, role=Role.AUDITOR)
+
+    async def serials(**wanted: object) -> list[str]:
+        stored, total = await world.certificates.list(person, CertificatesList(**wanted))  # type: ignore[arg-type]
+        assert total == len(stored)
+        return [each.certificate.serial for each in stored]
+
+    assert await serials() == [second.serial]
+    assert await serials(state=CertificateState.SUPERSEDED) == [first.serial]
+    assert await serials(state=CertificateState.REVOKED) == [of_other.serial]
+    assert await serials(state=CertificateState.EXPIRED) == []
+    assert await serials(state=None, agent_id=agent.agent_id) == [first.serial, second.serial]
+    with pytest.raises(Forbidden):
+        await world.certificates.list(
+            Principal(user_id="u", username="eve", organisation_id=world.organisation_id, role=Role.TECHNICIAN),
+            CertificatesList(),
+        )
+    world.clock.advance(40 * 86400)
+    assert await serials() == []
+    assert set(await serials(state=CertificateState.EXPIRED)) == {first.serial, second.serial}
+
+
+async def test_suspicions_count_for_an_hour(world: World) -> None:
+    agent = await world.agent()
+    counts = []
+    for wait_seconds in (0, 1800, 1700, 200):
+        world.clock.advance(wait_seconds)
+        counts.append(
+            await world.certificates.suspect_clone(agent, older_address="192.0.2.1", newer_address="192.0.2.2")
+        )
+    assert counts == [1, 2, 3, 3]
+    gone = AgentIdentity("jtnt", world.organisation_id, "nobody")
+    assert await world.certificates.suspect_clone(gone, older_address="", newer_address="") == 0

@@ -7,31 +7,62 @@ from alembic import command
 from sqlalchemy import insert, select, text
 from sqlmodel import col
 
-from hub_server.access.tables import OrganisationRow
+from hub_server.access.tables import OrganisationRow, RefreshTokenRow
+from hub_server.audit.tables import AuditHeadRow, AuditRow
+from hub_server.fleet.tables import AgentRow
 from hub_server.storage.engine import EVERY_ORGANISATION, Database
 from hub_server.storage.migrate import migrate, with_alembic
 from tests.clocks import FakeClock
+
+ROWS_OF_THE_FIRST_RELEASE = """
+insert into organisations (id, name, created_at) values ('o', 'default', '2026-11-22 12:00:00');
+insert into users (id, username, password_hash, created_at) values ('u', 'ada', 'x', '2026-11-22 12:00:00');
+insert into memberships (user_id, organisation_id, role) values ('u', 'o', 'viewer');
+insert into refresh_tokens (id, organisation_id, user_id, family_id, secret_sha256, created_at, expires_at)
+    values ('r', 'o', 'u', 'f', 'x', '2026-11-22 12:00:00', '2026-11-23 12:00:00');
+insert into audit_entries (organisation_id, at, actor, action, target, detail)
+    values ('o', '2026-11-22 12:00:00', 'hub-cli', 'users:create', 'user:u', '{"username": "ada", "role": "viewer"}');
+insert into audit_entries (organisation_id, at, actor, action, target, detail)
+    values ('o', '2026-11-22 12:00:01', 'user:ada', 'auth:sign-in', 'user:u', '{}');
+insert into agents (id, organisation_id, hostname, name, site, tags, os_type, os_version, arch, cpu_count,
+        memory_total_bytes, ip_addresses, agent_version, boot_id, config, thresholds, applied_config_hash, enrolled_at)
+    values ('a', 'o', 'db-1', 'db-1', '', '[]', 'linux', '', '', 1,
+        1, '[]', '1', '', '{}', '{}', '', '2026-11-22 12:00:00');
+"""
 
 
 async def test_migrations_make_exactly_the_tables(database: Database) -> None:
     await with_alembic(database, command.check)
 
 
-async def test_the_schema_can_be_taken_back_and_made_again(database: Database) -> None:
-    await with_alembic(database, command.downgrade, "base")
-    await migrate(database)
-    await with_alembic(database, command.check)
-
-
-async def test_two_hubs_may_migrate_at_once(database: Database) -> None:
-    await with_alembic(database, command.downgrade, "base")
-    other = Database(database.engine.url.render_as_string(hide_password=False))
+async def test_two_hubs_may_migrate_at_once(bare: Database, bare_url: str) -> None:
+    other = Database(bare_url)
     try:
         async with asyncio.timeout(30):
-            await asyncio.gather(migrate(database), migrate(other))
+            await asyncio.gather(migrate(bare), migrate(other))
     finally:
         await other.close()
-    await with_alembic(database, command.check)
+    await with_alembic(bare, command.check)
+
+
+async def test_a_database_of_the_first_release_keeps_its_rows(bare: Database) -> None:
+    await with_alembic(bare, command.upgrade, "0001")
+    async with bare.write(EVERY_ORGANISATION) as connection:
+        for statement in ROWS_OF_THE_FIRST_RELEASE.split(";\n")[:-1]:
+            await connection.exec_driver_sql(statement)
+    await migrate(bare)
+    await with_alembic(bare, command.check)
+    async with bare.read(EVERY_ORGANISATION) as connection:
+        entries = (await connection.execute(select(AuditRow).order_by(col(AuditRow.number)))).all()
+        assert [(row.hub_id, row.number, row.action, row.detail) for row in entries] == [
+            ("before", 1, "users:create", '{"role":"viewer","username":"ada"}'),
+            ("before", 2, "auth:sign-in", "{}"),
+        ]
+        head = (await connection.execute(select(AuditHeadRow))).one()
+        assert (head.hub_id, head.number, head.hash) == ("before", 2, entries[1].hash)
+        refresh = (await connection.execute(select(RefreshTokenRow))).one()
+        assert refresh.signed_in_at == refresh.created_at
+        assert (await connection.execute(select(col(AgentRow.trust)))).scalars().all() == ["trusted"]
 
 
 async def test_a_write_that_raises_leaves_nothing(database: Database, clock: FakeClock) -> None:

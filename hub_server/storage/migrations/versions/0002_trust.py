@@ -24,6 +24,7 @@ def upgrade() -> None:
         sa.Column("number", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("hash", sa.String(length=64), nullable=False),
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("previous", sa.BigInteger(), nullable=False),
         sa.Column("key_id", sa.String(length=64), nullable=False),
         sa.Column("signature", sa.String(), nullable=False),
         sa.PrimaryKeyConstraint("hub_id", "number", name=op.f("pk_audit_checkpoints")),
@@ -33,6 +34,7 @@ def upgrade() -> None:
         sa.Column("hub_id", sa.String(length=64), nullable=False),
         sa.Column("number", sa.BigInteger(), nullable=False),
         sa.Column("hash", sa.String(length=64), nullable=False),
+        sa.Column("checkpoint", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("hub_id", name=op.f("pk_audit_heads")),
     )
     op.create_table(
@@ -121,6 +123,22 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("user_id", "code_sha256", name=op.f("pk_recovery_codes")),
     )
     op.create_table(
+        "organisation_key_uses",
+        sa.Column("key_id", sa.String(), nullable=False),
+        sa.Column("public_key_sha256", sa.LargeBinary(), nullable=False),
+        sa.Column("organisation_id", sa.String(length=64), nullable=False),
+        sa.Column("agent_id", sa.String(length=64), nullable=False),
+        sa.Column("certificate_serial", sa.String(length=64), nullable=False),
+        sa.Column("used_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["key_id"],
+            ["organisation_keys.id"],
+            name=op.f("fk_organisation_key_uses_key_id_organisation_keys"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("key_id", "public_key_sha256", name=op.f("pk_organisation_key_uses")),
+    )
+    op.create_table(
         "approvals",
         sa.Column("id", sa.String(length=64), nullable=False),
         sa.Column("organisation_id", sa.String(), nullable=False),
@@ -182,6 +200,8 @@ def upgrade() -> None:
 
     _chain_the_audit()
     with op.batch_alter_table("certificates", schema=None) as batch_op:
+        batch_op.drop_constraint("fk_certificates_agent_id_agents", type_="foreignkey")
+        batch_op.alter_column("agent_id", existing_type=sa.String(), type_=sa.String(length=64), existing_nullable=False)
         batch_op.add_column(sa.Column("issuer", sa.String(length=64), nullable=False, server_default=""))
         batch_op.add_column(sa.Column("replaces", sa.String(length=64), nullable=True))
         batch_op.add_column(sa.Column("first_used_at", sa.DateTime(timezone=True), nullable=True))
@@ -233,8 +253,7 @@ def _chain_the_audit() -> None:
         sa.PrimaryKeyConstraint("hub_id", "number", name="pk_audit_entries_chained"),
     )
     with op.batch_alter_table("audit_entries", schema=None) as batch_op:
-        batch_op.create_index("ix_audit_entries_organisation_id", ["organisation_id"], unique=False)
-        batch_op.create_index("ix_audit_entries_at", ["at"], unique=False)
+        batch_op.create_index("ix_audit_entries_organisation_at", ["organisation_id", "at"], unique=False)
     _copy_chained(chained)
     op.drop_table("audit_entries_before")
 
@@ -266,5 +285,7 @@ def _copy_chained(chained: sa.Table) -> None:
             )
         )
     if number:
-        heads = sa.table("audit_heads", sa.column("hub_id"), sa.column("number"), sa.column("hash"))
-        connection.execute(heads.insert().values(hub_id=CHAIN, number=number, hash=previous))
+        heads = sa.table(
+            "audit_heads", sa.column("hub_id"), sa.column("number"), sa.column("hash"), sa.column("checkpoint")
+        )
+        connection.execute(heads.insert().values(hub_id=CHAIN, number=number, hash=previous, checkpoint=0))

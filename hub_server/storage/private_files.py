@@ -1,0 +1,96 @@
+"""Private files: 0600 in a 0700 folder, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+if sys.platform != "win32":
+    import fcntl
+
+_LOCK_NAME: Final = ".lock"
+
+
+class KeysRefused(Exception):
+    """Keys that cannot be used as they are. The message says what to do."""
+
+
+@contextmanager
+def exclusive(directory: Path) -> Iterator[None]:
+    """Make `directory` private and keep other programs of the hub out of it for the while."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if os.name == "posix":
+        directory.chmod(0o700)
+    with os.fdopen(os.open(directory / _LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o600), "wb") as lock:
+        if sys.platform != "win32":
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def read_private(path: Path) -> bytes:
+    """Raises KeysRefused when others could read the file, or when it is not this user's; OSError."""
+    if os.name == "posix":
+        status = path.stat()
+        if status.st_uid not in {os.getuid(), 0}:
+            raise KeysRefused(f"{path} belongs to another user; run as that user, or change its owner")
+        if status.st_mode & 0o077:
+            raise KeysRefused(f"{path} can be read by others; run `chmod 600 {path}`, and replace the key if it leaked")
+    return path.read_bytes()
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Put `content` at `path` so that a power cut leaves the old or the new file, never half of one."""
+    temporary = _written_beside(path, content)
+    try:
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def create_private(path: Path, content: bytes) -> bool:
+    """Put `content` at `path` unless a file is there, also one that another program puts there meanwhile.
+
+    Return whether it was put.
+    """
+    if path.exists():
+        return False
+    temporary = _written_beside(path, content)
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_directory(path.parent)
+    return True
+
+
+def sync_directory(directory: Path) -> None:
+    """Make what was renamed or removed in `directory` outlive a power cut."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _written_beside(path: Path, content: bytes) -> Path:
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:  # mkstemp made it 0600
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return Path(name)
