@@ -58,6 +58,19 @@ class OrganisationKeyRow(SQLModel, table=True):
     revoked_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
 
+class OrganisationKeyUseRow(SQLModel, table=True):
+    """As `enrollment_uses`, of organisation keys."""
+
+    __tablename__ = "organisation_key_uses"
+
+    key_id: str = Field(primary_key=True, foreign_key="organisation_keys.id", ondelete="CASCADE")
+    public_key_sha256: bytes = Field(primary_key=True)
+    organisation_id: str = Field(max_length=64)
+    agent_id: str = Field(max_length=64)
+    certificate_serial: str = Field(max_length=64)
+    used_at: datetime = Field(sa_type=UtcDateTime)
+
+
 class ApprovalRow(SQLModel, table=True):
     """A machine that proved what it could and waits for a person. One a key."""
 
@@ -69,7 +82,7 @@ class ApprovalRow(SQLModel, table=True):
     state: str = Field(default="pending", max_length=16, index=True)
     token_id: str | None = Field(default=None, foreign_key="enrollment_tokens.id", ondelete="CASCADE")
     agent_id: str = Field(max_length=64)
-    """Of a recovery: the agent that was. Of an enrollment: the id it will have."""
+    """Of a recovery: the agent that asks. Of an enrollment: the row's own id until the machine is in."""
     public_key_sha256: bytes = Field(unique=True)
     csr_pem: str
     hostname: str = Field(max_length=128)

@@ -43,6 +43,7 @@ class TokenDesk:
             tags=list(dict.fromkeys(request.tags)),
             uses=request.uses,
             used=0,
+            needs_approval=request.approval,
             created_at=now,
             created_by=actor,
             expires_at=now + timedelta(seconds=request.ttl_sec),
@@ -57,7 +58,13 @@ class TokenDesk:
                 actor=actor,
                 action="tokens:create",
                 target=f"token:{token.id}",
-                detail={"site": token.site, "tags": token.tags, "uses": token.uses, "ttl_sec": request.ttl_sec},
+                detail={
+                    "site": token.site,
+                    "tags": token.tags,
+                    "uses": token.uses,
+                    "ttl_sec": request.ttl_sec,
+                    "approval": token.needs_approval,
+                },
             )
         join = JoinString(self._join_host, self._join_port, secret)
         return TokensCreateReply(token=token.as_view(), token_text=secret.text, join_string=join.text)

@@ -1,4 +1,4 @@
-"""Whose address a request comes from."""
+"""Whose address a request comes from, and whether it is of this machine."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from aiohttp import web
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 UNKNOWN: Final = "unknown"
+LOOPBACK: Final = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 
 
 class AddressReader:
@@ -18,21 +19,30 @@ class AddressReader:
     def __init__(self, trusted_proxies: Sequence[Network] = ()) -> None:
         self._trusted = tuple(trusted_proxies)
 
+    def is_local(self, request: web.Request) -> bool:
+        """Tell whether a program of this machine asks. What a proxy passes on is not: not even one nobody named."""
+        if "X-Forwarded-For" in request.headers or "Forwarded" in request.headers:
+            return False
+        return is_within(request.remote or UNKNOWN, LOOPBACK)
+
     def address_of(self, request: web.Request) -> str:
         """Return the nearest address that is no trusted proxy's."""
         address = request.remote or UNKNOWN
-        if not self._is_trusted(address):
+        if not is_within(address, self._trusted):
             return address
         forwarded = ",".join(request.headers.getall("X-Forwarded-For", []))
         for hop in reversed([text.strip() for text in forwarded.split(",") if text.strip()]):
             address = hop[:64]
-            if not self._is_trusted(address):
+            if not is_within(address, self._trusted):
                 break
         return address
 
-    def _is_trusted(self, address: str) -> bool:
-        try:
-            parsed = ipaddress.ip_address(address)
-        except ValueError:
-            return False
-        return any(parsed in network for network in self._trusted)
+
+def is_within(address: str, networks: Sequence[Network]) -> bool:
+    """Tell whether `address` is one of `networks`; an IPv4 address in IPv6 clothes is the IPv4 address."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    plain = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped else parsed
+    return any(plain in network for network in networks)

@@ -29,11 +29,13 @@ class SignedIn(Protocol):
     def refresh_token(self) -> str: ...
     @property
     def refresh_expires_at(self) -> datetime: ...
+    @property
+    def second_factor_needed(self) -> bool: ...
 
 
 class Access(Protocol):
     async def sign_in(self, request: SignInRequest, address: str) -> SignedIn: ...
-    async def refresh(self, refresh_token: str) -> SignedIn: ...
+    async def refresh(self, refresh_token: str, address: str) -> SignedIn: ...
     async def sign_out(self, refresh_token: str) -> None: ...
 
 
@@ -79,7 +81,8 @@ class SignInRoutes:
 
     async def _refresh(self, request: web.Request) -> web.Response:
         self._check_is_own(request)
-        signed_in = await self._access.refresh(self._refresh_token_of(request))
+        address = self._addresses.address_of(request)
+        signed_in = await self._access.refresh(self._refresh_token_of(request), address)
         return self._answer(request, signed_in)
 
     async def _sign_out(self, request: web.Request) -> web.Response:
@@ -103,7 +106,11 @@ class SignInRoutes:
         return response
 
     def _answer(self, request: web.Request, signed_in: SignedIn) -> web.Response:
-        reply = SignInReply(access_token=signed_in.access_token, expires_in_sec=signed_in.expires_in_seconds)
+        reply = SignInReply(
+            access_token=signed_in.access_token,
+            expires_in_sec=signed_in.expires_in_seconds,
+            second_factor_needed=signed_in.second_factor_needed,
+        )
         response = json_answer(reply)
         response.set_cookie(
             self._cookie,

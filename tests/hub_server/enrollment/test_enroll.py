@@ -32,7 +32,7 @@ async def test_a_machine_joins_with_what_its_token_says(desk: Desk, bus: InProce
     assert token.join_string == f"jtnt://hub.example:3001/#{token.token_text}"
     assert token.token.tags == ["web", "a"]
     with bus.subscribe(frozenset({"fleet"}), name="test", capacity=10, overflow=Overflow.DROP_OLDEST) as heard:
-        reply = await desk.enrollment.enroll(request_of(token.token_text), HOME)
+        reply = await desk.enrolled(request_of(token.token_text))
         assert heard.buffered == 1
         assert await heard.batch(1) == [
             AgentEnrolled(organisation_id=organisation_id, agent_id=reply.agent_id, hostname="web-01")
@@ -61,7 +61,7 @@ async def test_fifty_race_for_one_use_and_one_wins(desk: Desk) -> None:
 async def test_racers_with_one_key_are_one_agent(desk: Desk) -> None:
     token = await desk.token(TokensCreate(uses=5))
     request = request_of(token.token_text)
-    replies = await asyncio.gather(*(desk.enrollment.enroll(request, HOME) for _ in range(5)))
+    replies = await asyncio.gather(*(desk.enrolled(request) for _ in range(5)))
     assert len({reply.client_cert_pem for reply in replies}) == 1
     assert await desk.counts() == ONE
 
@@ -69,7 +69,7 @@ async def test_racers_with_one_key_are_one_agent(desk: Desk) -> None:
 async def test_a_lost_answer_is_repeated_for_ten_minutes(desk: Desk, bus: InProcessBus, clock: FakeClock) -> None:
     token = await desk.token(TokensCreate(ttl_sec=60))
     request = request_of(token.token_text)
-    first = await desk.enrollment.enroll(request, HOME)
+    first = await desk.enrolled(request)
     clock.advance(600)
     with bus.subscribe(frozenset({"fleet"}), name="test", capacity=10, overflow=Overflow.DROP_OLDEST) as heard:
         assert await desk.enrollment.enroll(request, HOME) == first
@@ -83,7 +83,7 @@ async def test_a_lost_answer_is_repeated_for_ten_minutes(desk: Desk, bus: InProc
 
 async def test_a_repeated_answer_is_no_use_once_the_agent_is_revoked(desk: Desk, organisation_id: str) -> None:
     request = request_of((await desk.token()).token_text)
-    reply = await desk.enrollment.enroll(request, HOME)
+    reply = await desk.enrolled(request)
     async with desk.database.write(EVERY_ORGANISATION) as connection:
         await desk.certificates.revoke_agent(connection, organisation_id, reply.agent_id)
     with pytest.raises(TokenRefused):
@@ -196,5 +196,5 @@ async def test_a_failure_after_the_burning_undoes_it(desk: Desk, monkeypatch: py
         with pytest.raises(OSError, match="disk is full"):
             await desk.enrollment.enroll(request_of(token.token_text), HOME)
     assert await desk.counts() == NOTHING
-    reply = await desk.enrollment.enroll(request_of(token.token_text), HOME)
+    reply = await desk.enrolled(request_of(token.token_text))
     assert desk.certificates.standing("00", reply.agent_id) is Standing.UNKNOWN

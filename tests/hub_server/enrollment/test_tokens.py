@@ -3,6 +3,7 @@ import uuid
 import msgspec
 import pytest
 from sqlalchemy import insert, select
+from sqlmodel import col
 
 from hub_server.access.tables import OrganisationRow
 from hub_server.audit.tables import AuditRow
@@ -23,10 +24,10 @@ async def test_the_secret_is_shown_once_and_kept_as_a_hash(desk: Desk) -> None:
     assert token.pin == desk.authority.root_pin
     async with desk.database.read(EVERY_ORGANISATION) as connection:
         row = (await connection.execute(select(EnrollmentTokenRow))).one()
-        audit = (await connection.execute(select(AuditRow))).one()
+        audit = (await connection.execute(select(AuditRow).where(col(AuditRow.action) == "tokens:create"))).one()
     assert row.secret_sha256 == token.secret_sha256
     assert made.token_text not in str(row)
-    assert (audit.actor, audit.action, audit.target) == ("user:ada", "tokens:create", f"token:{token.id}")
+    assert (audit.actor, audit.target) == ("user:ada", f"token:{token.id}")
     assert made.token_text.split(".")[1] not in str(audit.detail)
 
 
@@ -68,8 +69,9 @@ async def test_who_may_not_make_tokens_makes_none(desk: Desk) -> None:
         person = msgspec.structs.replace(desk.principal, role=role)
         with pytest.raises(Forbidden):
             await desk.enrollment.create_token(person, TokensCreate())
-        with pytest.raises(Forbidden):
-            await desk.enrollment.list_tokens(person, TokensList())
+        if role is not Role.APPROVER:
+            with pytest.raises(Forbidden):
+                await desk.enrollment.list_tokens(person, TokensList())
         with pytest.raises(Forbidden):
             await desk.enrollment.revoke_token(person, TokensRevoke(token_id="x"))
     assert (await desk.enrollment.list_tokens(desk.principal, TokensList())).total == 0

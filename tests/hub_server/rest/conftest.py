@@ -1,7 +1,7 @@
 """The REST routes on a real server, with services that answer from memory."""
 
 from collections.abc import AsyncIterator
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -9,6 +9,7 @@ from aiohttp import CookieJar, web
 from aiohttp.test_utils import TestClient, TestServer
 
 from hub_server.access.service import SignedIn
+from hub_server.enrollment.model import StoredKey
 from hub_server.errors import RateLimited, TokenRefused, Unauthenticated
 from hub_server.gateway.rest.assets import AssetRoutes
 from hub_server.gateway.rest.bodies import BodyReader
@@ -18,39 +19,95 @@ from hub_server.gateway.rest.health import HealthRoutes
 from hub_server.gateway.rest.metrics import MetricsRoutes
 from hub_server.gateway.rest.sign_in import SignInRoutes
 from protocol.desired import AgentPolicy
-from protocol.enrollment import EnrollReply, EnrollRequest, SignInRequest
+from protocol.enrollment import (
+    EnrollPending,
+    EnrollReply,
+    EnrollRequest,
+    RecoverRequest,
+    RegisterReply,
+    RegisterRequest,
+    SignInRequest,
+)
 from protocol.envelope import SignedTrust
 from tests.clocks import FakeClock
 
 Client = TestClient[web.Request, web.Application]
 ORIGIN = "http://localhost:3000"
+TRUST = SignedTrust(document="", signatures=[])
 
 
 class Enrollment:
-    """Lets in whoever says `good`."""
+    """Lets in whoever says `good`; who says `waits` waits."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[EnrollRequest, str]] = []
+        self.asked: list[tuple[EnrollRequest | RegisterRequest | RecoverRequest, str]] = []
 
-    async def enroll(self, request: EnrollRequest, address: str) -> EnrollReply:
+    async def enroll(self, request: EnrollRequest, address: str) -> EnrollReply | EnrollPending:
         self.asked.append((request, address))
-        match request.token:
+        return self._answer(request.token)
+
+    async def recover(self, request: RecoverRequest, address: str) -> EnrollReply | EnrollPending:
+        self.asked.append((request, address))
+        return self._answer(request.signature)
+
+    async def key_of(self, key_text: str, address: str) -> StoredKey:  # noqa: ARG002
+        if key_text != "itsk_good":
+            raise TokenRefused("this organisation key is unknown here")
+        at = datetime(2026, 11, 22, tzinfo=UTC)
+        return StoredKey(
+            id="key-1",
+            organisation_id="organisation-1",
+            name="provisioning",
+            secret_sha256=b"",
+            site="",
+            tags=[],
+            used=0,
+            created_at=at,
+            created_by="user:ada",
+            expires_at=at,
+            last_used_at=None,
+            revoked_at=None,
+        )
+
+    async def register(self, key: StoredKey, request: RegisterRequest, address: str) -> RegisterReply:
+        self.asked.append((request, address))
+        return RegisterReply(
+            id=f"agent-of-{key.id}",
+            websocket_url="wss://hub.example/ws/agents",
+            certificate_pem="leaf",
+            ca_bundle_pem="root",
+            trust=TRUST,
+            policy=AgentPolicy(),
+        )
+
+    def _answer(self, proof: str) -> EnrollReply | EnrollPending:
+        match proof:
             case "good":
                 return EnrollReply(
                     agent_id="agent-1",
                     client_cert_pem="leaf",
                     ca_bundle_pem="root",
-                    trust=SignedTrust(document="", signatures=[]),
+                    trust=TRUST,
                     policy=AgentPolicy(),
                     websocket_url="wss://hub.example/ws/agents",
                     next_heartbeat_sec=30,
                 )
+            case "waits":
+                return EnrollPending(agent_id="agent-1", poll_after_sec=10)
             case "often":
                 raise RateLimited("too many wrong attempts", retry_after_seconds=17)
             case "crash":
                 raise KeyError("a secret in an unexpected error")
             case _:
                 raise TokenRefused("this enrollment token is unknown here", path="$.token")
+
+
+class Anchor:
+    """What the hub's authority says at the moment; a test may change it."""
+
+    def __init__(self) -> None:
+        self.ca_bundle_pem = "the bundle"
+        self.trust = TRUST
 
 
 class Access:
@@ -68,7 +125,7 @@ class Access:
             raise Unauthenticated("the user name or the password is wrong")
         return self._next()
 
-    async def refresh(self, refresh_token: str) -> SignedIn:
+    async def refresh(self, refresh_token: str, address: str) -> SignedIn:
         if refresh_token != f"refresh-{self.serial}":
             raise Unauthenticated("you are signed out; sign in again")
         return self._next()
@@ -95,6 +152,11 @@ def enrollment() -> Enrollment:
 
 
 @pytest.fixture
+def anchor() -> Anchor:
+    return Anchor()
+
+
+@pytest.fixture
 def access(clock: FakeClock) -> Access:
     return Access(clock)
 
@@ -114,10 +176,10 @@ def reasons() -> list[str]:
 
 
 @pytest.fixture
-async def agents(enrollment: Enrollment) -> AsyncIterator[Client]:
+async def agents(enrollment: Enrollment, anchor: Anchor) -> AsyncIterator[Client]:
     """A client of the agents' application."""
     application = web.Application(middlewares=[faults_guard(NO_CERTIFICATE)])
-    routes = EnrollmentRoutes(enrollment=enrollment, ca_bundle_pem="the bundle", bodies=BodyReader(0.2))
+    routes = EnrollmentRoutes(enrollment=enrollment, anchor=anchor, bodies=BodyReader(0.2))
     application.add_routes(routes.routes())
     async with TestClient(TestServer(application)) as client:
         yield client
@@ -131,7 +193,7 @@ async def people(access: Access, bundle: Path, reasons: list[str]) -> AsyncItera
         return reasons
 
     application = web.Application(middlewares=[faults_guard(NO_ROUTE)])
-    application.on_response_prepare.append(careful_headers)
+    application.on_response_prepare.append(careful_headers(ORIGIN))
     for table in (
         HealthRoutes(readiness=readiness),
         MetricsRoutes(exposition=lambda: b"jtnt_up 1\n"),

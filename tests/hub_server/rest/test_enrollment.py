@@ -5,10 +5,31 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from protocol.enrollment import EnrollRequest, RecoverRequest, RegisterRequest
+from protocol.envelope import SignedTrust
 from protocol.limits import HTTP_BODY_MAX_BYTES
-from tests.hub_server.rest.conftest import Client, Enrollment
+from tests.hub_server.rest.conftest import Anchor, Client, Enrollment
 
 PATH = "/api/v1/agent/enroll"
+RECOVER = "/api/v1/agent/recover"
+REGISTER = "/api/agents/register"
+GOOD_RECOVERY: dict[str, Any] = {
+    "certificate_pem": "leaf",
+    "csr_pem": "csr",
+    "signed_at_ms": 5,
+    "signature": "good",
+    "agent_version": "0.1.0",
+    "boot_id": "b",
+}
+REGISTRATION: dict[str, Any] = {
+    "hostname": "server-01",
+    "ipAddress": "192.168.1.100",
+    "osType": "linux",
+    "osVersion": "Ubuntu 22.04",
+    "agentVersion": "1.0.0",
+    "config": {"collection_interval": 60, "metrics_enabled": True},
+    "csrPem": "csr",
+}
 GOOD: dict[str, Any] = {
     "token": "good",
     "csr_pem": "csr",
@@ -18,9 +39,58 @@ GOOD: dict[str, Any] = {
 }
 
 
-async def test_the_ca_is_given_to_anybody(agents: Client) -> None:
-    answer = await agents.get("/api/v1/agent/ca")
-    assert (answer.status, await answer.json()) == (200, {"ca_bundle_pem": "the bundle"})
+async def test_the_ca_is_given_to_anybody_as_it_is_now(agents: Client, anchor: Anchor) -> None:
+    for bundle in ("the bundle", "the bundle after a rotation"):
+        anchor.ca_bundle_pem = bundle
+        anchor.trust = SignedTrust(document=bundle, signatures=[])
+        answer = await agents.get("/api/v1/agent/ca")
+        trust: dict[str, Any] = {"document": bundle, "signatures": []}
+        assert (answer.status, await answer.json()) == (200, {"ca_bundle_pem": bundle, "trust": trust})
+
+
+async def test_a_machine_that_waits_is_told_when_to_ask_again(agents: Client) -> None:
+    for path, body in ((PATH, GOOD | {"token": "waits"}), (RECOVER, GOOD_RECOVERY | {"signature": "waits"})):
+        answer = await agents.post(path, json=body)
+        assert (answer.status, await answer.json()) == (
+            202,
+            {"status": "pending", "agent_id": "agent-1", "poll_after_sec": 10},
+        )
+
+
+async def test_a_machine_recovers(agents: Client, enrollment: Enrollment) -> None:
+    answer = await agents.post(RECOVER, json=GOOD_RECOVERY)
+    assert (answer.status, answer.headers["Cache-Control"]) == (200, "no-store")
+    assert (await answer.json())["agent_id"] == "agent-1"
+    ((request, address),) = enrollment.asked
+    assert isinstance(request, RecoverRequest)
+    assert (request.signed_at_ms, address) == (5, "127.0.0.1")
+    wrong = await agents.post(RECOVER, json=GOOD_RECOVERY | {"signed_at_ms": "now"})
+    assert (wrong.status, (await wrong.json())["error"]["path"]) == (400, "$.signed_at_ms")
+
+
+async def test_a_machine_registers_in_the_words_of_seed_004(agents: Client, enrollment: Enrollment) -> None:
+    answer = await agents.post(REGISTER, json=REGISTRATION, headers={"X-API-Key": "itsk_good"})
+    body = await answer.json()
+    assert (answer.status, body["id"], body["status"]) == (201, "agent-of-key-1", "created")
+    assert body["websocketUrl"] == "wss://hub.example/ws/agents"
+    ((request, _),) = enrollment.asked
+    assert isinstance(request, RegisterRequest)
+    assert (request.os_type, request.config) == ("linux", {"collection_interval": 60, "metrics_enabled": True})
+    wrong = await agents.post(REGISTER, json=REGISTRATION | {"osType": 5}, headers={"X-API-Key": "itsk_good"})
+    assert (wrong.status, (await wrong.json())["error"]["path"]) == (400, "$.osType")
+
+
+async def test_nothing_of_a_body_is_read_without_an_organisation_key(agents: Client, enrollment: Enrollment) -> None:
+    never = asyncio.Event()
+
+    async def endless() -> Any:
+        yield b"{"
+        await never.wait()
+
+    for headers in ({}, {"X-API-Key": "itsk_x"}, {"Authorization": "Bearer itsk_good"}):
+        answer = await agents.post(REGISTER, data=endless(), headers={"Content-Type": "application/json", **headers})
+        assert (answer.status, (await answer.json())["error"]["code"]) == (401, "token_refused")
+    assert not enrollment.asked
 
 
 async def test_a_machine_enrolls(agents: Client, enrollment: Enrollment) -> None:
@@ -29,6 +99,7 @@ async def test_a_machine_enrolls(agents: Client, enrollment: Enrollment) -> None
     assert answer.headers["Cache-Control"] == "no-store"
     assert (await answer.json())["agent_id"] == "agent-1"
     request, address = enrollment.asked[0]
+    assert isinstance(request, EnrollRequest)
     assert request.sysinfo.ip_addresses == ["192.0.2.1"]
     assert address == "127.0.0.1"
 
@@ -144,19 +215,15 @@ async def test_an_unexpected_error_is_logged_once_and_tells_nothing(agents: Clie
     assert [type(entry["exc_info"]) for entry in logs] == [KeyError]
 
 
-async def test_registering_with_an_organisations_key_is_not_enabled(agents: Client) -> None:
-    answer = await agents.post("/api/agents/register", json={}, headers={"X-API-Key": "itsk_x"})
-    error = (await answer.json())["error"]
-    assert (answer.status, error["code"]) == (401, "token_refused")
-    assert "organisation keys" in error["message"]
-
-
 @pytest.mark.parametrize(
     ("method", "path"),
     [
         ("GET", "/"),
         ("GET", "/metrics"),
         ("GET", PATH),
+        ("GET", RECOVER),
+        ("PUT", REGISTER),
+        ("GET", "/api/agents"),
         ("DELETE", "/api/v1/agent/ca"),
         ("POST", "/api/v1/auth/sign-in"),
     ],

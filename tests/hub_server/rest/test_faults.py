@@ -2,15 +2,14 @@ import msgspec
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from hub_server.errors import Conflict, HubError, InvalidRequest, RateLimited
-from hub_server.gateway.faults import CLOSE, STATUS, close_code_of, refusal_of
-from protocol.codec import BadFrame, FrameTooLarge
-from protocol.codes import CloseCode, ErrorCode
+from hub_server.errors import HubError, InvalidRequest, RateLimited
+from hub_server.gateway.faults import STATUS, refusal_of
+from protocol.codes import ErrorCode
 from protocol.operations import AgentsList
 
 
-def test_every_code_has_its_status_and_close_code() -> None:
-    assert set(STATUS) == set(CLOSE) == set(ErrorCode)
+def test_every_code_has_its_status() -> None:
+    assert set(STATUS) == set(ErrorCode)
 
 
 def test_a_refusal_is_what_the_protocol_says() -> None:
@@ -40,12 +39,3 @@ def test_the_unexpected_tells_nothing(error: Exception) -> None:
     refusal = refusal_of(error)
     assert refusal["error"]["code"] == "internal"
     assert "secret" not in str(refusal)
-
-
-def test_sockets_end_with_the_code_that_says_what_to_do() -> None:
-    assert close_code_of(BadFrame("x")) is CloseCode.BAD_FRAME
-    assert close_code_of(FrameTooLarge(2, 1)) is CloseCode.TOO_LARGE
-    assert close_code_of(RateLimited("x")) is CloseCode.BUSY
-    assert close_code_of(Conflict("x")) is CloseCode.BAD_FRAME
-    assert close_code_of(TimeoutError()) is CloseCode.BUSY
-    assert close_code_of(ZeroDivisionError()) is CloseCode.HUB_FAULT

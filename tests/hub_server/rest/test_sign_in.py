@@ -24,9 +24,15 @@ async def code_of(answer: ClientResponse) -> tuple[int, str]:
 
 async def test_a_person_signs_in_refreshes_and_signs_out(people: Client, access: Access) -> None:
     signed_in = await people.post(SIGN_IN, json=RIGHT, headers={"Origin": ORIGIN})
-    assert (signed_in.status, await signed_in.json()) == (200, {"accessToken": "access-1", "expiresInSec": 600})
+    assert (signed_in.status, await signed_in.json()) == (
+        200,
+        {"accessToken": "access-1", "expiresInSec": 600, "secondFactorNeeded": False},
+    )
     refreshed = await people.post(REFRESH, headers=OWN)
-    assert (refreshed.status, await refreshed.json()) == (200, {"accessToken": "access-2", "expiresInSec": 600})
+    assert (refreshed.status, await refreshed.json()) == (
+        200,
+        {"accessToken": "access-2", "expiresInSec": 600, "secondFactorNeeded": False},
+    )
     signed_out = await people.post(SIGN_OUT, headers=OWN)
     assert signed_out.status == 204
     assert access.signed_out == ["refresh-2"]
