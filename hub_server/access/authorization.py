@@ -9,6 +9,11 @@ def authorize(principal: Principal, permission: Permission) -> str:
 
     Raises Forbidden otherwise.
     """
+    if principal.is_limited and permission is not Permission.SELF:
+        raise Forbidden(
+            "your role needs a second factor here: set up an authenticator app (account:begin-totp), "
+            "then refresh your sign-in"
+        )
     if not permits(principal, permission):
         raise Forbidden(
             f"your role ({principal.role}) does not allow this ({permission}); "

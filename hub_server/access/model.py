@@ -59,18 +59,48 @@ PERMISSIONS: Final[Mapping[Role, frozenset[Permission]]] = {
 
 
 class Principal(Struct, frozen=True, kw_only=True):
-    """A signed-in person in one organisation."""
+    """Who asks, in one organisation: a signed-in person, or a script with an API key of theirs.
+
+    `is_limited`: the role needs a second factor here and the sign-in had none, so only Permission.SELF is left.
+    """
 
     user_id: str
     username: str
     organisation_id: str
     role: Role
+    is_limited: bool = False
+    api_key_id: str | None = None
 
     @property
     def actor(self) -> str:
         """Return how the audit names this person."""
-        return f"user:{self.username}"
+        return f"user:{self.username}" if self.api_key_id is None else f"user:{self.username}+key:{self.api_key_id}"
+
+
+class OnMachine(Struct, frozen=True, kw_only=True):
+    """Whoever administers the hub on its own machine: everything is open to them, in the organisation they name."""
+
+    organisation_id: str
+    actor: str = "hub-cli"
+
+
+def permissions_of(principal: Principal) -> frozenset[Permission]:
+    return frozenset({Permission.SELF}) if principal.is_limited else PERMISSIONS[principal.role]
 
 
 def permits(principal: Principal, permission: Permission) -> bool:
-    return permission in PERMISSIONS[principal.role]
+    return permission in permissions_of(principal)
+
+
+def runs_commands(role: Role) -> bool:
+    return Permission.COMMANDS_RUN in PERMISSIONS[role]
+
+
+def covers(role: Role, other: Role) -> bool:
+    """Tell whether `role` may everything that `other` may."""
+    return PERMISSIONS[role] >= PERMISSIONS[other]
+
+
+def normalised(username: str) -> str:
+    """Return a user name as it is stored and compared: without surrounding space, in lower case."""
+    return username.strip().casefold()

@@ -4,47 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
-from hub_server.errors import InvalidRequest, Unavailable
+from hub_server.access.strength import check_strength
+from hub_server.errors import Unavailable
 
 P = ParamSpec("P")
 T = TypeVar("T")
-MIN_CHARS: Final = 12
-MAX_CHARS: Final = 1024
-_COMMON: Final = frozenset(
-    {
-        "123456789012",
-        "1234567890123",
-        "abcdefghijkl",
-        "administrator",
-        "adminadminadmin",
-        "changemechangeme",
-        "correcthorsebatterystaple",
-        "iloveyouiloveyou",
-        "letmeinletmein",
-        "passwordpassword",
-        "password1234",
-        "password12345",
-        "password123456",
-        "qwerty123456",
-        "qwertyqwerty",
-        "qwertyuiop12",
-        "qwertyuiop123",
-        "qwertyuiopasdfghjkl",
-        "welcome12345",
-        "welcomewelcome",
-    }
-)
 
 
 class Passwords:
     """`at_once`: how many are hashed at a time; `memory_kib` is used by each. At most `in_line` wait for their turn.
 
-    Both calls raise Unavailable when the line is full.
+    Each call raises Unavailable when the line is full.
     """
 
     def __init__(
@@ -57,6 +32,10 @@ class Passwords:
 
     async def hash(self, password: str) -> str:
         return await self._in_turn(self._hasher.hash, password)
+
+    async def hash_new(self, password: str, username: str, path: str = "$.password") -> str:
+        """Return the hash of a password that somebody is to have. Raises InvalidRequest for a weak one."""
+        return await self._in_turn(self._checked_hash, password, username, path)
 
     async def matches(self, stored_hash: str | None, password: str) -> bool:
         """Compare in the same time whether there is a stored hash or not."""
@@ -75,20 +54,12 @@ class Passwords:
         finally:
             self._places += 1
 
+    def _checked_hash(self, password: str, username: str, path: str) -> str:
+        check_strength(password, username, path)
+        return self._hasher.hash(password)
+
     def _verify(self, stored_hash: str, password: str) -> bool:
         try:
             return self._hasher.verify(stored_hash, password)
         except (VerificationError, InvalidHashError):
             return False
-
-
-def check_strength(password: str, username: str) -> None:
-    """Raises InvalidRequest for a password that is short, common, or made of the user's name."""
-    lowered = password.lower()
-    if not MIN_CHARS <= len(password) <= MAX_CHARS:
-        raise InvalidRequest(f"the password needs {MIN_CHARS} characters at least", path="$.password")
-    if lowered in _COMMON or len(set(lowered)) < 5 or username.lower() in lowered:
-        raise InvalidRequest(
-            "the password is easy to guess: use one that is not common, not repetitive, and without your name",
-            path="$.password",
-        )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hmac
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -17,20 +17,23 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from hub_server.access.api_keys import ApiKeyService
+from hub_server.access.credentials import Credentials, Factor
 from hub_server.access.limits import AttemptLimits, network_of
-from hub_server.access.model import Principal
-from hub_server.access.passwords import Passwords, check_strength
-from hub_server.access.store import AccessStore, StoredRefresh
-from hub_server.access.tokens import AccessTokens, RefreshToken, expiry_of, signed_out
+from hub_server.access.model import Principal, normalised, runs_commands
+from hub_server.access.session_store import SessionStore, StoredRefresh
+from hub_server.access.standings import Session, Standings
+from hub_server.access.store import AccessStore, Account
+from hub_server.access.tokens import API_KEY_PREFIX, AccessTokens, RefreshToken, expiry_of, signed_out
 from hub_server.audit.record import record
 from hub_server.clock import Clock
-from hub_server.errors import Conflict, InvalidRequest, NotFound, Unauthenticated
+from hub_server.errors import OtpRequired, Unauthenticated
 from hub_server.storage.engine import EVERY_ORGANISATION, Database
 from protocol.enrollment import SignInRequest
-from protocol.enumerations import Role
 
-DEFAULT_ORGANISATION: Final = "default"
-BAD_NAME_ATTEMPTS: Final = 20  # more than an address may have, so that a stranger does not lock a person out at once
+REFRESHES_AT_ONCE: Final = 20
+REFRESHES_PER_SECOND: Final = 5.0
+BAD_REFRESHES: Final = 60  # in ten minutes: a whole office shares an address
 log = structlog.get_logger(component="access")
 
 
@@ -41,65 +44,74 @@ class SignedIn(Struct, frozen=True, kw_only=True):
     expires_in_seconds: int
     refresh_token: str
     refresh_expires_at: datetime
-
-
-class Session(Struct, frozen=True, kw_only=True):
-    """Who an access token speaks for, in which sign-in, and until when."""
-
-    principal: Principal
-    session_id: str
-    expires_at: datetime
+    second_factor_needed: bool = False
 
 
 class AccessService:
+    """`demands_second_factor`: people whose role may run commands can do nothing here before they set one up."""
+
     def __init__(
         self,
         *,
         database: Database,
         clock: Clock,
         jwt_key: Ed25519PrivateKey,
-        passwords: Passwords | None = None,
+        credentials: Credentials,
+        standings: Standings,
+        api_keys: ApiKeyService,
         access_token_seconds: int = 600,
         refresh_days: int = 14,
+        demands_second_factor: bool = False,
     ) -> None:
         self._database = database
         self._clock = clock
-        self._passwords = passwords or Passwords()
+        self._credentials = credentials
+        self._api_keys = api_keys
         self._tokens = AccessTokens(jwt_key, clock, access_token_seconds)
         self._refresh_lifetime = timedelta(days=refresh_days)
-        self._store = AccessStore()
+        self._demands_second_factor = demands_second_factor
+        self._people = AccessStore()
+        self._sessions = SessionStore()
         self._by_address = AttemptLimits(clock)
-        self._by_name = AttemptLimits(clock, bad_allowed=BAD_NAME_ATTEMPTS)
+        self._refreshes = AttemptLimits(
+            clock, burst=REFRESHES_AT_ONCE, per_second=REFRESHES_PER_SECOND, bad_allowed=BAD_REFRESHES
+        )
+        self.standings: Final = standings
 
     async def sign_in(self, request: SignInRequest, address: str) -> SignedIn:
-        """`address`: of the person's machine. Raises Unauthenticated, or RateLimited."""
-        username, network = normalised(request.username), network_of(address)
-        self._by_address.check(network)
-        self._by_name.spend(username)
-        self._by_address.spend(network)
-        async with self._database.read(EVERY_ORGANISATION) as connection:
-            account = await self._store.account_by_name(connection, username)
-        matches = await self._passwords.matches(None if account is None else account.password_hash, request.password)
-        if account is None or not matches or account.is_locked:
-            self._by_address.note_bad(network)
-            self._by_name.note_bad(username)
-            log.info("sign-in refused", address=address, is_known=account is not None)
-            raise Unauthenticated("the user name or the password is wrong, or the user is locked")
-        self._by_address.give_back(network)
-        self._by_name.give_back(username)
+        """`address`: of the person's machine.
+
+        Raises OtpRequired when the password is right and the code is missing; Unauthenticated, or RateLimited.
+        """
+        account = await self._proved(request, address)
+        if account.has_totp and not request.otp:
+            raise OtpRequired("enter the code that your authenticator app shows, or a recovery code")
         family_id, now = str(uuid.uuid4()), self._clock.now()
-        async with self._database.write(account.principal.organisation_id) as connection:
-            await self._store.forget_expired_of(connection, account.principal.user_id, now)
-            signed_in = await self._continued(connection, account.principal, family_id)
-            await self._record(connection, account.principal, "auth:sign-in", family_id)
+        async with self._database.write(account.organisation_id) as connection:
+            factor = await self._second_factor(connection, account, request.otp)
+            if account.has_totp and factor is None:
+                self._note_refused(address, account.username)
+                raise Unauthenticated("the code is wrong, or was used already; wait for the next one")
+            await self._sessions.forget_expired_of(connection, account.user_id, now)
+            signed_in = await self._continued(connection, account, family_id, now, factor is not None)
+            detail = {} if factor is None else {"second_factor": factor}
+            await self._record(connection, account, "auth:sign-in", family_id, detail)
         return signed_in
 
-    async def refresh(self, refresh_token: str) -> SignedIn:
-        """Burn the token and return what replaces it. Raises Unauthenticated."""
-        presented = await self._genuine(refresh_token)
+    async def refresh(self, refresh_token: str, address: str) -> SignedIn:
+        """Burn the token and return what replaces it. Raises Unauthenticated, or RateLimited."""
+        network = network_of(address)
+        self._refreshes.spend(network)
+        try:
+            presented = await self._genuine(refresh_token)
+        except Unauthenticated:
+            self._refreshes.note_bad(network)
+            raise
         async with self._database.write(EVERY_ORGANISATION) as connection:
-            signed_in = await self._refreshed(connection, presented)
+            stored, signed_in = await self._refreshed(connection, presented)
         if signed_in is None:
+            self._refreshes.note_bad(network)
+            self.standings.end_sessions({stored.family_id} if stored is not None and stored.is_used else ())
             raise signed_out()
         return signed_in
 
@@ -111,117 +123,99 @@ class AccessService:
             if stored is None or stored.is_revoked:
                 return
             await self._end(connection, stored, "auth:sign-out")
+        self.standings.end_sessions({stored.family_id})
 
-    async def session_of(self, access_token: str) -> Session:
-        """Raises Unauthenticated unless the token is good, and its person may still be signed in."""
-        claims = self._tokens.read(access_token)
-        now = self._clock.now()
+    async def session_of(self, token: str) -> Session:
+        """Raises Unauthenticated unless the access token or API key is good, and its person may still be here."""
+        if token.startswith(API_KEY_PREFIX):
+            return await self._api_keys.session_of(token)
+        claims, now = self._tokens.read(token), self._clock.now()
+        standing = self.standings.open(claims.sub, claims.org, claims.sid)
         async with self._database.read(claims.org) as connection:
-            account = await self._store.account_in(connection, claims.org, claims.sub)
-            is_open = await self._store.is_family_open(connection, claims.org, claims.sid, now)
-        if account is None or account.is_locked or not is_open or account.principal.role is not claims.role:
+            account = await self._people.account_in(connection, claims.org, claims.sub)
+            has_second_factor = await self._sessions.second_factor_of(connection, claims.org, claims.sid, now)
+        if account is None or account.is_locked or account.role is not claims.role:
             raise signed_out()
-        return Session(principal=account.principal, session_id=claims.sid, expires_at=expiry_of(claims, now))
+        if has_second_factor is None or standing.is_over:
+            raise signed_out()
+        return Session(
+            principal=account.principal(is_limited=self._is_limited(account, has_second_factor)),
+            session_id=claims.sid,
+            expires_at=expiry_of(claims, now),
+            standing=standing,
+        )
 
-    async def ended_of(self, sessions: Collection[Session]) -> set[str]:
-        """Return the ids of those sign-ins that ended since: signed out, copied, locked, or with another role."""
-        if not sessions:
-            return set()
+    async def note_ended(self, sessions: Collection[Session]) -> None:
+        """Look up, with one query a kind, which sessions ended by what another process did; their standing is over."""
+        people = {session.session_id for session in sessions if session.principal.api_key_id is None}
         async with self._database.read(EVERY_ORGANISATION) as connection:
-            standing = await self._store.standing(
-                connection, {session.session_id for session in sessions}, self._clock.now()
-            )
-        return {
-            session.session_id for session in sessions if (session.session_id, session.principal.role) not in standing
-        }
+            signed_in = await self._sessions.standing(connection, people, self._clock.now()) if people else set()
+            keys = await self._api_keys.standing_among(connection, sessions)
+        self.standings.end(
+            session.standing
+            for session in sessions
+            if session.session_id not in keys and (session.session_id, session.principal.role) not in signed_in
+        )
 
     async def principal_of(self, access_token: str) -> Principal:
         """Raises as session_of does."""
         return (await self.session_of(access_token)).principal
 
-    async def create_user(
-        self, *, organisation_id: str, username: str, password: str, role: Role, actor: str = "hub"
-    ) -> str:
-        """Return the new user's id. Raises InvalidRequest for a weak password, Conflict for a name that is taken."""
-        name = normalised(username)
-        if not 0 < len(name) <= 128 or not name.isprintable():
-            raise InvalidRequest("the user name needs 1 to 128 printable characters", path="$.username")
-        check_strength(password, name)
-        password_hash = await self._passwords.hash(password)
-        now = self._clock.now()
-        async with self._database.write(organisation_id) as connection:
-            user_id = await self._store.add_user(
-                connection, organisation_id, username=name, password_hash=password_hash, role=role, at=now
-            )
-            await record(
-                connection,
-                organisation_id=organisation_id,
-                at=now,
-                actor=actor,
-                action="users:create",
-                target=f"user:{name}",
-                detail={"role": role.value},
-            )
-        return user_id
+    def _is_limited(self, account: Account, has_second_factor: bool) -> bool:
+        return self._demands_second_factor and runs_commands(account.role) and not has_second_factor
 
-    async def set_password(self, username: str, password: str, *, actor: str = "hub") -> None:
-        """Give a person a new password and end all their sign-ins. Raises NotFound; InvalidRequest for a weak one."""
-        name = normalised(username)
-        check_strength(password, name)
-        password_hash = await self._passwords.hash(password)
-        now = self._clock.now()
-        async with self._database.write(EVERY_ORGANISATION) as connection:
-            account = await self._store.account_by_name(connection, name)
-            if account is None:
-                raise NotFound(f"there is no user {name!r}", path="$.username")
-            person = account.principal
-            await self._store.save_password(connection, person.user_id, password_hash)
-            await self._store.revoke_sign_ins(connection, person.user_id, now)
-            await record(
-                connection,
-                organisation_id=person.organisation_id,
-                at=now,
-                actor=actor,
-                action="users:password",
-                target=f"user:{name}",
-            )
-
-    async def default_organisation(self) -> str | None:
-        """Return the oldest organisation of this hub, None before the first start."""
+    async def _proved(self, request: SignInRequest, address: str) -> Account:
+        """Return the account that the right password opens. Raises Unauthenticated, or RateLimited."""
+        username, network, by_name = normalised(request.username), network_of(address), self._credentials.by_name
+        self._by_address.check(network)
+        by_name.spend(username)
+        self._by_address.spend(network)
         async with self._database.read(EVERY_ORGANISATION) as connection:
-            return await self._store.oldest_organisation(connection)
+            account = await self._people.account_by_name(connection, username)
+            chosen = account
+            if request.organisation is not None:
+                chosen = await self._people.account_by_name(connection, username, request.organisation)
+        stored_hash = None if account is None else account.password_hash
+        matches = await self._credentials.passwords.matches(stored_hash, request.password)
+        if account is None or not matches or account.is_locked:
+            self._note_refused(address, username)
+            log.info("sign-in refused", address=address, is_known=account is not None)
+            raise Unauthenticated("the user name or the password is wrong, or the user is locked")
+        self._by_address.give_back(network)
+        by_name.give_back(username)
+        if chosen is None:
+            raise Unauthenticated("you are not in an organisation of this name")
+        return chosen
 
-    async def ensure_default_organisation(self) -> str:
-        """Return the oldest organisation of this hub, made now where there is none."""
-        if (existing := await self.default_organisation()) is not None:
-            return existing
-        try:
-            async with self._database.write(EVERY_ORGANISATION) as connection:
-                existing = await self._store.oldest_organisation(connection)
-                now = self._clock.now()
-                return existing or await self._store.add_organisation(connection, DEFAULT_ORGANISATION, now)
-        except Conflict:  # another hub on this database was faster
-            async with self._database.read(EVERY_ORGANISATION) as connection:
-                existing = await self._store.oldest_organisation(connection)
-            if existing is None:
-                raise
-            return existing
+    def _note_refused(self, address: str, username: str) -> None:
+        self._by_address.note_bad(network_of(address))
+        self._credentials.by_name.note_bad(username)
 
-    async def _refreshed(self, connection: AsyncConnection, presented: RefreshToken) -> SignedIn | None:
-        """Return None for a token that is good no more; what that means for its family is written, too."""
+    async def _second_factor(self, connection: AsyncConnection, account: Account, code: str | None) -> Factor | None:
+        if not account.has_totp or not code:
+            return None
+        return await self._credentials.spend_code(connection, account, code)
+
+    async def _refreshed(
+        self, connection: AsyncConnection, presented: RefreshToken
+    ) -> tuple[StoredRefresh | None, SignedIn | None]:
+        """Return no SignedIn for a token that is good no more; what that means for its family is written, too."""
         stored = await self._matching(connection, presented, lock=True)
         now = self._clock.now()
         if stored is None or stored.is_revoked or stored.expires_at <= now:
-            return None
+            return None, None
         if stored.is_used:
             log.warning("refresh token used twice; the sign-in is ended", session_id=stored.family_id)
             await self._end(connection, stored, "auth:refresh-reused")
-            return None
-        account = await self._store.account_in(connection, stored.organisation_id, stored.user_id)
+            return stored, None
+        account = await self._people.account_in(connection, stored.organisation_id, stored.user_id)
         if account is None or account.is_locked:
-            return None
-        await self._store.burn_refresh(connection, stored.organisation_id, stored.id, now)
-        return await self._continued(connection, account.principal, stored.family_id)
+            return None, None
+        await self._sessions.burn_refresh(connection, stored.organisation_id, stored.id, now)
+        signed_in = await self._continued(
+            connection, account, stored.family_id, stored.signed_in_at, stored.has_second_factor
+        )
+        return stored, signed_in
 
     async def _genuine(self, text: str) -> RefreshToken:
         """Raises Unauthenticated, without a wait for the writer, for what this hub never gave."""
@@ -234,28 +228,35 @@ class AccessService:
     async def _matching(
         self, connection: AsyncConnection, presented: RefreshToken, *, lock: bool = False
     ) -> StoredRefresh | None:
-        stored = await self._store.refresh_token(connection, presented.id, lock=lock)
+        stored = await self._sessions.refresh_token(connection, presented.id, lock=lock)
         if stored is None or not hmac.compare_digest(stored.secret_sha256, presented.secret_sha256):
             return None
         return stored
 
-    async def _continued(self, connection: AsyncConnection, principal: Principal, family_id: str) -> SignedIn:
+    async def _continued(
+        self,
+        connection: AsyncConnection,
+        account: Account,
+        family_id: str,
+        signed_in_at: datetime,
+        has_second_factor: bool,
+    ) -> SignedIn:
         token, now = RefreshToken.generate(), self._clock.now()
         stored = StoredRefresh(
             id=token.id,
-            organisation_id=principal.organisation_id,
-            user_id=principal.user_id,
+            organisation_id=account.organisation_id,
+            user_id=account.user_id,
             family_id=family_id,
             secret_sha256=token.secret_sha256,
             expires_at=now + self._refresh_lifetime,
-            is_used=False,
-            is_revoked=False,
+            signed_in_at=signed_in_at,
+            has_second_factor=has_second_factor,
         )
-        await self._store.add_refresh(connection, principal.organisation_id, stored, now)
+        await self._sessions.add_refresh(connection, stored, now)
         access_token = self._tokens.issue(
-            user_id=principal.user_id,
-            organisation_id=principal.organisation_id,
-            role=principal.role,
+            user_id=account.user_id,
+            organisation_id=account.organisation_id,
+            role=account.role,
             session_id=family_id,
         )
         return SignedIn(
@@ -263,25 +264,24 @@ class AccessService:
             expires_in_seconds=self._tokens.lifetime_seconds,
             refresh_token=token.text,
             refresh_expires_at=stored.expires_at,
+            second_factor_needed=self._is_limited(account, has_second_factor),
         )
 
     async def _end(self, connection: AsyncConnection, stored: StoredRefresh, action: str) -> None:
-        await self._store.revoke_family(connection, stored.organisation_id, stored.family_id, self._clock.now())
-        account = await self._store.account_in(connection, stored.organisation_id, stored.user_id)
+        await self._sessions.revoke_family(connection, stored.organisation_id, stored.family_id, self._clock.now())
+        account = await self._people.account_in(connection, stored.organisation_id, stored.user_id)
         if account is not None:
-            await self._record(connection, account.principal, action, stored.family_id)
+            await self._record(connection, account, action, stored.family_id, {})
 
-    async def _record(self, connection: AsyncConnection, principal: Principal, action: str, family_id: str) -> None:
+    async def _record(
+        self, connection: AsyncConnection, account: Account, action: str, family_id: str, detail: Mapping[str, str]
+    ) -> None:
         await record(
             connection,
-            organisation_id=principal.organisation_id,
+            organisation_id=account.organisation_id,
             at=self._clock.now(),
-            actor=principal.actor,
+            actor=account.principal().actor,
             action=action,
             target=f"session:{family_id}",
+            detail=dict(detail),
         )
-
-
-def normalised(username: str) -> str:
-    """Return a user name as it is stored and compared: without surrounding space, in lower case."""
-    return username.strip().casefold()

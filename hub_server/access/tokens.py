@@ -1,4 +1,6 @@
-"""The two secrets of a sign-in: a signed access token that lives for minutes, an opaque refresh token for days."""
+"""The secrets people and scripts show: a signed access token that lives for minutes, an opaque refresh token for days,
+an API key for months.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ ALGORITHM: Final = "Ed25519"  # RFC 9864 names the curve where "EdDSA" left it o
 ISSUER: Final = "jtnt-hub"
 AUDIENCE: Final = "jtnt-people"
 MAX_CHARS: Final = 4096
-_REFRESH_PREFIX: Final = "jtntr"
+API_KEY_PREFIX: Final = "jtntk_"
+_REFRESH_PREFIX: Final = "jtntr_"
 
 
 class Claims(Struct, frozen=True):
@@ -93,17 +96,14 @@ class RefreshToken(Struct, frozen=True):
     @classmethod
     def parse(cls, text: str) -> RefreshToken:
         """Raises Unauthenticated for a text that is none."""
-        head, _, secret = text.partition(".")
-        prefix, _, token_id = head.partition("_")
-        if prefix != _REFRESH_PREFIX or not 0 < len(token_id) <= 64 or not 0 < len(secret) <= 128:
+        parts = _parts_of(text, _REFRESH_PREFIX)
+        if parts is None:
             raise signed_out()
-        if not text.isascii() or not text.isprintable():
-            raise signed_out()
-        return cls(token_id, secret)
+        return cls(*parts)
 
     @property
     def text(self) -> str:
-        return f"{_REFRESH_PREFIX}_{self.id}.{self.secret}"
+        return f"{_REFRESH_PREFIX}{self.id}.{self.secret}"
 
     @property
     def secret_sha256(self) -> bytes:
@@ -113,6 +113,44 @@ class RefreshToken(Struct, frozen=True):
         return f"RefreshToken(id={self.id!r})"
 
 
+class ApiKey(Struct, frozen=True):
+    """`jtntk_<id>.<secret>`; the database holds the secret's hash."""
+
+    id: str
+    secret: str
+
+    @classmethod
+    def generate(cls) -> ApiKey:
+        return cls(secrets.token_hex(8), secrets.token_urlsafe(32))
+
+    @classmethod
+    def parse(cls, text: str) -> ApiKey:
+        """Raises Unauthenticated for a text that is none."""
+        parts = _parts_of(text, API_KEY_PREFIX)
+        if parts is None:
+            raise key_refused()
+        return cls(*parts)
+
+    @property
+    def text(self) -> str:
+        return f"{API_KEY_PREFIX}{self.id}.{self.secret}"
+
+    @property
+    def secret_sha256(self) -> bytes:
+        return hashlib.sha256(self.secret.encode()).digest()
+
+    def __repr__(self) -> str:
+        return f"ApiKey(id={self.id!r})"
+
+
+def _parts_of(text: str, prefix: str) -> tuple[str, str] | None:
+    """Return id and secret of `<prefix><id>.<secret>`, None for any other text."""
+    identifier, _, secret = text.removeprefix(prefix).partition(".")
+    if not text.startswith(prefix) or not text.isascii() or not text.isprintable():
+        return None
+    return (identifier, secret) if 0 < len(identifier) <= 64 and 0 < len(secret) <= 128 else None
+
+
 def expiry_of(claims: Claims, now: datetime) -> datetime:
     """Return when the token of `claims` ends."""
     return datetime.fromtimestamp(0, now.tzinfo) + timedelta(seconds=claims.exp)
@@ -120,6 +158,10 @@ def expiry_of(claims: Claims, now: datetime) -> datetime:
 
 def signed_out() -> Unauthenticated:
     return Unauthenticated("you are signed out; sign in again")
+
+
+def key_refused() -> Unauthenticated:
+    return Unauthenticated("the API key is not valid, has expired or was revoked; make another")
 
 
 def _refused() -> Unauthenticated:
