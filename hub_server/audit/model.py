@@ -1,4 +1,4 @@
-"""An audit entry and the hash that chains it to the one before."""
+"""An audit entry and the hash that chains it to the one before; a place of the chain, signed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import Final
 
 import msgspec
 from msgspec import Struct
+
+from protocol.envelope import checkpoint_statement
+from protocol.frames import Checkpoint
 
 NOTHING_BEFORE: Final = ""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -40,3 +43,31 @@ class AuditEntry(Struct, frozen=True, kw_only=True):
             self.detail,
         )
         return hashlib.sha256(msgspec.json.encode(covered)).hexdigest()
+
+
+class SignedPlace(Struct, frozen=True, kw_only=True):
+    """A checkpoint as the hub keeps it. `previous`: the number of the checkpoint before, or 0; `at` in whole ms."""
+
+    hub_id: str
+    number: int
+    hash: str
+    at: datetime
+    previous: int
+    key_id: str
+    signature: str
+
+    def as_checkpoint(self) -> Checkpoint:
+        """Return it as agents keep it."""
+        return Checkpoint(
+            hub_id=self.hub_id,
+            number=self.number,
+            hash=self.hash,
+            at_ms=(self.at - _EPOCH) // timedelta(milliseconds=1),
+            key_id=self.key_id,
+            signature=self.signature,
+        )
+
+
+def statement_of(checkpoint: Checkpoint) -> bytes:
+    """Return the bytes that the checkpoint's signature covers."""
+    return checkpoint_statement(checkpoint.hub_id, checkpoint.number, checkpoint.hash, checkpoint.at_ms)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
+import msgspec
 import orjson
-from sqlalchemy import insert, update
+from sqlalchemy import bindparam, insert, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
@@ -14,6 +15,17 @@ from sqlmodel import col
 from hub_server.audit.model import NOTHING_BEFORE, AuditEntry
 from hub_server.audit.tables import AuditHeadRow, AuditRow
 from hub_server.storage.engine import hub_id_of
+
+# Built once: building them again costs more than the database takes.
+_CLAIM: Final = {
+    name: dialect_insert(AuditHeadRow)
+    .values(hub_id=bindparam("hub_id"), number=1, hash=NOTHING_BEFORE, checkpoint=0)
+    .on_conflict_do_update(index_elements=["hub_id"], set_={"number": col(AuditHeadRow.number) + 1})
+    .returning(col(AuditHeadRow.number), col(AuditHeadRow.hash))
+    for name, dialect_insert in (("sqlite", sqlite.insert), ("postgresql", postgresql.insert))
+}
+_ADD: Final = insert(AuditRow)
+_MOVE: Final = update(AuditHeadRow).where(col(AuditHeadRow.hub_id) == bindparam("of_hub"))
 
 
 async def record(
@@ -28,10 +40,11 @@ async def record(
 ) -> None:
     """`actor`: `user:<name>`, `agent:<id>` or `hub`; `target`: `<kind>:<id>`. Secrets never go into `detail`.
 
-    The end of the chain stays locked until the transaction ends, so ask for it last.
+    `organisation_id`: whose audit shows it; EVERY_ORGANISATION for what the hub does for all. The end of the chain
+    stays locked until the transaction ends, so ask for it last.
     """
     hub_id = hub_id_of(connection)
-    number, previous = await _next_place(connection, hub_id)
+    number, previous = (await connection.execute(_CLAIM[connection.dialect.name], {"hub_id": hub_id})).one()
     entry = AuditEntry(
         hub_id=hub_id,
         number=number,
@@ -43,28 +56,5 @@ async def record(
         detail=orjson.dumps(detail or {}, default=str, option=orjson.OPT_SORT_KEYS).decode(),
     )
     entry_hash = entry.hash_after(previous)
-    await connection.execute(
-        insert(AuditRow).values(
-            hub_id=hub_id,
-            number=number,
-            organisation_id=organisation_id,
-            at=at,
-            actor=actor,
-            action=action,
-            target=target,
-            detail=entry.detail,
-            hash=entry_hash,
-        )
-    )
-    await connection.execute(update(AuditHeadRow).where(col(AuditHeadRow.hub_id) == hub_id).values(hash=entry_hash))
-
-
-async def _next_place(connection: AsyncConnection, hub_id: str) -> tuple[int, str]:
-    """Return the next number of the chain and the hash before it, and lock its end."""
-    dialect_insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    statement = dialect_insert(AuditHeadRow).values(hub_id=hub_id, number=1, hash=NOTHING_BEFORE)
-    claim = statement.on_conflict_do_update(
-        index_elements=["hub_id"], set_={"number": col(AuditHeadRow.number) + 1}
-    ).returning(col(AuditHeadRow.number), col(AuditHeadRow.hash))
-    number, previous = (await connection.execute(claim)).one()
-    return number, previous
+    await connection.execute(_ADD, msgspec.structs.asdict(entry) | {"hash": entry_hash})
+    await connection.execute(_MOVE, {"of_hub": hub_id, "hash": entry_hash})
