@@ -15,8 +15,9 @@ from agent_client.collectors.sampling import Sampler
 from agent_client.collectors.system import SystemCollector
 from agent_client.config import Config, load_config
 from agent_client.control.local import ControlServer
-from agent_client.control.status import Board, SpoolStatus, Status
+from agent_client.control.status import Board, CertificateStatus, SpoolStatus, Status
 from agent_client.desired import DesiredState, Unacceptable, stored_settings
+from agent_client.errands.runner import ErrandProcesses
 from agent_client.errors import AgentError
 from agent_client.execution.jobs import JobBounds, Jobs, Terms
 from agent_client.execution.journal import Journal
@@ -24,11 +25,18 @@ from agent_client.execution.verification import Audience
 from agent_client.logs import Log, set_level
 from agent_client.memory import give_back_memory
 from agent_client.paths import Places
+from agent_client.renewal.pairs import Pairs
+from agent_client.renewal.papers import Papers
+from agent_client.renewal.recovery import Recovery
+from agent_client.renewal.renewal import Renewal
 from agent_client.spool.database import Database
 from agent_client.spool.spool import Spool, SpoolBound
+from agent_client.store.secure import StoreError
 from agent_client.transport.connection import Connection
 from agent_client.transport.parts import Parts
+from agent_client.trust.keeper import TrustKeeper
 from agent_client.version import AGENT_VERSION
+from agent_client.witness import Witness
 from protocol.desired import AgentConfig
 from protocol.enumerations import GoodbyeReason
 
@@ -59,7 +67,8 @@ class Agent:
             self._spool.append_event(SPOOL_DAMAGED, {"moved_to": str(self._database.replaced)})
         self._journal = Journal(self._database, self._clock)
         self._cadence = Cadence(_settings(places))
-        self._desired = DesiredState(places, self._database, self._cadence, config.trust_domain)
+        self._papers = _papers(places, config, self._clock)
+        self._desired = DesiredState(places, self._database, self._cadence, self._papers.trust, self._papers.renewal)
         job_bounds = JobBounds(config.running_jobs_max, config.kill_grace_seconds)
         self._jobs = Jobs(self._journal, self._terms, self._clock, places.job_output, job_bounds)
         self._board = Board()
@@ -71,9 +80,10 @@ class Agent:
             desired=self._desired,
             cadence=self._cadence,
             board=self._board,
+            witness=Witness(places),
             boot_id=boot_id(),
         )
-        self._connection = Connection(lambda: self.config, places, self._database, parts)
+        self._connection = Connection(lambda: self.config, places, self._database, parts, self._papers)
         self._control = ControlServer(places, self.status, self.reload)
 
     async def run(self) -> None:
@@ -146,9 +156,24 @@ class Agent:
             jobs_running=self._jobs.running(),
             jobs_unreported=len(self._jobs.open),
             failing_collectors=sorted(self._sampler.failing),
-            certificate_not_after_ms=config.certificate_not_after_ms,
+            certificate=self._certificate_status(),
+            trust_version=self._papers.trust.version(),
             sample_interval_seconds=self._cadence.sample_interval_seconds,
             heartbeat_interval_seconds=self._cadence.heartbeat_seconds,
+        )
+
+    def _certificate_status(self) -> CertificateStatus:
+        """Return how the certificate in use stands; before a session is up, how the one on disk does."""
+        renewal = self._papers.renewal
+        facts = renewal.facts
+        if facts is None:
+            with suppress(StoreError):
+                facts = self._papers.pairs.candidates(self.config.agent_id)[0].facts
+        return CertificateStatus(
+            not_after_ms=facts.not_after_ms if facts else None,
+            renew_at_ms=renewal.renew_at_ms(),
+            renewal=renewal.state,
+            problem=renewal.problem,
         )
 
     async def _farewell(self, jobs: asyncio.Task[None]) -> None:
@@ -173,7 +198,23 @@ class Agent:
 
     def _terms(self) -> Terms:
         audience = Audience(self.config.organisation_id, self.config.agent_id)
-        return Terms(audience, self._desired.trust(), self._desired.allowed_actions())
+        return Terms(audience, self._papers.trust.document(), self._desired.allowed_actions())
+
+
+def _papers(places: Places, config: Config, clock: Clock) -> Papers:
+    """Return the agent's papers, after the end of a change of certificate that a crash cut off."""
+    pairs, errands = Pairs(places), ErrandProcesses()
+    try:
+        pairs.finish_promotion()
+    except StoreError as error:  # the pair is read where it lies
+        _log.error("certificate files not in order", reason=str(error))
+    trust = TrustKeeper(places, errands, config.trust_domain)
+    return Papers(
+        pairs=pairs,
+        trust=trust,
+        renewal=Renewal(places, pairs, trust, errands, clock, config.agent_id),
+        recovery=Recovery(pairs, trust, errands, config.agent_id, boot_id()),
+    )
 
 
 async def _kept_going(name: str, run: Callable[[], Awaitable[None]]) -> None:

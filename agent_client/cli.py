@@ -16,8 +16,9 @@ from agent_client.enrollment.hub import HubAddress, HubDoor
 from agent_client.errors import AgentError
 from agent_client.inspection import Probe, check_connection
 from agent_client.paths import Places
-from agent_client.report import offline_lines, offline_report, status_lines
+from agent_client.report import offline_lines, offline_report, status_lines, witness_lines
 from agent_client.version import AGENT_VERSION
+from agent_client.witness import Witness
 from protocol.identity import EnrollmentToken, JoinString, MalformedIdentity
 
 EXIT_USAGE: Final = 64
@@ -27,6 +28,7 @@ _EPILOG: Final = """examples:
   jtnt-agent enroll --token jtnte_… --hub https://hub.example.com:3001
   jtnt-agent status                                            ask the running daemon
   jtnt-agent test-connection                                   find out why it does not connect
+  jtnt-agent witness --json                                    the hub's audit checkpoints kept here
   jtnt-agentd                                                  run the daemon
 
 Every command takes --data-dir DIR to keep all files in one folder instead of the system's places.
@@ -40,6 +42,12 @@ exit codes: 0 enrolled · 3 already enrolled · 4 hub not reached · 5 wrong hub
 _STATUS_EPILOG: Final = (
     "exit codes: 0 the daemon answered, connected or not · 3 no daemon runs there · 64 wrong arguments"
 )
+_WITNESS_EPILOG: Final = """Whoever cuts or rewrites the hub's audit log up to a checkpoint that a
+machine has kept is found out. To compare, on the hub:
+
+  jtnt-agent witness --json > witness.json
+  jtnt-hub audit verify --witness witness.json
+"""
 _TEST_EPILOG: Final = """It opens no session, so a running daemon is not disturbed.
 
 exit codes: 0 all well · 2 name not found · 3 nothing answers there · 4 not this fleet's hub
@@ -100,6 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     enroll.add_argument("--approval-timeout", type=_seconds, default=600.0, metavar="SECONDS", help=wait_help)
     for command in (
         add("status", "show what the running daemon knows", _status, _STATUS_EPILOG),
+        add("witness", "show the hub's audit checkpoints that this machine keeps", _witness, _WITNESS_EPILOG),
         add("version", "show the agent's version", _version),
         add("test-connection", "try each step of the way to the hub", _test_connection, _TEST_EPILOG),
     ):
@@ -153,6 +162,12 @@ def _status(options: argparse.Namespace) -> int:
         print(_json(report) if options.json else "\n".join(offline_lines(report)))
         return EXIT_NOT_RUNNING
     print(_json(status) if options.json else "\n".join(status_lines(status)))
+    return 0
+
+
+def _witness(options: argparse.Namespace) -> int:
+    checkpoints = Witness(Places.chosen(options.data_dir)).checkpoints()
+    print(_json(checkpoints) if options.json else "\n".join(witness_lines(checkpoints)))
     return 0
 
 

@@ -12,7 +12,7 @@ from agent_client.errors import AgentError
 from agent_client.paths import CONFIG, Places
 from agent_client.store.secure import SecureStore
 from protocol.codec import split_path
-from protocol.frames import UnixMs, Word
+from protocol.frames import Word
 from protocol.limits import (
     BACKOFF_INITIAL_SECONDS,
     BACKOFF_JITTER,
@@ -43,7 +43,6 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
     trust_domain: Word
     hub_url: SecureUrl
     websocket_url: SecureUrl
-    certificate_not_after_ms: UnixMs
 
     log_level: LogLevel = "info"
     first_retry_spread_seconds: Seconds = FIRST_RETRY_SPREAD_SECONDS
@@ -74,8 +73,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
 
     def connects_like(self, other: Config) -> bool:
         """Return whether a session opened with `other` need not be opened anew for this configuration."""
-        mine = (self.agent_id, self.websocket_url, self.certificate_not_after_ms)
-        return mine == (other.agent_id, other.websocket_url, other.certificate_not_after_ms)
+        return (self.agent_id, self.websocket_url) == (other.agent_id, other.websocket_url)
 
 
 class ConfigError(AgentError):

@@ -10,18 +10,20 @@ from msgspec import Struct
 from agent_client.cadence import Cadence
 from agent_client.errors import AgentError
 from agent_client.logs import Log
-from agent_client.paths import CA_BUNDLE, LOCAL_POLICY, POLICY, SETTINGS, Places
+from agent_client.paths import CERTIFICATE_TERMS, LOCAL_POLICY, POLICY, SETTINGS, Places
+from agent_client.renewal.renewal import Renewal
 from agent_client.spool.database import Database, DatabaseError
 from agent_client.store.secure import SecureStore, StoreError
-from agent_client.trust.document import TrustError, load_trust, save_trust
+from agent_client.trust.document import TrustError
+from agent_client.trust.keeper import TrustKeeper
 from protocol.codec import split_path
-from protocol.desired import AgentConfig, AgentPolicy
+from protocol.desired import AgentConfig, AgentPolicy, CertificateTerms
 from protocol.enumerations import DesiredName
-from protocol.envelope import SignedTrust, TrustDocument
+from protocol.envelope import SignedTrust
 from protocol.frames import Desired, DesiredApplied, DesiredRejected, StateHashes
 
 T = TypeVar("T")
-_HASHED: Final = (DesiredName.CONFIG, DesiredName.POLICY, DesiredName.TRUST)
+_HASHED: Final = (DesiredName.CONFIG, DesiredName.POLICY, DesiredName.TRUST, DesiredName.CERTIFICATE)
 
 _log = Log("desired")
 
@@ -41,17 +43,19 @@ class LocalPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 class DesiredState:
     """Applies what the hub offers. What is saved survives; what is refused changes nothing."""
 
-    def __init__(self, places: Places, database: Database, cadence: Cadence, trust_domain: str) -> None:
+    def __init__(
+        self, places: Places, database: Database, cadence: Cadence, trust: TrustKeeper, renewal: Renewal
+    ) -> None:
         self._places = places
         self._store = SecureStore(places.state)
         self._database = database
         self._cadence = cadence
-        self._trust_domain = trust_domain
-        self._trust: TrustDocument | None = None
+        self._trust = trust
+        self._renewal = renewal
 
-    def apply(self, desired: Desired) -> DesiredApplied | DesiredRejected:
+    async def apply(self, desired: Desired) -> DesiredApplied | DesiredRejected:
         try:
-            self._apply(desired.name, desired.body)
+            await self._apply(desired.name, desired.body)
             with self._database.transaction():
                 self._database.set_meta(_key(desired.name), desired.hash)
         except (Unacceptable, StoreError, TrustError, DatabaseError) as error:
@@ -62,7 +66,11 @@ class DesiredState:
 
     def hashes(self) -> StateHashes:
         """Return the hashes of what is applied; empty where a file it stands for is gone."""
-        files = {DesiredName.CONFIG: SETTINGS, DesiredName.POLICY: POLICY}
+        files = {
+            DesiredName.CONFIG: SETTINGS,
+            DesiredName.POLICY: POLICY,
+            DesiredName.CERTIFICATE: CERTIFICATE_TERMS,
+        }
         known = {
             name.value: self._database.meta(_key(name))
             for name in _HASHED
@@ -78,13 +86,7 @@ class DesiredState:
             return allowed
         return allowed & frozenset(_decoded(local.load(LOCAL_POLICY), LocalPolicy, LOCAL_POLICY).allowed_actions)
 
-    def trust(self) -> TrustDocument:
-        """Return the stored trust document, read at the first call. Raises StoreError or TrustError."""
-        if self._trust is None:
-            _, self._trust = load_trust(self._places)
-        return self._trust
-
-    def _apply(self, name: DesiredName, body: dict[str, Any]) -> None:
+    async def _apply(self, name: DesiredName, body: dict[str, Any]) -> None:
         match name:
             case DesiredName.CONFIG:
                 settings = _converted(body, AgentConfig)
@@ -93,27 +95,13 @@ class DesiredState:
             case DesiredName.POLICY:
                 self._store.save(POLICY, msgspec.json.encode(_converted(body, AgentPolicy)))
             case DesiredName.TRUST:
-                self._apply_trust(_converted(body, SignedTrust))
-            case DesiredName.CERTIFICATE | DesiredName.SCHEDULE:
+                await self._trust.accept(_converted(body, SignedTrust))
+            case DesiredName.CERTIFICATE:
+                self._renewal.want_issuer(_converted(body, CertificateTerms))
+            case DesiredName.SCHEDULE:
                 raise Unacceptable(f"this version of the agent does not apply {name.value!r}")
             case _:
                 assert_never(name)
-
-    def _apply_trust(self, offered: SignedTrust) -> None:
-        stored, current = load_trust(self._places)
-        if offered.document == stored.document:
-            return
-        # Imported here: trust changes seldom, and the import costs megabytes of every machine's memory.
-        from agent_client.trust.root import verify_trust  # noqa: PLC0415
-
-        bundle = SecureStore(self._places.certs).load(CA_BUNDLE)
-        document = verify_trust(offered, bundle, self._trust_domain)
-        if document.version <= current.version:
-            raise Unacceptable(
-                f"the trust document never goes back: {document.version} was offered, {current.version} is applied"
-            )
-        save_trust(self._places, offered)
-        self._trust = document
 
 
 def stored_settings(places: Places) -> AgentConfig:

@@ -12,15 +12,16 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
-from agent_client.config import Config, load_config
+from agent_client.config import load_config
 from agent_client.enrollment.errors import BadAnswer, HubNotReached, WrongHub
 from agent_client.enrollment.hub import HubAddress, HubDoor
 from agent_client.enrollment.unreached import words_for
-from agent_client.paths import CA_BUNDLE, Places
+from agent_client.paths import Places
+from agent_client.renewal.pairs import Pair, Pairs
 from agent_client.report import certificate_words
-from agent_client.store.secure import SecureStore
 from agent_client.transport.endings import CertificateRefused
-from agent_client.transport.tls import bare_context, context_of, ending_of
+from agent_client.transport.tls import anchored_context, context_of, ending_of
+from agent_client.trust.document import load_trust, server_anchors
 
 TIMEOUT_SECONDS: Final = 10.0
 REFUSAL_WAIT_SECONDS: Final = 0.5
@@ -40,17 +41,22 @@ class Probe(Struct, frozen=True):
 
 
 def check_connection(places: Places) -> Iterator[Probe]:
-    """Yield each step as it is done; the last is the first that failed. Raises ConfigError or StoreError."""
+    """Yield each step as it is done; the last is the first that failed.
+
+    Raises ConfigError, StoreError or TrustError.
+    """
     config = load_config(places)
-    context = context_of(places)
+    anchors_pem = server_anchors(load_trust(places)[1])
+    pair = Pairs(places).candidates(config.agent_id)[0]
+    context = context_of(anchors_pem, pair)
     parts = urlsplit(config.websocket_url)
     address = HubAddress(parts.hostname or "", parts.port or 443)
     yield Probe("configuration", f"agent {config.agent_id} of organisation {config.organisation_id}")
     steps: tuple[Callable[[], Probe], ...] = (
         lambda: _name(address),
         lambda: _port(address),
-        lambda: _hub(address, places),
-        lambda: _expiry(config),
+        lambda: _hub(address, anchors_pem),
+        lambda: _expiry(pair),
         lambda: _certificate(address, context),
     )
     for step in steps:
@@ -77,9 +83,8 @@ def _port(address: HubAddress) -> Probe:
     return Probe("port", f"port {address.port} answers in {(time.monotonic() - began) * 1000:.0f} ms")
 
 
-def _hub(address: HubAddress, places: Places) -> Probe:
-    context = bare_context()
-    context.load_verify_locations(cafile=SecureStore(places.certs).verified(CA_BUNDLE))
+def _hub(address: HubAddress, anchors_pem: str) -> Probe:
+    context = anchored_context(anchors_pem)
     try:
         with (
             socket.create_connection((address.host, address.port), TIMEOUT_SECONDS) as plain,
@@ -87,15 +92,15 @@ def _hub(address: HubAddress, places: Places) -> Probe:
         ):
             version = channel.version()
     except ssl.SSLCertVerificationError as error:
-        return Probe("hub's certificate", f"not of this fleet's root: {error.verify_message}", NOT_OUR_HUB)
+        return Probe("hub's certificate", f"not of this fleet: {error.verify_message}", NOT_OUR_HUB)
     except OSError as error:
         return Probe("hub's certificate", words_for(error, address.host, address.port), NOT_OUR_HUB)
-    return Probe("hub's certificate", f"of this fleet's root, for {address.host}, {version}")
+    return Probe("hub's certificate", f"of this fleet, for {address.host}, {version}")
 
 
-def _expiry(config: Config) -> Probe:
-    is_over = config.certificate_not_after_ms / 1000 <= time.time()
-    words = certificate_words(config.certificate_not_after_ms)
+def _expiry(pair: Pair) -> Probe:
+    is_over = pair.facts.not_after_ms / 1000 <= time.time()
+    words = certificate_words(pair.facts.not_after_ms)
     return Probe("our certificate", words, CERTIFICATE_REFUSED if is_over else 0)
 
 

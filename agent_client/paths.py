@@ -19,6 +19,8 @@ CA_BUNDLE: Final = "ca-bundle.crt"
 TRUST: Final = "trust.json"
 POLICY: Final = "policy.json"
 SETTINGS: Final = "settings.json"
+CERTIFICATE_TERMS: Final = "certificate-terms.json"
+WITNESS: Final = "witness.json"
 
 
 class Places(Struct, frozen=True):

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from msgspec import Struct
 
 from agent_client.config import Config, ConfigError, load_config
-from agent_client.control.status import Status
+from agent_client.control.status import CertificateStatus, Status
 from agent_client.paths import PENDING_KEY, Places
+from agent_client.renewal.pairs import Pairs
 from agent_client.store.secure import SecureStore, StoreError
+from agent_client.trust.document import TrustError, load_trust
+from protocol.frames import Checkpoint
 
 
 class OfflineReport(Struct, frozen=True, kw_only=True):
@@ -22,6 +27,7 @@ class OfflineReport(Struct, frozen=True, kw_only=True):
     organisation_id: str | None = None
     hub_url: str | None = None
     certificate_not_after_ms: int | None = None
+    trust_version: int | None = None
     spool_file_bytes: int | None = None
 
 
@@ -46,7 +52,8 @@ def _of_config(places: Places, config: Config) -> OfflineReport:
         agent_id=config.agent_id,
         organisation_id=config.organisation_id,
         hub_url=config.hub_url,
-        certificate_not_after_ms=config.certificate_not_after_ms,
+        certificate_not_after_ms=_not_after_ms(places, config),
+        trust_version=_trust_version(places),
         spool_file_bytes=places.database.stat().st_size if places.database.exists() else None,
     )
 
@@ -58,7 +65,8 @@ def offline_lines(report: OfflineReport) -> list[str]:
             f"agent         {report.agent_id}",
             f"organisation  {report.organisation_id}",
             f"hub           {report.hub_url}",
-            f"certificate   {certificate_words(report.certificate_not_after_ms or 0)}",
+            f"certificate   {certificate_words(report.certificate_not_after_ms)}",
+            f"trust         {trust_words(report.trust_version)}",
         ]
         if report.spool_file_bytes is not None:
             lines.append(f"spool         {size_words(report.spool_file_bytes)} on disk")
@@ -77,7 +85,8 @@ def status_lines(status: Status) -> list[str]:
         f"heartbeat     {_heartbeat_words(status)}",
         f"spool         {size_words(spool.used_bytes)}; waiting for the hub: {waiting}",
         f"jobs          {status.jobs_running} running, {status.jobs_unreported} the hub does not hold the result of",
-        f"certificate   {certificate_words(status.certificate_not_after_ms)}",
+        f"certificate   {certificate_words(status.certificate.not_after_ms)}; {_renewal_words(status.certificate)}",
+        f"trust         {trust_words(status.trust_version)}",
     ]
     if spool.dropped:
         dropped = ", ".join(f"{count} {stream}" for stream, count in spool.dropped.items())
@@ -89,13 +98,59 @@ def status_lines(status: Status) -> list[str]:
     return lines
 
 
-def certificate_words(not_after_ms: int) -> str:
+def witness_lines(checkpoints: Sequence[Checkpoint]) -> list[str]:
+    if not checkpoints:
+        return ["no checkpoints yet: the hub shows one when this agent connects"]
+    return [
+        f"{datetime.fromtimestamp(kept.at_ms / 1000, UTC):%F %T} UTC  hub {kept.hub_id}  row {kept.number}  {kept.hash}"
+        for kept in checkpoints
+    ]
+
+
+def certificate_words(not_after_ms: int | None) -> str:
+    if not_after_ms is None:
+        return "CANNOT BE READ"
     days = (not_after_ms / 1000 - time.time()) / 86400
-    return f"{days:.1f} days left" if days > 0 else f"EXPIRED {-days:.1f} days ago; enroll again"
+    if days > 0:
+        return f"{days:.1f} days left"
+    return f"EXPIRED {-days:.1f} days ago; the daemon asks the hub for a new one, which a person approves there"
+
+
+def trust_words(version: int | None) -> str:
+    return f"document version {version}" if version is not None else "CANNOT BE READ"
 
 
 def size_words(size_bytes: int) -> str:
     return f"{size_bytes / 1024:.0f} KiB" if size_bytes < 1024 * 1024 else f"{size_bytes / 1024 / 1024:.1f} MiB"
+
+
+def _renewal_words(certificate: CertificateStatus) -> str:
+    match certificate.renewal:
+        case "asking" | "changing":
+            return "a new one is being taken up"
+        case "failed":
+            return f"NOT RENEWED: {certificate.problem}"
+        case "awaiting_approval":
+            return certificate.problem
+        case _ if certificate.renew_at_ms is None:
+            return "its renewal is planned once connected"
+        case _:
+            days = (certificate.renew_at_ms / 1000 - time.time()) / 86400
+            return f"renewed by itself in {max(days, 0):.1f} days"
+
+
+def _not_after_ms(places: Places, config: Config) -> int | None:
+    try:
+        return Pairs(places).candidates(config.agent_id)[0].facts.not_after_ms
+    except StoreError:
+        return None
+
+
+def _trust_version(places: Places) -> int | None:
+    try:
+        return load_trust(places)[1].version
+    except (StoreError, TrustError):
+        return None
 
 
 def _connection_words(status: Status) -> str:

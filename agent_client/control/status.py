@@ -17,6 +17,15 @@ class SpoolStatus(Struct, frozen=True, kw_only=True):
     dropped: dict[str, int]
 
 
+class CertificateStatus(Struct, frozen=True, kw_only=True):
+    """Times in ms since the epoch, null where they are not known. `problem` is empty where there is none."""
+
+    not_after_ms: int | None
+    renew_at_ms: int | None
+    renewal: Literal["scheduled", "asking", "changing", "failed", "awaiting_approval"]
+    problem: str
+
+
 class Status(Struct, frozen=True, kw_only=True):
     """Times in ms since the epoch, null where there is none."""
 
@@ -37,7 +46,8 @@ class Status(Struct, frozen=True, kw_only=True):
     jobs_running: int
     jobs_unreported: int
     failing_collectors: list[str]
-    certificate_not_after_ms: int
+    certificate: CertificateStatus
+    trust_version: int | None
     sample_interval_seconds: float
     heartbeat_interval_seconds: float
 
@@ -64,6 +74,9 @@ class Board:
         self.session_id = session_id
         self.connected_since_ms = at_ms
         self.advice = ""
+
+    def handed_over(self, session_id: str) -> None:
+        self.session_id = session_id
 
     def disconnected(self) -> None:
         self.link = "waiting"

@@ -9,14 +9,16 @@ from typing import Final
 
 import msgspec
 
+from agent_client.certificate import described
 from agent_client.collectors.machine import boot_id, describe_machine
 from agent_client.config import Config, ConfigError, load_config, save_config
 from agent_client.enrollment.errors import AlreadyEnrolled, BadAnswer, EnrollmentError
 from agent_client.enrollment.hub import HubDoor
 from agent_client.enrollment.key import AgentKey
-from agent_client.enrollment.validation import CertificateFacts, check_reply, pinned_root
+from agent_client.enrollment.validation import ChainFacts, check_reply, pinned_root
 from agent_client.paths import (
     CA_BUNDLE,
+    CERTIFICATE_TERMS,
     CLIENT_CERTIFICATE,
     CLIENT_KEY,
     CONFIG,
@@ -25,6 +27,7 @@ from agent_client.paths import (
     SETTINGS,
     Places,
 )
+from agent_client.renewal.pairs import Pairs
 from agent_client.store.secure import SecureStore, StoreError
 from agent_client.trust.document import save_trust
 from agent_client.version import AGENT_VERSION
@@ -63,7 +66,7 @@ class Enrollment:
             SecureStore(folder).prepare()
         key = self._key()
         self._say(f"asking {self._door.address.url} for its certificates")
-        root_pem = pinned_root(self._door.fetch_bundle(), self._token.pin)
+        root_pem = pinned_root(self._door.fetch_ca().ca_bundle_pem, self._token.pin)
         self._say("the hub's root is the one the token names; enrolling")
         reply = self._ask(key, root_pem, approval_timeout_seconds)
         facts = check_reply(reply, key.public_der(), self._token.pin, datetime.now(UTC))
@@ -91,24 +94,28 @@ class Enrollment:
             wait_seconds = min(max(answer.poll_after_sec, POLL_MIN_SECONDS), POLL_MAX_SECONDS)
             if time.monotonic() + wait_seconds > deadline:
                 raise EnrollmentError("the hub still waits for a person's approval; run the same command again later")
-            self._say("waiting for a person to approve this machine on the hub")
+            self._say(f"waiting for a person to approve this machine on the hub; its key is {key.fingerprint}")
             time.sleep(wait_seconds)
         return answer
 
-    def _save(self, key: AgentKey, reply: EnrollReply, facts: CertificateFacts) -> Config:
+    def _save(self, key: AgentKey, reply: EnrollReply, facts: ChainFacts) -> Config:
         config = self._configuration(reply, facts)
         SecureStore(self._places.config).delete(CONFIG)  # from here to the end the machine is not enrolled
+        Pairs(self._places).clear_next()
         self._certs.save(CLIENT_KEY, key.to_pem())
-        self._certs.save(CLIENT_CERTIFICATE, reply.client_cert_pem.encode())
+        self._certs.save(
+            CLIENT_CERTIFICATE, described(reply.client_cert_pem, facts.identity, facts.not_before, facts.not_after)
+        )
         self._certs.save(CA_BUNDLE, reply.ca_bundle_pem.encode())
         save_trust(self._places, reply.trust)
         self._state.save(POLICY, msgspec.json.encode(reply.policy))
         self._state.delete(SETTINGS)
+        self._state.delete(CERTIFICATE_TERMS)
         save_config(self._places, config)
         self._certs.delete(PENDING_KEY)
         return config
 
-    def _configuration(self, reply: EnrollReply, facts: CertificateFacts) -> Config:
+    def _configuration(self, reply: EnrollReply, facts: ChainFacts) -> Config:
         """Return the configuration to write; settings that people made in an earlier one stay."""
         identity = {
             "agent_id": facts.identity.agent_id,
@@ -116,7 +123,6 @@ class Enrollment:
             "trust_domain": facts.identity.trust_domain,
             "hub_url": self._door.address.url,
             "websocket_url": reply.websocket_url,
-            "certificate_not_after_ms": int(facts.not_after.timestamp() * 1000),
         }
         try:
             earlier = msgspec.to_builtins(load_config(self._places))

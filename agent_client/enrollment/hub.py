@@ -13,15 +13,16 @@ from msgspec import Struct
 
 from agent_client.enrollment.errors import BadAnswer, HubNotReached, HubRefused, WrongAddress, WrongHub
 from agent_client.enrollment.unreached import RIGHT_PORT, words_for
-from agent_client.transport.tls import bare_context
+from agent_client.transport.tls import anchored_context, bare_context
 from agent_client.version import AGENT_VERSION
 from protocol.codec import split_path
 from protocol.codes import ErrorCode
-from protocol.enrollment import CaReply, EnrollPending, EnrollReply, EnrollRequest, ErrorReply
+from protocol.enrollment import CaReply, EnrollPending, EnrollReply, EnrollRequest, ErrorReply, RecoverRequest
 
 T = TypeVar("T")
 CA_PATH: Final = "/api/v1/agent/ca"
 ENROLL_PATH: Final = "/api/v1/agent/enroll"
+RECOVER_PATH: Final = "/api/v1/agent/recover"
 ANSWER_MAX_BYTES: Final = 256 * 1024
 TIMEOUT_SECONDS: Final = 20.0
 
@@ -48,6 +49,12 @@ class HubAddress(Struct, frozen=True):
             raise WrongAddress(f"--hub {url!r}: it should look like https://hub.example.com:3001")
         return cls(parts.hostname, port)
 
+    @classmethod
+    def of_socket(cls, url: str) -> HubAddress:
+        """Return the listener of a socket's address, wss://host:port/path, or of its https one."""
+        parts = urlsplit(url)
+        return cls(parts.hostname or "", parts.port or 443)
+
     @property
     def url(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -66,8 +73,8 @@ class HubDoor:
         self.address = address
         self._timeout_seconds = timeout_seconds
 
-    def fetch_bundle(self) -> str:
-        """Return the chain that whoever answers claims to have. It proves nothing until its pin is compared.
+    def fetch_ca(self) -> CaReply:
+        """Return what whoever answers claims: its chain, and a trust document. Neither proves anything by itself.
 
         Raises HubNotReached or BadAnswer.
         """
@@ -80,7 +87,7 @@ class HubDoor:
                 f"{self.address.url} does not answer like a hub (HTTP status {answer.status}); "
                 f"check the address: {RIGHT_PORT}"
             )
-        return _decoded(answer.body, CaReply).ca_bundle_pem
+        return _decoded(answer.body, CaReply)
 
     def enroll(self, request: EnrollRequest, root_pem: str) -> EnrollReply | EnrollPending:
         """Send the token, over a connection verified against the pinned root and for the host's name.
@@ -89,7 +96,17 @@ class HubDoor:
         """
         context = bare_context()
         context.load_verify_locations(cadata=root_pem)
-        answer = self._call("POST", ENROLL_PATH, msgspec.json.encode(request), context)
+        return self._join(ENROLL_PATH, msgspec.json.encode(request), context)
+
+    def recover(self, request: RecoverRequest, anchors_pem: str) -> EnrollReply | EnrollPending:
+        """Ask for a new certificate, over a connection verified against the trust document's authorities.
+
+        Raises as `enroll` does.
+        """
+        return self._join(RECOVER_PATH, msgspec.json.encode(request), anchored_context(anchors_pem))
+
+    def _join(self, path: str, body: bytes, context: ssl.SSLContext) -> EnrollReply | EnrollPending:
+        answer = self._call("POST", path, body, context)
         match answer.status:
             case HTTPStatus.OK:
                 return _decoded(answer.body, EnrollReply)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -46,6 +47,14 @@ class AgentKey:
 
     def public_der(self) -> bytes:
         return self._private_key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the public key in hexadecimal, as the hub shows it to whoever approves this machine."""
+        return hashlib.sha256(self.public_der()).hexdigest()
+
+    def sign(self, statement: bytes) -> bytes:
+        return self._private_key.sign(statement)
 
     def request_pem(self) -> str:
         """Return a certificate signing request."""

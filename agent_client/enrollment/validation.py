@@ -33,8 +33,9 @@ CLOCK_TOLERANCE: Final = timedelta(minutes=5)
 BUNDLE_MAX_CERTIFICATES: Final = 16
 
 
-class CertificateFacts(Struct, frozen=True):
+class ChainFacts(Struct, frozen=True):
     identity: AgentIdentity
+    not_before: datetime
     not_after: datetime
 
 
@@ -48,7 +49,7 @@ def pinned_root(bundle_pem: str, pin: bytes) -> str:
     return root.public_bytes(Encoding.PEM).decode()
 
 
-def check_reply(reply: EnrollReply, public_key_der: bytes, pin: bytes, now: datetime) -> CertificateFacts:
+def check_reply(reply: EnrollReply, public_key_der: bytes, pin: bytes, now: datetime) -> ChainFacts:
     """Return who the answer makes this agent. Raises BadAnswer or WrongHub; then nothing of it may be saved."""
     bundle = _certificates(reply.ca_bundle_pem, "CA bundle")
     root, authorities = bundle[0], bundle[1:]
@@ -57,10 +58,8 @@ def check_reply(reply: EnrollReply, public_key_der: bytes, pin: bytes, now: date
     for authority in authorities:
         _require_authority(authority, "a CA of the bundle")
         _require_issued(authority, root, "a CA of the bundle", now)
-    leaf = _checked_chain(reply.client_cert_pem, root, now)
-    if _public_der(leaf) != public_key_der:
-        raise BadAnswer("the certificate the hub sent is not for this agent's key")
-    identity = _identity_of(leaf)
+    facts = check_chain(reply.client_cert_pem, reply.ca_bundle_pem, public_key_der, now)
+    identity = facts.identity
     if identity.agent_id != reply.agent_id:
         raise BadAnswer("the certificate the hub sent is for another agent than its answer")
     if not reply.websocket_url.startswith("wss://"):
@@ -69,7 +68,18 @@ def check_reply(reply: EnrollReply, public_key_der: bytes, pin: bytes, now: date
         verify_trust(reply.trust, reply.ca_bundle_pem.encode(), identity.trust_domain)
     except TrustError as error:
         raise BadAnswer(f"the hub's trust document must not be believed: {error}") from error
-    return CertificateFacts(identity, leaf.not_valid_after_utc)
+    return facts
+
+
+def check_chain(chain_pem: str, ca_bundle_pem: str, public_key_der: bytes, now: datetime) -> ChainFacts:
+    """Return what a client certificate says, once it chains to the bundle's root and is for the key.
+
+    Raises BadAnswer when it does not, or is not.
+    """
+    leaf = _checked_chain(chain_pem, _certificates(ca_bundle_pem, "CA bundle")[0], now)
+    if _public_der(leaf) != public_key_der:
+        raise BadAnswer("the certificate the hub sent is not for this agent's key")
+    return ChainFacts(_identity_of(leaf), leaf.not_valid_before_utc, leaf.not_valid_after_utc)
 
 
 def _checked_chain(chain_pem: str, root: Certificate, now: datetime) -> Certificate:

@@ -102,6 +102,19 @@ class SecureStore:
         except OSError as error:
             raise Unwritable(f"cannot remove {path}: {error.strerror or error}") from error
 
+    def hand_over(self, key: str, other: SecureStore) -> None:
+        """Move a file to the directory of `other`, in place of what has its name there; both are of one file system.
+
+        It is in one or the other, whole, at each moment. Raises Unwritable when the disk does not do it.
+        """
+        path = self._path(key)
+        try:
+            path.replace(other._path(key))
+            other._sync_directory()
+            self._sync_directory()
+        except OSError as error:
+            raise Unwritable(f"cannot move {path}: {error.strerror or error}") from error
+
     def set_permissions(self, path: Path) -> None:
         """Make `path` readable and writable by its owner alone."""
         if not _IS_WINDOWS:

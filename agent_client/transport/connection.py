@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Final, NoReturn
 
 import msgspec
@@ -14,26 +14,31 @@ from agent_client.backoff import PersonNeeded, Wait, next_wait
 from agent_client.config import Config
 from agent_client.logs import Log
 from agent_client.paths import Places
+from agent_client.renewal.pairs import Pair
+from agent_client.renewal.papers import Papers
 from agent_client.spool.database import Database, DatabaseError
 from agent_client.store.secure import StoreError
 from agent_client.transport.endings import (
     ABNORMAL_CLOSURE,
-    CertificateRefused,
     Closed,
     Ending,
     FilesUnusable,
-    Unanswered,
     summary_of,
+    turns_down_certificate,
     verdict_on,
 )
+from agent_client.transport.mending import Mending
 from agent_client.transport.parts import Parts
 from agent_client.transport.session import Session
 from agent_client.transport.socket import SessionEnded, open_socket
+from agent_client.transport.succession import Succession
 from agent_client.transport.tls import context_of
+from agent_client.trust.document import TrustError
 from protocol.enumerations import GoodbyeReason
 from protocol.frames import LastDisconnect
 
 CONNECTION_REFUSED: Final = "connection_refused"
+FILE_FAULTS: Final = (StoreError, TrustError)
 _LAST_DISCONNECT: Final = "last_disconnect"
 
 _log = Log("connection")
@@ -49,6 +54,7 @@ class Connection:
         places: Places,
         database: Database,
         parts: Parts,
+        papers: Papers,
         draw: Callable[[], float] = random.random,
     ) -> None:
         """`config` gives the configuration of now; `draw` a number in 0 ≤ n < 1, no secret."""
@@ -56,8 +62,11 @@ class Connection:
         self._places = places
         self._database = database
         self._parts = parts
+        self._papers = papers
+        self._mending = Mending(papers, parts.clock)
         self._draw = draw
         self._session: Session | None = None
+        self._up_monotonic: float | None = None
         self._wake = asyncio.Event()
         self._failures = 0
         self._reported = ""
@@ -65,10 +74,9 @@ class Connection:
     async def run(self) -> NoReturn:
         while True:
             self._parts.board.connecting()
-            ending, session = await self._attempt()
-            if isinstance(ending, Unanswered) and self._is_expired():
-                ending = CertificateRefused("it has expired")
-            wait = self._settle(ending, session)
+            self._wake.clear()
+            ending = await self._attempt()
+            wait = self._settle(ending)
             await self._pause(wait.seconds)
 
     def reconsider(self) -> None:
@@ -80,35 +88,68 @@ class Connection:
     async def say_goodbye(self, reason: GoodbyeReason) -> None:
         """Tell the hub, if a session is up, why this agent goes; and remember it for the next `hello`."""
         with suppress(SessionEnded):
-            if self._session is not None and self._session.welcomed_monotonic is not None:
+            if self._session is not None:
                 await self._session.say_goodbye(reason)
         self._remember(1000, reason.value)
 
-    async def _attempt(self) -> tuple[Ending, Session | None]:
-        config = self._config()
-        session: Session | None = None
+    async def _attempt(self) -> Ending:
+        """Try the newest pair, and the one before where the hub does not take it. Mend what can be mended."""
+        self._up_monotonic = None
         try:
-            context = context_of(self._places)
-            async with open_socket(config, context, self._parts.clock) as socket:
-                session = self._session = Session(config, self._parts, socket, self._last_disconnect())
-                await session.run()
+            newest, *older = pairs = self._papers.pairs.candidates(self._config().agent_id)
+            ending = await self._hold(newest)
+            for pair in older:
+                if not self._had_welcome() and turns_down_certificate(ending):
+                    ending = await self._hold(pair)
+            return ending if self._had_welcome() else await self._mending.after(ending, self._config(), pairs)
+        except FILE_FAULTS as error:
+            return FilesUnusable(str(error))
+
+    async def _hold(self, pair: Pair) -> Ending:
+        """Open a session with `pair` and hold it, and those that take over from it, until one ends."""
+        try:
+            succession = Succession(self._papers, self._greeted, self._took_over)
+            await succession.run(pair)
         except SessionEnded as end:
-            return end.ending, session
-        except StoreError as error:
-            return FilesUnusable(str(error)), session
+            return end.ending
+        except FILE_FAULTS as error:
+            return FilesUnusable(str(error))
         except Exception as error:  # noqa: BLE001  a fault in one session must not end the agent
             _log.error("session failed inside the agent", exception=error)
-            return Closed(ABNORMAL_CLOSURE, f"fault of the agent: {type(error).__name__}"), session
+            return Closed(ABNORMAL_CLOSURE, f"fault of the agent: {type(error).__name__}")
         finally:
             self._session = None
+            if self._had_welcome():
+                self._parts.cadence.session_down()
+                self._parts.board.disconnected()
 
-    def _is_expired(self) -> bool:
-        return self._config().certificate_not_after_ms <= self._parts.clock.now_ms()
-
-    def _settle(self, ending: Ending, session: Session | None) -> Wait:
+    @asynccontextmanager
+    async def _greeted(self, pair: Pair) -> AsyncIterator[Session]:
+        """Open a session that was welcomed; its socket is closed at the end of the block. Raises SessionEnded."""
         config, parts = self._config(), self._parts
-        had_welcome = session is not None and session.welcomed_monotonic is not None
-        was_stable = session is not None and session.is_stable_after(config.backoff_stable_seconds)
+        context = context_of(self._papers.trust.anchors_pem(), pair)
+        async with open_socket(config, context, parts.clock) as socket:
+            session = Session(config, parts, socket, pair, self._last_disconnect())
+            await session.greet()
+            self._papers.renewal.welcomed(pair)
+            yield session
+
+    def _took_over(self, session: Session) -> None:
+        """`session` is the one that speaks from now on."""
+        parts, self._session = self._parts, session
+        if self._up_monotonic is not None:
+            parts.board.handed_over(session.id)
+            _log.info("session handed over", session_id=session.id)
+            return
+        self._up_monotonic = parts.clock.monotonic()
+        parts.cadence.session_up()
+        parts.board.connected(session.id, parts.clock.now_ms())
+        _log.info("session up", session_id=session.id)
+
+    def _settle(self, ending: Ending) -> Wait:
+        config, parts = self._config(), self._parts
+        had_welcome = self._had_welcome()
+        was_stable = self._was_stable(config.backoff_stable_seconds)
         verdict = verdict_on(ending, had_welcome=had_welcome, was_stable=was_stable)
         wait = next_wait(config.pace, 0 if was_stable else self._failures, verdict.cause, self._draw())
         self._failures = wait.failures
@@ -121,8 +162,17 @@ class Connection:
         self._report(code, reason, is_new=had_welcome, needs_person=isinstance(verdict.cause, PersonNeeded))
         return wait
 
+    def _had_welcome(self) -> bool:
+        return self._up_monotonic is not None
+
+    def _was_stable(self, seconds: float) -> bool:
+        since = self._up_monotonic
+        return since is not None and self._parts.clock.monotonic() - since >= seconds
+
     async def _pause(self, seconds: float) -> None:
-        self._wake.clear()
+        """Wait, or until a configuration was taken up since the attempt began; a session has seen it already."""
+        if self._had_welcome():
+            self._wake.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._wake.wait()

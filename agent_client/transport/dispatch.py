@@ -9,6 +9,7 @@ from agent_client.execution.reporting import Reporter
 from agent_client.logs import Log
 from agent_client.spool.database import DatabaseError
 from agent_client.spool.spool import Stream
+from agent_client.transport.asking import CertificateDesk
 from agent_client.transport.endings import Drained, Refused
 from agent_client.transport.heartbeat import Heart
 from agent_client.transport.parts import Parts
@@ -42,16 +43,27 @@ Send = Callable[[AgentFrame], Awaitable[None]]
 
 
 class Dispatch:
-    """Handles the frames of one session, one after the other. Answers are sent before the next frame is read."""
+    """Handles the frames of one session, one after the other. Answers are sent before the next frame is read.
+
+    So what a frame brings about counts for the next one, also where it takes a while: a trust document for the command
+    behind it.
+    """
 
     def __init__(
-        self, parts: Parts, send: Send, heart: Heart, senders: Mapping[Stream, StreamSender], reporter: Reporter
+        self,
+        parts: Parts,
+        send: Send,
+        heart: Heart,
+        senders: Mapping[Stream, StreamSender],
+        reporter: Reporter,
+        desk: CertificateDesk,
     ) -> None:
         self._parts = parts
         self._send = send
         self._heart = heart
         self._senders = senders
         self._reporter = reporter
+        self._desk = desk
 
     async def take(self, raw: bytes) -> None:
         """Raises SessionEnded when the frame ends the session; a frame that cannot be understood is answered."""
@@ -91,9 +103,13 @@ class Dispatch:
                 raise SessionEnded(Drained(float(frame.slot_sec)))
             case Goodbye():
                 _log.info("hub says goodbye", reason=frame.reason)
+            case CertificateReply():
+                if not self._desk.take(frame):
+                    _log.warn("certificate that nobody asked for", request_id=frame.request_id)
             case Error():
-                _log.warn("hub reports an error", code=frame.code, reason=frame.message)
-            case Welcome() | CertificateReply():
+                if not self._desk.take(frame):
+                    _log.warn("hub reports an error", code=frame.code, reason=frame.message)
+            case Welcome():
                 _log.warn("frame out of place", frame=type(frame).__name__)
             case _:
                 assert_never(frame)
@@ -109,7 +125,7 @@ class Dispatch:
             await self._send(self._parts.jobs.state_of(frame.command_id))
 
     async def _on_desired(self, frame: Desired) -> None:
-        answer = self._parts.desired.apply(frame)
+        answer = await self._parts.desired.apply(frame)
         if frame.name is DesiredName.CONFIG:
             self._parts.cadence.sample_soon.set()
         await self._send(answer)

@@ -73,6 +73,18 @@ class Replaced(Struct, frozen=True):
     """We ended the session ourselves, to open another with a new configuration."""
 
 
+class PapersRenewed(Struct, frozen=True):
+    """What stood in the way was mended: there is a newer trust document, or a new certificate."""
+
+    what: str
+
+
+class AwaitingApproval(Struct, frozen=True):
+    """Our certificate ran out, and a person must approve a new one. `fingerprint`: of its key."""
+
+    fingerprint: str
+
+
 Ending = (
     Unreachable
     | Unanswered
@@ -84,6 +96,8 @@ Ending = (
     | Closed
     | Drained
     | Replaced
+    | PapersRenewed
+    | AwaitingApproval
 )
 
 _SLOW: Final = frozenset({CloseCode.IDENTITY_UNKNOWN, CloseCode.REVOKED, CloseCode.VERSION})
@@ -92,6 +106,13 @@ _ADVICE: Final = {
     CloseCode.REVOKED: "this agent is revoked or in quarantine; ask whoever runs the hub",
     CloseCode.VERSION: "this agent and the hub have no protocol version in common; update the older one",
 }
+
+
+_QUARANTINED: Final = (
+    "this agent is in quarantine ({}); it works again by itself once whoever runs the hub has released it. "
+    "If this machine is a copy of another, enroll it anew"
+)
+_REVOKED: Final = "this agent was revoked ({}); if the machine is to come back, ask whoever runs the hub"
 
 
 class Verdict(Struct, frozen=True):
@@ -129,8 +150,14 @@ def verdict_on(ending: Ending, *, had_welcome: bool, was_stable: bool) -> Verdic
             return _on_close(code, lost)
         case Drained(slot_seconds=seconds):
             return Verdict(TimeGiven(seconds))
-        case Replaced():
+        case Replaced() | PapersRenewed():
             return Verdict(TimeGiven(0.0))
+        case AwaitingApproval(fingerprint=fingerprint):
+            advice = (
+                "this agent's certificate ran out; it waits until a person approves it on the hub, under approvals. "
+                f"Compare the fingerprint of its key: {fingerprint}"
+            )
+            return Verdict(PersonNeeded(), advice)
         case _:
             assert_never(ending)
 
@@ -158,8 +185,27 @@ def summary_of(ending: Ending) -> tuple[int, str]:
             return CloseCode.DRAINING, "hub draining"
         case Replaced():
             return 1000, "configuration changed"
+        case PapersRenewed(what=what):
+            return 1000, f"{what} renewed"
+        case AwaitingApproval():
+            return ABNORMAL_CLOSURE, "certificate expired, its recovery waits for a person's approval"
         case _:
             assert_never(ending)
+
+
+def turns_down_certificate(ending: Ending) -> bool:
+    """Return whether the hub may take another certificate of this agent where it did not take this one."""
+    match ending:
+        case CertificateRefused() | Unanswered() | FilesUnusable():
+            return True
+        case HttpRefused(status=status):
+            return status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
+        case Refused(frame=frame):
+            return frame.action is RefusalAction.RE_ENROLL
+        case Closed(code=code):
+            return code == CloseCode.IDENTITY_UNKNOWN
+        case _:
+            return False
 
 
 def _on_http(ending: HttpRefused) -> Verdict:
@@ -175,15 +221,19 @@ def _on_http(ending: HttpRefused) -> Verdict:
 
 
 def _on_refusal(frame: Refuse) -> Verdict:
+    is_mistrust = frame.code == CloseCode.REVOKED
     match frame.action:
         case RefusalAction.RETRY:
             return Verdict(AttemptFailed())
         case RefusalAction.RETRY_AFTER:
-            return Verdict(AttemptFailed() if frame.retry_after_sec is None else TimeGiven(frame.retry_after_sec))
+            cause = AttemptFailed() if frame.retry_after_sec is None else TimeGiven(frame.retry_after_sec)
+            return Verdict(cause, _QUARANTINED.format(frame.message) if is_mistrust else "")
         case RefusalAction.FIX_CONFIG:
             return Verdict(PersonNeeded(), f"the hub refused this agent: {frame.message}; mend its configuration")
         case RefusalAction.RE_ENROLL:
             return Verdict(PersonNeeded(), f"the hub refused this agent: {frame.message}", is_to_enroll=True)
+        case RefusalAction.NEVER if is_mistrust:
+            return Verdict(PersonNeeded(), _REVOKED.format(frame.message), is_to_enroll=True)
         case RefusalAction.NEVER:
             return Verdict(PersonNeeded(), f"the hub refused this agent: {frame.message}")
         case _:

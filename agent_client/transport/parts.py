@@ -10,6 +10,7 @@ from agent_client.control.status import Board
 from agent_client.desired import DesiredState
 from agent_client.execution.jobs import Jobs
 from agent_client.spool.spool import Spool
+from agent_client.witness import Witness
 
 
 class Parts(Struct, frozen=True):
@@ -19,4 +20,5 @@ class Parts(Struct, frozen=True):
     desired: DesiredState
     cadence: Cadence
     board: Board
+    witness: Witness
     boot_id: str

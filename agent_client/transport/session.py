@@ -1,4 +1,4 @@
-"""One session: hello, welcome, then everything that flows until it ends."""
+"""One session: hello, welcome, then everything that flows until it ends or another takes over."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Final, NoReturn
 from agent_client.config import Config
 from agent_client.execution.reporting import Reporter
 from agent_client.logs import Log
+from agent_client.renewal.pairs import Pair
 from agent_client.spool.database import DatabaseError
 from agent_client.spool.spool import STREAMS, Stream
+from agent_client.transport.asking import CertificateDesk
 from agent_client.transport.dispatch import Dispatch
 from agent_client.transport.endings import ABNORMAL_CLOSURE, Closed, Refused, Replaced, Unreachable
 from agent_client.transport.heartbeat import Heart
@@ -19,72 +21,96 @@ from agent_client.transport.streams import StreamSender
 from agent_client.version import AGENT_VERSION
 from protocol.codec import BadFrame, decode_hub_frame
 from protocol.enumerations import GoodbyeReason
-from protocol.frames import Error, Goodbye, Hello, LastDisconnect, Refuse, Welcome
+from protocol.frames import AgentFrame, Error, Goodbye, Hello, LastDisconnect, Refuse, Welcome
 from protocol.limits import AGENT_SILENCE_HEARTBEATS, OUTPUT_CREDITS, PROTOCOL_VERSION, STREAM_CREDITS
 
 CAPABILITIES: Final = ("exec",)
 OUTPUT_STREAM: Final = "output"
+SILENCE_LOOK_SECONDS: Final = 0.05
 
 _log = Log("session")
 
 
 class Session:
-    """Owns the flow over one socket. `run()` ends by raising SessionEnded, or by cancellation."""
+    """Owns the flow over one socket: `greet`, then `run`."""
 
-    def __init__(self, config: Config, parts: Parts, socket: Socket, last_disconnect: LastDisconnect | None) -> None:
+    def __init__(
+        self, config: Config, parts: Parts, socket: Socket, pair: Pair, last_disconnect: LastDisconnect | None
+    ) -> None:
         self.config = config
-        self.welcomed_monotonic: float | None = None
+        self.pair = pair
+        self.id = ""
         self.replace = asyncio.Event()
         self._parts = parts
         self._socket = socket
-        self._last_disconnect = last_disconnect
+        self._hello = self._introduction(last_disconnect)
+        self._welcome: Welcome | None = None
+        self._desk = CertificateDesk(socket.send)
+        self._retired = asyncio.Event()
+        self._speaker = socket
+        self._is_taking = False
 
-    async def run(self) -> NoReturn:
-        parts = self._parts
-        hello = self._hello()
-        await self._socket.send(hello)
-        welcome = await self._welcomed()
-        senders = self._senders(welcome)
-        reporter = self._reporter(hello, welcome)
+    async def greet(self) -> None:
+        """Say hello and wait for the welcome; nothing flows yet. Raises SessionEnded."""
+        await self._socket.send(self._hello)
+        self._welcome = await self._welcomed()
+        self.id = self._welcome.session_id
+        if self._welcome.checkpoint is not None:
+            self._parts.witness.keep(self._welcome.checkpoint)
+
+    async def run(self) -> None:
+        """Let everything flow. Returns once it was retired and all the hub still said was heard; else SessionEnded."""
+        if self._welcome is None:
+            raise ValueError("a session runs after its welcome")
+        parts, welcome = self._parts, self._welcome
+        senders, reporter = self._senders(welcome), self._reporter(welcome)
         parts.jobs.held_open(welcome.jobs)
         parts.cadence.heartbeat_seconds = float(max(welcome.next_heartbeat_sec, 1))
         parts.cadence.set_sample_interval(float(welcome.sample_interval_sec))
-        self.welcomed_monotonic = parts.clock.monotonic()
-        parts.cadence.session_up()
-        parts.board.connected(welcome.session_id, parts.clock.now_ms())
-        _log.info("session up", session_id=welcome.session_id, protocol=welcome.protocol)
         try:
             await self._flow(senders, reporter)
-        finally:
-            parts.cadence.session_down()
-            parts.board.disconnected()
+        except SessionEnded:
+            if not self._retired.is_set():
+                raise
+
+    def retire(self, successor: Session) -> None:
+        """Let `successor` take over: say nothing more here, hear what the hub has said already, answer that there."""
+        self._speaker = successor._socket
+        self._retired.set()
+
+    async def ask_certificate(self, csr_pem: str) -> str:
+        """Return the chain the hub certifies the key with. Raises RenewalFailed or SessionEnded."""
+        return await self._desk.ask(csr_pem)
 
     async def say_goodbye(self, reason: GoodbyeReason) -> None:
         """Tell the hub why this agent goes. The socket's owner closes it."""
         await self._socket.send(Goodbye(reason=reason))
 
-    def is_stable_after(self, seconds: float) -> bool:
-        return (
-            self.welcomed_monotonic is not None and self._parts.clock.monotonic() - self.welcomed_monotonic >= seconds
-        )
-
-    async def _flow(self, senders: dict[Stream, StreamSender], reporter: Reporter) -> NoReturn:
+    async def _flow(self, senders: dict[Stream, StreamSender], reporter: Reporter) -> None:
         heart = Heart(self._parts, self._socket.send)
-        dispatch = Dispatch(self._parts, self._socket.send, heart, senders, reporter)
+        dispatch = Dispatch(self._parts, self._answer, heart, senders, reporter, self._desk)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._receive(dispatch), name="session-receive")
-                group.create_task(heart.run(), name="session-heartbeat")
-                group.create_task(reporter.run(), name="session-jobs")
                 group.create_task(self._watch_silence(), name="session-silence")
                 group.create_task(self._watch_replacement(), name="session-replacement")
-                for sender in senders.values():
-                    group.create_task(sender.run(), name=f"session-{sender.stream}")
+                speakers = [
+                    group.create_task(heart.run(), name="session-heartbeat"),
+                    group.create_task(reporter.run(), name="session-jobs"),
+                    *(group.create_task(sender.run(), name=f"session-{sender.stream}") for sender in senders.values()),
+                ]
+                await self._retired.wait()
+                for task in speakers:
+                    task.cancel()
+                await asyncio.wait(speakers)
+                await self._socket.finish()  # `_receive` hears the rest and ends the group
         except ExceptionGroup as group:
             raise _end_of(group) from group
-        raise AssertionError("a session's tasks do not end by themselves")
 
-    def _hello(self) -> Hello:
+    async def _answer(self, frame: AgentFrame) -> None:
+        await self._speaker.send(frame)
+
+    def _introduction(self, last_disconnect: LastDisconnect | None) -> Hello:
         parts = self._parts
         return Hello(
             protocol=(PROTOCOL_VERSION, PROTOCOL_VERSION),
@@ -96,7 +122,7 @@ class Session:
             capabilities=[*CAPABILITIES],
             jobs=parts.jobs.progress(),
             hashes=parts.desired.hashes(),
-            last_disconnect=self._last_disconnect,
+            last_disconnect=last_disconnect,
         )
 
     async def _welcomed(self) -> Welcome:
@@ -138,29 +164,35 @@ class Session:
                     _log.error("the spool did not take it", reason=str(error))
         return senders
 
-    def _reporter(self, hello: Hello, welcome: Welcome) -> Reporter:
+    def _reporter(self, welcome: Welcome) -> Reporter:
         return Reporter(
             self._parts.jobs,
             self._socket.send,
             self._parts.clock,
-            said_in_hello=hello.jobs,
+            said_in_hello=self._hello.jobs,
             window=welcome.credits.get(OUTPUT_STREAM, OUTPUT_CREDITS),
             ack_timeout_seconds=self.config.ack_timeout_seconds,
         )
 
     async def _receive(self, dispatch: Dispatch) -> NoReturn:
         while True:
-            await dispatch.take(await self._socket.receive())
+            raw = await self._socket.receive()
+            self._is_taking = True
+            try:
+                await dispatch.take(raw)
+            finally:
+                self._is_taking = False
+            self._socket.heard()  # what came meanwhile waits to be read: the hub was not silent
 
     async def _watch_silence(self) -> NoReturn:
         """Drop a connection on which nothing came for three heartbeats."""
         while True:
             limit = AGENT_SILENCE_HEARTBEATS * self._parts.cadence.heartbeat_seconds
             silent = self._parts.clock.monotonic() - self._socket.last_received_monotonic
-            if silent >= limit:
+            if silent >= limit and not self._is_taking:
                 self._socket.abort()
                 raise SessionEnded(Closed(ABNORMAL_CLOSURE, f"the hub was silent for {silent:.0f} s"))
-            await asyncio.sleep(limit - silent)
+            await asyncio.sleep(max(limit - silent, SILENCE_LOOK_SECONDS))
 
     async def _watch_replacement(self) -> NoReturn:
         await self.replace.wait()

@@ -77,8 +77,15 @@ class Socket:
             message = await self._connection.recv(decode=False)
         except ConnectionClosed as error:
             raise SessionEnded(_closing(error)) from error
-        self.last_received_monotonic = self._clock.monotonic()
+        self.heard()
         return message
+
+    def heard(self) -> None:
+        self.last_received_monotonic = self._clock.monotonic()
+
+    async def finish(self) -> None:
+        """Close in good order. What the hub sent before it closes too can still be received; the time is bounded."""
+        await self._connection.close()
 
     def abort(self) -> None:
         """Drop the connection without a word: the other side does not listen any more."""

@@ -1,4 +1,4 @@
-"""TLS towards the hub: 1.3 only, this fleet's root and no other, our certificate."""
+"""TLS towards the hub: 1.3 only, the authorities of the trust document and no others, our certificate."""
 
 from __future__ import annotations
 
@@ -6,28 +6,41 @@ import ssl
 from asyncio import sslproto
 from collections.abc import Iterator
 
-from agent_client.paths import CA_BUNDLE, CLIENT_CERTIFICATE, CLIENT_KEY, Places
-from agent_client.store.secure import SecureStore, StoreError
+from agent_client.renewal.pairs import Pair
+from agent_client.store.secure import StoreError
 from agent_client.transport.endings import CertificateRefused, HubNotTrusted, Unreachable
 
 # asyncio makes a connection's read buffer of 256 KiB, and the pages stay; frames of the hub are far smaller.
 sslproto.SSLProtocol.max_size = 32 * 1024
 
 
-def context_of(places: Places) -> ssl.SSLContext:
-    """Return a context that trusts the stored CA bundle alone and shows the stored certificate.
+def context_of(anchors_pem: str, pair: Pair) -> ssl.SSLContext:
+    """Return a context that trusts `anchors_pem` alone and shows the certificate of `pair`.
 
-    Raises StoreError when a file is missing, open to others, or not what it should be.
+    Raises StoreError when the files of the pair do not fit each other, or an anchor is none.
     """
-    store = SecureStore(places.certs)
-    context = bare_context()
+    context = anchored_context(anchors_pem)
     try:
-        context.load_verify_locations(cafile=store.verified(CA_BUNDLE))
-        context.load_cert_chain(store.verified(CLIENT_CERTIFICATE), store.verified(CLIENT_KEY))
+        context.load_cert_chain(pair.certificate, pair.key)
     except (ssl.SSLError, OSError) as error:
         raise StoreError(
-            f"the files in {places.certs} are no certificate and key that fit: {error}; enroll again"
+            f"{pair.certificate} and {pair.key} are no certificate and key that fit: {error}; enroll again"
         ) from error
+    return context
+
+
+def anchored_context(anchors_pem: str) -> ssl.SSLContext:
+    """Return a context that trusts the authorities in `anchors_pem`, and not the root above them.
+
+    So a retired authority is refused although the root signed it. Without any anchor every hub is refused.
+    """
+    context = bare_context()
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    if anchors_pem:
+        try:
+            context.load_verify_locations(cadata=anchors_pem)
+        except ssl.SSLError as error:
+            raise StoreError(f"the trust document's authorities cannot be read: {error}; enroll again") from error
     return context
 
 

@@ -67,6 +67,11 @@ def save_trust(places: Places, signed: SignedTrust) -> None:
     SecureStore(places.state).save(TRUST, msgspec.json.encode(signed))
 
 
+def server_anchors(document: TrustDocument) -> str:
+    """Return, as PEM, the authorities that a hub's certificate may come from."""
+    return "\n".join(entry.certificate_pem for entry in document.issuing_authorities if entry.use == "servers")
+
+
 def signer_of(document: TrustDocument, key_id: str, now_ms: int) -> KeyAnswer:
     """Return the key that may sign jobs under the name `key_id` at `now_ms`."""
     if key_id in document.revoked_key_ids:

@@ -17,7 +17,7 @@ from cryptography.x509 import load_pem_x509_csr
 
 from protocol.codes import ErrorCode
 from protocol.desired import AgentPolicy
-from protocol.enrollment import CaReply, EnrollReply, EnrollRequest, ErrorBody, ErrorReply
+from protocol.enrollment import CaReply, EnrollReply, EnrollRequest, ErrorBody, ErrorReply, RecoverRequest
 from tests.agent_client.fleet import AGENT, Fleet
 
 Reply = tuple[int, Any]
@@ -31,6 +31,8 @@ class Door:
     host: str = "127.0.0.1"
     port: int = 0
     claims_bundle: str | None = None
+    recover: Callable[[RecoverRequest], Reply] | None = None
+    recoveries: list[RecoverRequest] = field(default_factory=list)
     change: Callable[[EnrollReply], EnrollReply] = lambda reply: reply
     answer: Callable[[EnrollRequest], Reply] | None = None
     received: list[bytes] = field(default_factory=list)
@@ -47,15 +49,19 @@ class Door:
     def reply(self, method: str, path: str, body: bytes) -> Reply:
         match method, path:
             case "GET", "/api/v1/agent/ca":
-                return 200, CaReply(ca_bundle_pem=self.claims_bundle or self.fleet.bundle_pem)
+                return 200, CaReply(ca_bundle_pem=self.claims_bundle or self.fleet.bundle_pem, trust=self.fleet.trust())
             case "POST", "/api/v1/agent/enroll":
                 request = msgspec.json.decode(body, type=EnrollRequest)
                 self.requests.append(request)
                 return self.answer(request) if self.answer else (200, self.change(self.enrolled(request)))
+            case "POST", "/api/v1/agent/recover" if self.recover is not None:
+                recovery = msgspec.json.decode(body, type=RecoverRequest)
+                self.recoveries.append(recovery)
+                return self.recover(recovery)
             case _:
                 return 404, error(ErrorCode.NOT_FOUND, "no such thing")
 
-    def enrolled(self, request: EnrollRequest, **certificate: Any) -> EnrollReply:
+    def enrolled(self, request: EnrollRequest | RecoverRequest, **certificate: Any) -> EnrollReply:
         request_key = load_pem_x509_csr(request.csr_pem.encode())
         assert request_key.is_signature_valid
         public_key = request_key.public_key()
@@ -102,7 +108,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, door: Door) -> None:
-        super().__init__((door.host, 0), _Handler)
+        super().__init__((door.host, door.port), _Handler)
         self.door = door
 
     def handle_error(self, *_: object) -> None:
@@ -117,6 +123,7 @@ def listening(
     name: str = "127.0.0.1",
     only_clients_of: Fleet | None = None,
     newest_tls: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3,
+    verify_mode: ssl.VerifyMode = ssl.CERT_REQUIRED,
 ) -> Iterator[Door]:
     """Serve `door` with a certificate for `name` until the block ends. Its TLS sends alerts; asyncio's does not."""
 
@@ -126,7 +133,7 @@ def listening(
     context.load_cert_chain(*(certified_by or door.fleet).server_files(folder, name))
     if only_clients_of is not None:
         context.load_verify_locations(cadata=only_clients_of.root.pem)
-        context.verify_mode = ssl.CERT_REQUIRED
+        context.verify_mode = verify_mode
     server = _Server(door)
     server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     door.port = server.server_address[1]

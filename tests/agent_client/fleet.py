@@ -18,13 +18,14 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from agent_client.certificate import described
 from agent_client.config import Config, save_config
 from agent_client.paths import CA_BUNDLE, CLIENT_CERTIFICATE, CLIENT_KEY, POLICY, Places
 from agent_client.store.secure import SecureStore
 from agent_client.trust.document import save_trust
 from protocol.desired import AgentPolicy
 from protocol.envelope import IssuingAuthority, JobEnvelope, SignedTrust, SigningKey, TrustDocument
-from protocol.frames import Command, Signature
+from protocol.frames import CertificateReply, CertificateRequest, Command, Signature
 from protocol.identity import AgentIdentity, EnrollmentToken, key_id_of, pin_of
 
 DOMAIN = "fleet.test"
@@ -60,7 +61,9 @@ def authority(name: str, issuer: Authority | None = None) -> Authority:
     return Authority(key, builder.sign(issuer.key if issuer else key, SHA256()))
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, public_key: Any, days: float) -> x509.CertificateBuilder:
+def _builder(
+    subject: x509.Name, issuer: x509.Name, public_key: Any, days: float, age_days: float = 0
+) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
     return (
         x509.CertificateBuilder()
@@ -68,7 +71,7 @@ def _builder(subject: x509.Name, issuer: x509.Name, public_key: Any, days: float
         .issuer_name(issuer)
         .public_key(public_key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(min(now, now + timedelta(days=days)) - timedelta(minutes=5))
+        .not_valid_before(min(now, now + timedelta(days=days)) - timedelta(days=age_days, minutes=5))
         .not_valid_after(now + timedelta(days=days))
     )
 
@@ -126,7 +129,10 @@ class Fleet:
             "version": version,
             "issued_at_ms": now_ms(),
             "trust_domain": DOMAIN,
-            "issuing_authorities": [IssuingAuthority(use="agents", certificate_pem=self.agents_ca.pem)],
+            "issuing_authorities": [
+                IssuingAuthority(use="agents", certificate_pem=self.agents_ca.pem),
+                IssuingAuthority(use="servers", certificate_pem=self.servers_ca.pem),
+            ],
             "signers": [self.signer.as_trusted()],
         }
         return TrustDocument(**values | changes)
@@ -145,6 +151,7 @@ class Fleet:
         *,
         agent_id: str = AGENT,
         days: float = 30,
+        age_days: float = 0,
         names: list[x509.GeneralName] | None = None,
         usage: x509.ObjectIdentifier = ExtendedKeyUsageOID.CLIENT_AUTH,
         issuer: Authority | None = None,
@@ -154,7 +161,7 @@ class Fleet:
         uri = AgentIdentity(DOMAIN, ORGANISATION, agent_id).uri
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, agent_id)])
         certificate = (
-            _builder(subject, issuer.certificate.subject, public_key, days)
+            _builder(subject, issuer.certificate.subject, public_key, days, age_days)
             .add_extension(
                 x509.SubjectAlternativeName(names if names is not None else [x509.UniformResourceIdentifier(uri)]),
                 critical=True,
@@ -163,6 +170,14 @@ class Fleet:
             .sign(issuer.key, SHA256())
         )
         return certificate.public_bytes(Encoding.PEM).decode() + issuer.pem
+
+    def certify(self, request: CertificateRequest, **certificate: Any) -> CertificateReply:
+        """Return the hub's answer to an agent that asks for a new certificate."""
+        public_key = x509.load_pem_x509_csr(request.csr_pem.encode()).public_key()
+        assert isinstance(public_key, Ed25519PublicKey)
+        return CertificateReply(
+            request_id=request.request_id, certificate_pem=self.client_certificate(public_key, **certificate)
+        )
 
     def server_files(self, folder: Path, host: str = "127.0.0.1") -> tuple[Path, Path]:
         """Write and return the hub's chain and key for `host`."""
@@ -180,14 +195,25 @@ class Fleet:
         key_file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         return chain, key_file
 
-    def enroll_by_hand(self, places: Places, port: int, *, days: float = 30, **settings: Any) -> Config:
-        """Put the files of an enrolled agent in place, with short waits."""
+    def enroll_by_hand(
+        self,
+        places: Places,
+        port: int,
+        *,
+        days: float = 30,
+        age_days: float = 0,
+        trust: SignedTrust | None = None,
+        **settings: Any,
+    ) -> Config:
+        """Put the files of an enrolled agent in place, with short waits; its certificate has `days` left."""
         key = Ed25519PrivateKey.generate()
         certs, state = SecureStore(places.certs), SecureStore(places.state)
         certs.save(CLIENT_KEY, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-        certs.save(CLIENT_CERTIFICATE, self.client_certificate(key.public_key(), days=days).encode())
+        agent_id = settings.get("agent_id", AGENT)
+        chain = self.client_certificate(key.public_key(), agent_id=agent_id, days=days, age_days=age_days)
+        certs.save(CLIENT_CERTIFICATE, described_chain(chain))
         certs.save(CA_BUNDLE, self.bundle_pem.encode())
-        save_trust(places, self.trust())
+        save_trust(places, trust or self.trust())
         state.save(POLICY, msgspec.json.encode(AgentPolicy()))
         values: dict[str, Any] = {
             "agent_id": AGENT,
@@ -195,7 +221,6 @@ class Fleet:
             "trust_domain": DOMAIN,
             "hub_url": f"https://127.0.0.1:{port}",
             "websocket_url": f"wss://127.0.0.1:{port}/ws/agents",
-            "certificate_not_after_ms": now_ms() + int(days * 86_400_000),
             "first_retry_spread_seconds": 0.05,
             "backoff_initial_seconds": 0.05,
             "backoff_max_seconds": 0.2,
@@ -222,6 +247,15 @@ class Fleet:
     def command(self, envelope: JobEnvelope, signer: Signer | None = None, command_id: str | None = None) -> Command:
         payload = msgspec.json.encode(envelope)
         return command_of(payload, (signer or self.signer).sign(payload), command_id or envelope.job_id, envelope)
+
+
+def described_chain(chain_pem: str) -> bytes:
+    """Return the certificate file that an agent keeps of a chain."""
+    leaf = x509.load_pem_x509_certificates(chain_pem.encode())[0]
+    (uri,) = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value.get_values_for_type(
+        x509.UniformResourceIdentifier
+    )
+    return described(chain_pem, AgentIdentity.parse(uri), leaf.not_valid_before_utc, leaf.not_valid_after_utc)
 
 
 def command_of(payload: bytes, signature: Signature, command_id: str, envelope: JobEnvelope) -> Command:

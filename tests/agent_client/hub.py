@@ -8,15 +8,21 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
 
 from protocol.codec import decode_agent_frame, encode
+from protocol.enrollment import CaReply
+from protocol.enumerations import RefusalAction
 from protocol.frames import (
     AgentFrame,
+    CertificateRequest,
     CommandOutput,
     CommandOutputAck,
     CommandResult,
@@ -29,6 +35,7 @@ from protocol.frames import (
     Hello,
     Metrics,
     MetricsAck,
+    Refuse,
     Welcome,
 )
 from protocol.limits import SUBPROTOCOL
@@ -43,6 +50,7 @@ class Peer:
     """One session, seen from the hub: every frame that came, in order."""
 
     connection: ServerConnection
+    serial: str = ""
     frames: list[AgentFrame] = field(default_factory=list)
     news: asyncio.Condition = field(default_factory=asyncio.Condition)
     closed: bool = False
@@ -84,6 +92,11 @@ class Hub:
     answers_heartbeats: bool = True
     welcome: dict[str, Any] = field(default_factory=dict)
     instead_of_welcome: Callable[[Peer], Any] | None = None
+    before_welcome: Callable[[Peer], Any] | None = None
+    certify: Callable[[CertificateRequest], Frame | None] = lambda _: None
+    claims: Callable[[], CaReply] | None = None
+    welcomed: list[str] = field(default_factory=list)
+    story: list[tuple[str, int]] = field(default_factory=list)
     peers: list[Peer] = field(default_factory=list)
     stored: dict[tuple[str, int, int], Any] = field(default_factory=dict)
     received: list[tuple[str, int, int]] = field(default_factory=list)
@@ -99,7 +112,7 @@ class Hub:
         return peer
 
     async def serve(self, connection: ServerConnection) -> None:
-        peer = Peer(connection)
+        peer = Peer(connection, serial=connection.transport.get_extra_info("peercert")["serialNumber"])
         async with self._arrived:
             self.peers.append(peer)
             self._arrived.notify_all()
@@ -114,6 +127,7 @@ class Hub:
             pass
         finally:
             peer.closed = True
+            self.story.append(("ended", self.peers.index(peer) + 1))
             async with peer.news:
                 peer.news.notify_all()
 
@@ -121,8 +135,17 @@ class Hub:
         match frame:
             case Hello() if self.instead_of_welcome is not None:
                 await self.instead_of_welcome(peer)
+            case Hello() if peer.serial in self.welcomed[:-1]:
+                await peer.send(Refuse(code=4401, message="superseded", action=RefusalAction.RE_ENROLL))
+                await peer.connection.close(4401, "superseded")
             case Hello():
+                if self.before_welcome is not None:
+                    await self.before_welcome(peer)
+                self._note_welcome(peer)
                 await peer.send(self._welcome())
+            case CertificateRequest():
+                if reply := self.certify(frame):
+                    await peer.send(reply)
             case Heartbeat() if self.answers_heartbeats:
                 await peer.send(
                     HeartbeatAck(
@@ -149,6 +172,18 @@ class Hub:
                 await peer.send(CommandResultAck(command_id=frame.command_id))
             case _:
                 pass
+
+    def _note_welcome(self, peer: Peer) -> None:
+        """From here on every certificate but this one is superseded."""
+        self.story.append(("welcome", self.peers.index(peer) + 1))
+        if peer.serial not in self.welcomed:
+            self.welcomed.append(peer.serial)
+
+    def tell(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Answer a plain GET, as the agents' listener does without a certificate."""
+        if request.path != "/api/v1/agent/ca" or self.claims is None:
+            return None
+        return connection.respond(HTTPStatus.OK, msgspec.json.encode(self.claims()).decode())
 
     def _welcome(self) -> Welcome:
         values: dict[str, Any] = {
@@ -183,12 +218,14 @@ async def running(fleet: Fleet, folder: Path, hub: Hub, client_root: str | None 
     context.num_tickets = 0
     context.load_cert_chain(*fleet.server_files(folder))
     context.load_verify_locations(cadata=client_root or fleet.root.pem)
-    context.verify_mode = ssl.CERT_REQUIRED
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.verify_mode = ssl.CERT_REQUIRED if hub.claims is None else ssl.CERT_OPTIONAL
     server: Server = await serve(
         hub.serve,
         "127.0.0.1",
         hub.port,
         ssl=context,
+        process_request=hub.tell,
         subprotocols=[SUBPROTOCOL],  # type: ignore[list-item]
         compression=None,
         ping_interval=None,

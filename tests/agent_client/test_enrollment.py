@@ -16,8 +16,10 @@ from agent_client.config import load_config, save_config
 from agent_client.enrollment.errors import BadAnswer
 from agent_client.enrollment.hub import ANSWER_MAX_BYTES, HubAddress, HubDoor
 from agent_client.paths import Places
+from agent_client.renewal.pairs import Pairs
 from agent_client.store.secure import SecureStore, Unwritable
 from agent_client.transport.tls import context_of
+from agent_client.trust.document import load_trust, server_anchors
 from protocol.codes import ErrorCode
 from protocol.enrollment import EnrollPending, EnrollReply, EnrollRequest
 from protocol.identity import AgentIdentity, EnrollmentToken, JoinString
@@ -54,6 +56,11 @@ def enroll(folder: Path, door: Door, token: EnrollmentToken, *more: str) -> int:
     return main(["enroll", "--data-dir", str(folder), "--token", token.text, "--hub", door.url, *more])
 
 
+def usable(places: Places) -> None:
+    """Raise unless the stored key and certificate fit each other."""
+    context_of(server_anchors(load_trust(places)[1]), Pairs(places).candidates(AGENT)[0])
+
+
 def files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
@@ -71,7 +78,7 @@ def test_a_machine_enrolls_with_a_join_string_and_keeps_its_key_to_itself(
     config = load_config(places)
     assert (config.agent_id, config.organisation_id, config.trust_domain) == (AGENT, ORGANISATION, DOMAIN)
     assert config.websocket_url == f"wss://127.0.0.1:{door.port}/ws/agents"
-    context_of(places)
+    usable(places)
     key = (folder / "certs" / "client.key").read_bytes()
     assert b"PRIVATE KEY" in key
     secret = key.split(b"-----")[2].strip()
@@ -255,7 +262,7 @@ def test_an_enrollment_cut_off_while_saving_is_seen_and_can_be_repeated(
     assert main(["status", "--data-dir", str(folder)]) == 3
     assert enroll(folder, door, token) == 0
     assert files(folder) == FILES
-    context_of(Places.inside(folder))
+    usable(Places.inside(folder))
 
 
 def test_a_forced_enrollment_cut_off_while_saving_leaves_no_mixed_identity(
@@ -275,7 +282,7 @@ def test_a_forced_enrollment_cut_off_while_saving_leaves_no_mixed_identity(
     monkeypatch.undo()
     assert not (folder / "config.json").exists()
     assert enroll(folder, door, again) == 0
-    context_of(Places.inside(folder))
+    usable(Places.inside(folder))
 
 
 def test_a_hub_with_an_older_tls_is_not_spoken_to(
@@ -300,7 +307,7 @@ def test_an_enrolled_machine_is_not_enrolled_again_unless_forced(
     assert enroll(folder, door, fleet.token(), "--force") == 0
     assert (folder / "certs" / "client.key").read_bytes() != before
     assert load_config(places).log_level == "debug"
-    context_of(places)
+    usable(places)
 
 
 def test_a_forced_enrollment_that_is_refused_leaves_the_old_identity_whole(
@@ -338,7 +345,7 @@ def test_approval_is_not_waited_for_for_ever(folder: Path, door: Door, token: En
 def test_an_endless_answer_is_not_read_to_its_end(door: Door) -> None:
     door.claims_bundle = "x" * (ANSWER_MAX_BYTES + 1)
     with pytest.raises(BadAnswer, match="too large"):
-        HubDoor(HubAddress(door.host, door.port)).fetch_bundle()
+        HubDoor(HubAddress(door.host, door.port)).fetch_ca()
 
 
 @pytest.mark.parametrize(

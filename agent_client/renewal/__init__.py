@@ -1,0 +1,1 @@
+"""The life of the agent's certificate: renewed in time, swapped without a gap, recovered when it ran out."""

@@ -1,0 +1,116 @@
+"""An agent whose certificate ran out: proven by its old key, let in again once a person has approved."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import ssl
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509 import load_pem_x509_certificate, load_pem_x509_csr
+
+from agent_client.cli import main
+from agent_client.paths import Places
+from agent_client.renewal.pairs import Pairs
+from agent_client.report import status_lines
+from protocol.codes import ErrorCode
+from protocol.enrollment import EnrollPending, RecoverRequest, recovery_statement
+from protocol.frames import Heartbeat
+from tests.agent_client.alive import alive, until
+from tests.agent_client.door import Door, Reply, error, listening
+from tests.agent_client.fleet import AGENT, DOMAIN, Fleet, now_ms
+from tests.agent_client.hub import Hub, running
+
+pytestmark = pytest.mark.usefixtures("hurried")
+
+
+def pending(_: RecoverRequest) -> Reply:
+    return 202, EnrollPending(agent_id=AGENT, poll_after_sec=5)
+
+
+def is_proven(request: RecoverRequest) -> bool:
+    """Do as the hub does: raise unless the old certificate's key has signed for the new one."""
+    old = load_pem_x509_certificate(request.certificate_pem.encode()).public_key()
+    assert isinstance(old, Ed25519PublicKey)
+    statement = recovery_statement(DOMAIN, request.csr_pem, request.signed_at_ms)
+    old.verify(base64.b64decode(request.signature), statement)
+    return abs(request.signed_at_ms - now_ms()) < 60_000
+
+
+def fingerprint_of(request: RecoverRequest) -> str:
+    key = load_pem_x509_csr(request.csr_pem.encode()).public_key()
+    return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
+
+
+async def test_an_expired_agent_waits_for_a_person_with_one_key_and_comes_back_when_approved(
+    fleet: Fleet, places: Places, tmp_path: Path
+) -> None:
+    door = Door(fleet, recover=pending)
+    with listening(door, tmp_path / "server", only_clients_of=fleet, verify_mode=ssl.CERT_OPTIONAL):
+        fleet.enroll_by_hand(places, door.port, days=-1)
+        async with alive(places) as agent:
+            await until(lambda: agent.status().advice)
+            (request,) = door.recoveries
+            assert is_proven(request)
+            assert fingerprint_of(request) in agent.status().advice
+            assert "approves" in agent.status().advice
+            assert agent.status().certificate.renewal == "awaiting_approval"
+            assert (agent.status().next_attempt_ms or 0) - now_ms() > 600_000
+            assert fingerprint_of(request) in "\n".join(status_lines(agent.status()))
+            agent.reload()
+            await until(lambda: len(door.recoveries) == 2)
+            assert door.recoveries[1].csr_pem == request.csr_pem
+            door.recover = lambda request: (200, door.enrolled(request))
+            agent.reload()
+            await until((places.certs / "next" / "client.crt").exists)
+    async with running(fleet, tmp_path, Hub(port=door.port)) as hub, alive(places) as agent:
+        await (await hub.peer()).first(Heartbeat)
+        assert agent.status().certificate.renewal == "scheduled"
+    (pair,) = Pairs(places).candidates(AGENT)
+    assert pair.facts.not_after_ms > now_ms()
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (lambda _, __: (403, error(ErrorCode.FORBIDDEN, "this agent was revoked")), "this agent was revoked"),
+        (lambda door, request: (200, door.enrolled(request, agent_id="agent-9")), "not for this agent"),
+        (lambda _, request: (200, Door(Fleet()).enrolled(request)), "does not chain"),
+    ],
+)
+async def test_a_recovery_that_is_refused_or_does_not_hold_is_said_and_changes_nothing(
+    fleet: Fleet, places: Places, tmp_path: Path, answer: object, words: str
+) -> None:
+    assert callable(answer)
+    door = Door(fleet, recover=lambda request: answer(door, request))
+    with listening(door, tmp_path / "server", only_clients_of=fleet, verify_mode=ssl.CERT_OPTIONAL):
+        fleet.enroll_by_hand(places, door.port, days=-1)
+        before = (places.certs / "client.crt").read_bytes()
+        async with alive(places) as agent:
+            await until(lambda: agent.status().advice)
+            assert words in agent.status().advice
+            assert (agent.status().next_attempt_ms or 0) - now_ms() > 600_000
+    assert (places.certs / "client.crt").read_bytes() == before
+    assert not (places.certs / "next" / "client.crt").exists()
+
+
+async def test_the_proof_goes_to_this_fleets_hub_alone(fleet: Fleet, places: Places, tmp_path: Path) -> None:
+    stranger = Fleet()
+    door = Door(fleet, recover=pending)
+    with listening(door, tmp_path / "server", certified_by=stranger) as door:
+        fleet.enroll_by_hand(places, door.port, days=-1)
+        async with alive(places) as agent:
+            await until(lambda: agent.status().advice)
+            assert "not this fleet's hub" in agent.status().advice
+    assert door.recoveries == []
+
+
+def test_status_without_a_daemon_says_that_an_expired_certificate_is_recovered_by_it(
+    fleet: Fleet, places: Places, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet.enroll_by_hand(places, 1, days=-2)
+    assert main(["status", "--data-dir", str(places.state)]) == 3
+    assert "EXPIRED 2.0 days ago; the daemon asks the hub for a new one" in capsys.readouterr().out
