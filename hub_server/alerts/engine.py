@@ -8,13 +8,15 @@ from typing import Final, NamedTuple
 from msgspec import Struct
 
 from hub_server.alerts.model import Standing
-from protocol.enumerations import AlertSeverity
+from protocol.enumerations import AgentTrust, AlertSeverity
 from protocol.frames import MetricValue
 from protocol.operations import Thresholds
 
 MARGIN_PERCENT: Final = 5.0
 """How far a value must fall below a threshold before its alert steps down: it does not flap around the threshold."""
 MOUNT_MAX_CHARS: Final = 256
+QUARANTINE: Final = "quarantined"
+CLONE_SUSPECTED: Final = "clone_suspected"
 RANK: Final[Mapping[AlertSeverity, int]] = {severity: rank for rank, severity in enumerate(AlertSeverity)}
 
 
@@ -87,6 +89,16 @@ def evaluate(
     if metric_type == "security":
         return _security(thresholds, data, standing)
     return []
+
+
+def of_trust(trust: AgentTrust, reason: str, *, by_hub: bool) -> Raise | Cease:
+    """Return what an agent's new standing does to its alert. About a revoked one everything is decided."""
+    if trust is not AgentTrust.QUARANTINED:
+        return Cease(QUARANTINE)
+    message = f"In quarantine: {reason}" if reason else "In quarantine until somebody releases it"
+    if by_hub:
+        return Raise(QUARANTINE, CLONE_SUSPECTED, AlertSeverity.CRITICAL, message)
+    return Raise(QUARANTINE, QUARANTINE, AlertSeverity.WARNING, message)
 
 
 def _usages(thresholds: Thresholds, data: Mapping[str, MetricValue], standing: Mapping[str, Standing]) -> list[Effect]:

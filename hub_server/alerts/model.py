@@ -41,13 +41,18 @@ class Standing(Struct, frozen=True):
     is_open: bool
 
 
-class Observation(Struct, frozen=True, kw_only=True):
-    """A fresh sample of an agent; `received_monotonic` is that of its frame."""
+class Subject(Struct, frozen=True, kw_only=True):
+    """Whom an alert is about, and the monotonic time at which the hub learnt of its cause."""
 
     organisation_id: str
     agent_id: str
-    sample: Sample
     received_monotonic: float
+
+
+class Observation(Subject, frozen=True, kw_only=True):
+    """A fresh sample of an agent; `received_monotonic` is that of its frame."""
+
+    sample: Sample
 
 
 def standing_of(alert: Alert) -> Standing:

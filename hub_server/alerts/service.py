@@ -17,14 +17,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from hub_server.access.authorization import authorize
 from hub_server.access.model import Permission, Principal
 from hub_server.alerts.engine import Cease, ChangeSeverity, Effect, Raise, evaluate
-from hub_server.alerts.model import Alert, Observation, Standing, standing_of
+from hub_server.alerts.model import Alert, Observation, Standing, Subject, standing_of
 from hub_server.alerts.store import AlertStore
 from hub_server.audit.record import record
 from hub_server.bus.port import Bus
 from hub_server.clock import Clock
 from hub_server.errors import NotFound
 from hub_server.events import AlertChanged
-from hub_server.storage.engine import EVERY_ORGANISATION, Database
+from hub_server.storage.engine import EVERY_ORGANISATION, Database, scope_of
 from protocol.enumerations import AlertState
 from protocol.frames import RaisedAlert
 from protocol.operations import (
@@ -55,7 +55,7 @@ class ThresholdsOf(Protocol):
 class Change(msgspec.Struct, frozen=True):
     """What one effect did: how the key stands after it (None: not at all), and what is said of it."""
 
-    observation: Observation
+    subject: Subject
     key: str
     standing: Standing | None
     event: AlertChanged | None
@@ -125,7 +125,7 @@ class AlertService:
         if not any(self._effects(observation, thresholds_of) for observation in observations):
             return
         async with self._changing:
-            effects = [
+            effects: list[tuple[Subject, Effect]] = [
                 (observation, effect)
                 for observation in observations
                 for effect in self._effects(observation, thresholds_of)
@@ -135,49 +135,63 @@ class AlertService:
             except IntegrityError:
                 await self._apply_apart(effects)
 
+    async def apply(self, organisation_id: str, agent_id: str, effect: Raise | Cease) -> None:
+        """Raise or end an alert that no sample is the cause of; one that is open is not raised again."""
+        subject = Subject(
+            organisation_id=organisation_id, agent_id=agent_id, received_monotonic=self._clock.monotonic()
+        )
+        async with self._changing:
+            held = self._standing.get(agent_id, {}).get(effect.key)
+            if isinstance(effect, Cease) or held is None or not held.is_open:
+                await self._apply_apart([(subject, effect)])
+
+    def stands(self, agent_id: str, key: str) -> bool:
+        """Tell whether the agent has an alert of this key that is open, or that a person resolved while it holds."""
+        return key in self._standing.get(agent_id, {})
+
     def _effects(self, observation: Observation, thresholds_of: ThresholdsOf) -> Sequence[Effect]:
         sample = observation.sample
         standing = self._standing.get(observation.agent_id, {})
         return evaluate(thresholds_of(observation.agent_id), sample.metric_type, sample.metric_data, standing)
 
-    async def _apply_apart(self, effects: Sequence[tuple[Observation, Effect]]) -> None:
+    async def _apply_apart(self, effects: Sequence[tuple[Subject, Effect]]) -> None:
         """One by one, so that an agent which was deleted meanwhile harms no other."""
-        for observation, effect in effects:
+        for subject, effect in effects:
             try:
-                await self._apply([(observation, effect)])
+                await self._apply([(subject, effect)])
             except IntegrityError:
-                log.warning("alert of an agent that is gone", agent_id=observation.agent_id, key=effect.key)
+                log.warning("alert of an agent that is gone", agent_id=subject.agent_id, key=effect.key)
 
-    async def _apply(self, effects: Sequence[tuple[Observation, Effect]]) -> None:
-        async with self._database.write(EVERY_ORGANISATION) as connection:
-            changes = [await self._change(connection, observation, effect) for observation, effect in effects]
+    async def _apply(self, effects: Sequence[tuple[Subject, Effect]]) -> None:
+        async with self._database.write(scope_of(subject.organisation_id for subject, _ in effects)) as connection:
+            changes = [await self._change(connection, subject, effect) for subject, effect in effects]
         for change in changes:
             if change is not None:
                 self._settle(change)
 
-    async def _change(self, connection: AsyncConnection, observation: Observation, effect: Effect) -> Change | None:
+    async def _change(self, connection: AsyncConnection, subject: Subject, effect: Effect) -> Change | None:
         """Return what changed; None when the agent was deleted since the rules were applied."""
-        held = self._standing.get(observation.agent_id, {}).get(effect.key)
+        held = self._standing.get(subject.agent_id, {}).get(effect.key)
         match effect:
             case Raise():
-                return await self._raise(connection, observation, effect, held)
+                return await self._raise(connection, subject, effect, held)
             case ChangeSeverity():
-                return None if held is None else await self._change_severity(connection, observation, effect, held)
+                return None if held is None else await self._change_severity(connection, subject, effect, held)
             case Cease():
-                return None if held is None else await self._cease(connection, observation, effect, held)
+                return None if held is None else await self._cease(connection, subject, effect, held)
             case _:
                 assert_never(effect)
 
     async def _raise(
-        self, connection: AsyncConnection, observation: Observation, effect: Raise, held: Standing | None
+        self, connection: AsyncConnection, subject: Subject, effect: Raise, held: Standing | None
     ) -> Change:
         now = self._clock.now()
         if held is not None:
-            await self._store.release(connection, observation.organisation_id, held.alert_id)
+            await self._store.release(connection, subject.organisation_id, held.alert_id)
         alert = Alert(
             id=str(uuid.uuid4()),
-            organisation_id=observation.organisation_id,
-            agent_id=observation.agent_id,
+            organisation_id=subject.organisation_id,
+            agent_id=subject.agent_id,
             key=effect.key,
             type=effect.type,
             severity=effect.severity,
@@ -188,55 +202,53 @@ class AlertService:
             changed_at=now,
         )
         if await self._store.add(connection, alert):
-            return self._said(observation, effect.key, standing_of(alert))
+            return self._said(subject, effect.key, standing_of(alert))
         # Another hub was faster: its alert is the one.
-        for other in await self._store.standing_of(connection, observation.organisation_id, observation.agent_id):
+        for other in await self._store.standing_of(connection, subject.organisation_id, subject.agent_id):
             if other.key == effect.key and other.state is AlertState.OPEN:
-                return Change(observation, effect.key, standing_of(other), None)
-        return Change(observation, effect.key, None, None)
+                return Change(subject, effect.key, standing_of(other), None)
+        return Change(subject, effect.key, None, None)
 
     async def _change_severity(
-        self, connection: AsyncConnection, observation: Observation, effect: ChangeSeverity, held: Standing
+        self, connection: AsyncConnection, subject: Subject, effect: ChangeSeverity, held: Standing
     ) -> Change:
         await self._store.change_severity(
             connection,
-            observation.organisation_id,
+            subject.organisation_id,
             held.alert_id,
             severity=effect.severity,
             message=effect.message,
             at=self._clock.now(),
         )
         after = msgspec.structs.replace(held, severity=effect.severity, message=effect.message)
-        return self._said(observation, effect.key, after)
+        return self._said(subject, effect.key, after)
 
-    async def _cease(
-        self, connection: AsyncConnection, observation: Observation, effect: Cease, held: Standing
-    ) -> Change:
-        await self._store.release(connection, observation.organisation_id, held.alert_id)
+    async def _cease(self, connection: AsyncConnection, subject: Subject, effect: Cease, held: Standing) -> Change:
+        await self._store.release(connection, subject.organisation_id, held.alert_id)
         if not held.is_open:
-            return Change(observation, effect.key, None, None)
-        await self._store.resolve(connection, observation.organisation_id, held.alert_id, at=self._clock.now())
+            return Change(subject, effect.key, None, None)
+        await self._store.resolve(connection, subject.organisation_id, held.alert_id, at=self._clock.now())
         resolved = msgspec.structs.replace(held, is_open=False)
-        event = _event(observation.organisation_id, observation.agent_id, resolved, self._clock)
-        return Change(observation, effect.key, None, event)
+        event = _event(subject.organisation_id, subject.agent_id, resolved, self._clock)
+        return Change(subject, effect.key, None, event)
 
-    def _said(self, observation: Observation, key: str, standing: Standing) -> Change:
+    def _said(self, subject: Subject, key: str, standing: Standing) -> Change:
         return Change(
-            observation,
+            subject,
             key,
             standing,
-            _event(observation.organisation_id, observation.agent_id, standing, self._clock),
+            _event(subject.organisation_id, subject.agent_id, standing, self._clock),
             RaisedAlert(type=standing.type, severity=standing.severity, message=standing.message),
         )
 
     def _settle(self, change: Change) -> None:
-        observation = change.observation
-        self._keep(observation.organisation_id, observation.agent_id, change.key, change.standing)
+        subject = change.subject
+        self._keep(subject.organisation_id, subject.agent_id, change.key, change.standing)
         if change.raised is not None:
-            recent = self._recent.setdefault(observation.agent_id, deque(maxlen=RECENT_PER_AGENT))
-            recent.append((observation.received_monotonic, change.raised))
+            recent = self._recent.setdefault(subject.agent_id, deque(maxlen=RECENT_PER_AGENT))
+            recent.append((subject.received_monotonic, change.raised))
         if change.event is not None:
-            log.info("alert changed", agent_id=observation.agent_id, key=change.key, state=change.event.state)
+            log.info("alert changed", agent_id=subject.agent_id, key=change.key, state=change.event.state)
             self._bus.publish(change.event)
 
     def _keep(self, organisation_id: str, agent_id: str, key: str, standing: Standing | None) -> None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from hub_server.alerts.engine import QUARANTINE, of_trust
 from hub_server.alerts.model import Observation
 from hub_server.alerts.service import AlertService
 from hub_server.bus.port import Bus, Overflow
-from hub_server.events import DomainEvent, MetricsReceived
-from protocol.enumerations import Lane
+from hub_server.events import AgentTrustChanged, DomainEvent, MetricsReceived
+from protocol.enumerations import AgentTrust, Lane
 from protocol.operations import Thresholds
 
 log = structlog.get_logger(component="alerts")
@@ -51,6 +52,41 @@ class AlertWorker:
                 except (DBAPIError, PoolTimeout, OSError) as error:
                     self.failures += 1
                     log.warning("alerts not stored; the next samples raise them again", error=str(error)[:500])
+
+
+class KeptOut(Protocol):
+    """An agent that is in quarantine or revoked."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def organisation_id(self) -> str: ...
+    @property
+    def trust(self) -> AgentTrust: ...
+    @property
+    def trust_reason(self) -> str: ...
+
+
+class TrustWorker:
+    """Keeps an alert open for every agent that is in quarantine; what was missed is made up for at the start."""
+
+    def __init__(self, *, bus: Bus, alerts: AlertService, kept_out: Callable[[], Iterable[KeptOut]]) -> None:
+        self._bus = bus
+        self._alerts = alerts
+        self._kept_out = kept_out
+
+    async def run(self) -> None:
+        with self._bus.subscribe(
+            frozenset({"fleet"}), name="alerts-of-trust", capacity=CAPACITY_FRAMES, overflow=Overflow.DROP_OLDEST
+        ) as events:
+            for agent in self._kept_out():
+                if agent.trust is AgentTrust.QUARANTINED and not self._alerts.stands(agent.id, QUARANTINE):
+                    effect = of_trust(agent.trust, agent.trust_reason, by_hub=False)
+                    await self._alerts.apply(agent.organisation_id, agent.id, effect)
+            async for event in events:
+                if isinstance(event, AgentTrustChanged):
+                    effect = of_trust(event.trust, event.reason, by_hub=event.by_hub)
+                    await self._alerts.apply(event.organisation_id, event.agent_id, effect)
 
 
 def newest_observations(events: Iterable[DomainEvent]) -> list[Observation]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Final
 
 import msgspec
 from msgspec import Struct
@@ -45,6 +47,14 @@ class Agent(Struct, frozen=True, kw_only=True):
     @property
     def config_applied(self) -> bool:
         return self.applied_config_hash == self.config_hash
+
+
+TRUST_STEPS: Final[Mapping[AgentTrust, frozenset[AgentTrust]]] = {
+    AgentTrust.TRUSTED: frozenset({AgentTrust.QUARANTINED, AgentTrust.REVOKED}),
+    AgentTrust.QUARANTINED: frozenset({AgentTrust.TRUSTED, AgentTrust.REVOKED}),
+    AgentTrust.REVOKED: frozenset(),  # its certificates are gone: only enrolling makes a new agent
+}
+"""How an agent stands → how it may stand next."""
 
 
 def hash_of(body: Struct) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import structlog
-from msgspec import UNSET
+from msgspec import UNSET, Struct
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from hub_server.access.authorization import authorize
@@ -21,8 +21,8 @@ from hub_server.events import AgentChanged, AgentDeleted, Deliver, SessionEndReq
 from hub_server.fleet.model import Agent, hash_of, with_system_information
 from hub_server.fleet.store import FleetStore
 from hub_server.storage.engine import EVERY_ORGANISATION, Database
-from protocol.desired import AgentConfig, AgentPolicy
-from protocol.enumerations import ConnectionReason, DesiredName
+from protocol.desired import AgentConfig, AgentPolicy, CertificateTerms
+from protocol.enumerations import AgentTrust, ConnectionReason, DesiredName
 from protocol.envelope import SignedTrust
 from protocol.frames import Desired, Hello, StateHashes, SystemInformation
 from protocol.operations import AgentsDelete, AgentsUpdate, Thresholds
@@ -34,6 +34,15 @@ Purge = Callable[[AsyncConnection, str, str], Awaitable[None]]
 """Takes (organisation, agent) out of another subject, in the transaction that deletes the agent."""
 
 
+class Anchor(Protocol):
+    """What agents are told to trust; it changes when the hub's authorities rotate."""
+
+    @property
+    def trust(self) -> SignedTrust: ...
+    @property
+    def certificate_terms(self) -> CertificateTerms: ...
+
+
 class FleetService:
     def __init__(
         self,
@@ -42,7 +51,7 @@ class FleetService:
         bus: Bus,
         clock: Clock,
         store: FleetStore,
-        trust: SignedTrust,
+        anchor: Anchor,
         purges: Sequence[Purge],
     ) -> None:
         self._database = database
@@ -50,11 +59,12 @@ class FleetService:
         self._clock = clock
         self._store = store
         self._purges = purges
-        self._trust = trust
-        self._trust_hash = hash_of(trust)
+        self._anchor = anchor
         self._policy = AgentPolicy()
         self._agents: dict[str, dict[str, Agent]] = {}
         self._by_id: dict[str, Agent] = {}
+        self._trust_changes = 0
+        self._anchored_offers: tuple[tuple[SignedTrust, CertificateTerms], list[Desired]] | None = None
 
     async def load(self) -> None:
         async with self._database.read(EVERY_ORGANISATION) as connection:
@@ -155,6 +165,7 @@ class FleetService:
         organisation_id = authorize(principal, Permission.FLEET_DELETE)
         agent = self.get(organisation_id, request.agent_id)
         async with self._database.write(organisation_id) as connection:
+            await self._store.lock_trust(connection, organisation_id, agent.id)  # no certificate is issued meanwhile
             for purge in self._purges:
                 await purge(connection, organisation_id, agent.id)
             await self._store.delete(connection, organisation_id, agent.id)
@@ -191,29 +202,57 @@ class FleetService:
         await self._note(agent, msgspec.structs.asdict(with_system_information(agent, sysinfo)))
 
     def desired_hashes(self, agent: Agent) -> dict[DesiredName, str]:
-        return {
-            DesiredName.CONFIG: agent.config_hash,
-            DesiredName.POLICY: hash_of(self._policy),
-            DesiredName.TRUST: self._trust_hash,
-        }
+        return {offer.name: offer.hash for offer in self._desired(agent)}
 
     def offers(self, agent: Agent, applied: StateHashes) -> list[Desired]:
         """Return the desired state that `agent` has not applied yet."""
-        offers = []
-        if applied.config != agent.config_hash:
-            offers.append(self._desired_config(agent))
-        if applied.policy != hash_of(self._policy):
-            body = msgspec.to_builtins(self._policy)
-            offers.append(Desired(name=DesiredName.POLICY, hash=hash_of(self._policy), body=body))
-        if applied.trust != self._trust_hash:
-            body = msgspec.to_builtins(self._trust)
-            offers.append(Desired(name=DesiredName.TRUST, hash=self._trust_hash, body=body))
-        return offers
+        return [offer for offer in self._desired(agent) if getattr(applied, offer.name.value) != offer.hash]
+
+    def announce_trust(self) -> None:
+        """Offer the newest trust document, then the terms of certificates, to every agent that has a session.
+
+        Said before any job that a new key signs: frames of one agent keep their order.
+        """
+        offers = self._anchored()
+        for agent in list(self._by_id.values()):
+            for offer in offers:
+                self._bus.publish(Deliver(organisation_id=agent.organisation_id, agent_id=agent.id, frame=offer))
 
     async def applied(self, organisation_id: str, agent_id: str, name: DesiredName, applied_hash: str) -> None:
         """Raises NotFound when the agent was deleted meanwhile."""
         if name is DesiredName.CONFIG:
             await self._note(self.get(organisation_id, agent_id), {"applied_config_hash": applied_hash})
+
+    def trust_changed(self, agent: Agent, trust: AgentTrust, reason: str) -> Agent:
+        """Keep how the agent stands: its transaction is committed."""
+        self._trust_changes += 1
+        return self._changed(agent, {"trust": trust, "trust_reason": reason})
+
+    def is_revoked(self, organisation_id: str, agent_id: str) -> bool:
+        agent = self.agents(organisation_id).get(agent_id)
+        return agent is not None and agent.trust is AgentTrust.REVOKED
+
+    def trust_of(self, agent_id: str) -> AgentTrust | None:
+        """Return how the agent stands, None when it is not known."""
+        agent = self._by_id.get(agent_id)
+        return None if agent is None else agent.trust
+
+    def kept_out(self) -> list[Agent]:
+        """Return every organisation's agents that are in quarantine or revoked."""
+        return [agent for agent in self._by_id.values() if agent.trust is not AgentTrust.TRUSTED]
+
+    async def reload_trust(self) -> None:
+        """Learn whom other hubs quarantined, released or revoked."""
+        changes_before = self._trust_changes
+        async with self._database.read(EVERY_ORGANISATION) as connection:
+            stored = {agent.id: agent for agent in await self._store.kept_out(connection)}
+        if self._trust_changes != changes_before:
+            return  # what was read may be older than what was decided here meanwhile; the next round looks again
+        for agent in [*stored.values(), *(held for held in self.kept_out() if held.id not in stored)]:
+            trust, reason = (agent.trust, agent.trust_reason) if agent.id in stored else (AgentTrust.TRUSTED, "")
+            held = self._by_id.get(agent.id)
+            if held is not None and (held.trust, held.trust_reason) != (trust, reason):
+                self.trust_changed(held, trust, reason)
 
     async def reload(self, organisation_id: str, agent_id: str) -> None:
         async with self._database.read(organisation_id) as connection:
@@ -249,8 +288,23 @@ class FleetService:
         self._bus.publish(AgentChanged(organisation_id=agent.organisation_id, agent_id=agent.id))
         return agent
 
+    def _desired(self, agent: Agent) -> list[Desired]:
+        return [self._desired_config(agent), _offer(DesiredName.POLICY, self._policy), *self._anchored()]
+
     def _desired_config(self, agent: Agent) -> Desired:
-        return Desired(name=DesiredName.CONFIG, hash=agent.config_hash, body=msgspec.to_builtins(agent.config))
+        return _offer(DesiredName.CONFIG, agent.config)
+
+    def _anchored(self) -> list[Desired]:
+        """Return what follows from the hub's authorities; trust first, for the terms may name a new one."""
+        bodies = (self._anchor.trust, self._anchor.certificate_terms)
+        if self._anchored_offers is None or self._anchored_offers[0] != bodies:
+            offers = [_offer(DesiredName.TRUST, bodies[0]), _offer(DesiredName.CERTIFICATE, bodies[1])]
+            self._anchored_offers = (bodies, offers)
+        return self._anchored_offers[1]
+
+
+def _offer(name: DesiredName, body: Struct) -> Desired:
+    return Desired(name=name, hash=hash_of(body), body=msgspec.to_builtins(body))
 
 
 def _changes(agent: Agent, request: AgentsUpdate) -> dict[str, Any]:

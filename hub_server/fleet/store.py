@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import msgspec
-from sqlalchemy import RowMapping, delete, insert, select, update
+from sqlalchemy import RowMapping, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
 
@@ -35,6 +35,28 @@ class FleetStore:
             .first()
         )
         return None if row is None else _agent(row)
+
+    async def counts(self, connection: AsyncConnection, organisation_ids: Collection[str]) -> Mapping[str, int]:
+        """Return how many agents each of these organisations has; one without agents is missing."""
+        organisation = col(AgentRow.organisation_id)
+        rows = await connection.execute(
+            select(organisation, func.count()).where(organisation.in_(organisation_ids)).group_by(organisation)
+        )
+        return {row[0]: row[1] for row in rows}
+
+    async def lock_trust(self, connection: AsyncConnection, organisation_id: str, agent_id: str) -> AgentTrust | None:
+        """Return how the agent stands, None when it is gone; nobody changes that until the transaction ends."""
+        trust = await connection.scalar(
+            select(col(AgentRow.trust))
+            .where(col(AgentRow.id) == agent_id, col(AgentRow.organisation_id) == organisation_id)
+            .with_for_update()
+        )
+        return None if trust is None else AgentTrust(trust)
+
+    async def kept_out(self, connection: AsyncConnection) -> list[Agent]:
+        """Return every organisation's agents that are in quarantine or revoked."""
+        rows = await connection.execute(select(AgentRow).where(col(AgentRow.trust) != AgentTrust.TRUSTED.value))
+        return [_agent(row) for row in rows.mappings()]
 
     async def add(self, connection: AsyncConnection, agent: Agent) -> None:
         await connection.execute(insert(AgentRow).values(**_values(agent)))

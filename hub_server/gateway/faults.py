@@ -1,4 +1,4 @@
-"""The one table from what went wrong to what a peer is told: HTTP answer, acknowledgement, close code."""
+"""The one table from what went wrong to what a peer is told: HTTP answer and acknowledgement."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from hub_server.errors import HubError
 from protocol.codec import BadFrame, FrameTooLarge, split_path
-from protocol.codes import CloseCode, ErrorCode
+from protocol.codes import ErrorCode
 from protocol.enrollment import ErrorBody, ErrorReply
 from protocol.requests import Refusal
 
@@ -31,24 +31,9 @@ STATUS: Final[Mapping[ErrorCode, HTTPStatus]] = {
     ErrorCode.INTERNAL: HTTPStatus.INTERNAL_SERVER_ERROR,
     ErrorCode.TOKEN_REFUSED: HTTPStatus.UNAUTHORIZED,
     ErrorCode.KEY_IN_USE: HTTPStatus.CONFLICT,
+    ErrorCode.OTP_REQUIRED: HTTPStatus.UNAUTHORIZED,
     ErrorCode.TOO_LARGE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     ErrorCode.BUSY: HTTPStatus.SERVICE_UNAVAILABLE,
-}
-CLOSE: Final[Mapping[ErrorCode, CloseCode]] = {
-    ErrorCode.UNAUTHENTICATED: CloseCode.IDENTITY_UNKNOWN,
-    ErrorCode.FORBIDDEN: CloseCode.REVOKED,
-    ErrorCode.UNKNOWN_OPERATION: CloseCode.BAD_FRAME,
-    ErrorCode.INVALID_REQUEST: CloseCode.BAD_FRAME,
-    ErrorCode.NOT_FOUND: CloseCode.BAD_FRAME,
-    ErrorCode.CONFLICT: CloseCode.BAD_FRAME,
-    ErrorCode.RATE_LIMITED: CloseCode.BUSY,
-    ErrorCode.QUOTA: CloseCode.BUSY,
-    ErrorCode.UNAVAILABLE: CloseCode.BUSY,
-    ErrorCode.INTERNAL: CloseCode.HUB_FAULT,
-    ErrorCode.TOKEN_REFUSED: CloseCode.IDENTITY_UNKNOWN,
-    ErrorCode.KEY_IN_USE: CloseCode.BAD_FRAME,
-    ErrorCode.TOO_LARGE: CloseCode.TOO_LARGE,
-    ErrorCode.BUSY: CloseCode.BUSY,
 }
 _ROOT: Final = "$"
 log = structlog.get_logger(component="gateway")
@@ -102,21 +87,6 @@ def answer(body: ErrorBody) -> web.Response:
         content_type="application/json",
         headers=headers,
     )
-
-
-def close_code_of(error: Exception) -> CloseCode:
-    """Return the code with which an agents' socket ends because of `error`; logs nothing."""
-    match error:
-        case HubError():
-            return CLOSE[error.code]
-        case FrameTooLarge():
-            return CloseCode.TOO_LARGE
-        case BadFrame() | msgspec.MsgspecError():
-            return CloseCode.BAD_FRAME
-        case OperationalError() | InterfaceError() | PoolTimeout() | TimeoutError():
-            return CloseCode.BUSY
-        case _:
-            return CloseCode.HUB_FAULT
 
 
 def _invalid(message: str, path: str) -> ErrorBody:

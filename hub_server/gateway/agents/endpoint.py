@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -20,19 +20,28 @@ from hub_server.commands.service import CommandService
 from hub_server.errors import NotFound, Unauthenticated
 from hub_server.fleet.model import Agent
 from hub_server.fleet.service import FleetService
+from hub_server.gateway.agents.clones import CloneWatch
+from hub_server.gateway.agents.judge import REVOKED, UNKNOWN, Judge, Objection
 from hub_server.gateway.agents.registry import SessionRegistry
-from hub_server.gateway.agents.session import CLOSE_DEADLINE_SECONDS, AgentSession, FrameHandler, SessionEnded
+from hub_server.gateway.agents.session import (
+    CLOSE_DEADLINE_SECONDS,
+    AgentSession,
+    FrameHandler,
+    Origin,
+    SessionEnded,
+    Supersession,
+)
+from hub_server.gateway.visitors import prove
 from hub_server.pauses import PauseMeter
 from hub_server.pki.listener import peer_of
-from hub_server.pki.model import Standing
 from hub_server.pki.service import CertificateService
 from hub_server.presence.service import PresenceService
 from hub_server.telemetry.service import TelemetryService
 from protocol.codec import BadFrame, FrameTooLarge, decode_agent_frame, encode
 from protocol.codes import CloseCode
 from protocol.enumerations import ConnectionReason, RefusalAction
-from protocol.frames import Drain, Hello, Refuse, Welcome
-from protocol.identity import AgentIdentity, MalformedIdentity
+from protocol.frames import Checkpoint, Drain, Hello, Refuse, Welcome
+from protocol.identity import MalformedIdentity
 from protocol.limits import (
     FRAME_MAX_BYTES,
     HELLO_MAX_BYTES,
@@ -74,6 +83,9 @@ class AgentEndpoint:
         presence: PresenceService,
         telemetry: TelemetryService,
         commands: CommandService,
+        judge: Judge,
+        clones: CloneWatch,
+        newest_checkpoint: Callable[[], Checkpoint | None],
     ) -> None:
         self._trust_domain = trust_domain
         self._clock = clock
@@ -85,6 +97,9 @@ class AgentEndpoint:
         self._presence = presence
         self._telemetry = telemetry
         self._commands = commands
+        self._judge = judge
+        self._clones = clones
+        self._newest_checkpoint = newest_checkpoint
         self._draining = False
 
     async def connect(self, request: web.Request) -> web.StreamResponse:
@@ -102,10 +117,10 @@ class AgentEndpoint:
         )
         await socket.prepare(request)
         try:
-            identity, agent = await self._identify(certificate)
+            origin, agent = await self._identify(request, certificate)
             if socket.ws_protocol != SUBPROTOCOL:
                 raise Refused(CloseCode.VERSION, f"subprotocol {SUBPROTOCOL} is needed", RefusalAction.FIX_CONFIG)
-            await self._session(request, socket, identity, agent, await self._hello(socket))
+            await self._session(request, socket, origin, agent, await self._hello(socket))
         except Refused as refused:
             await _refuse(socket, refused)
         except (SQLAlchemyError, OSError):
@@ -125,26 +140,24 @@ class AgentEndpoint:
             await session.send(Drain(over_sec=over_seconds, slot_sec=index // RETURNS_PER_SECOND))
             session.end(SessionEnded(CloseCode.DRAINING, "the hub stops"))
 
-    async def _identify(self, certificate: dict[str, Any]) -> tuple[AgentIdentity, Agent]:
+    async def _identify(self, request: web.Request, certificate: dict[str, Any]) -> tuple[Origin, Agent]:
         if self._draining:
             raise Refused(CloseCode.DRAINING, "the hub is stopping", RefusalAction.RETRY)
         try:
             peer = peer_of(certificate)
         except MalformedIdentity as error:
             raise Refused(CloseCode.IDENTITY_UNKNOWN, str(error), RefusalAction.RE_ENROLL) from error
-        unknown = Refused(
-            CloseCode.IDENTITY_UNKNOWN, "this hub does not know the agent; enroll it again", RefusalAction.RE_ENROLL
-        )
         if peer is None or peer.identity.trust_domain != self._trust_domain:
-            raise unknown
-        identity = peer.identity
-        agent = await self._fleet.find(identity.organisation_id, identity.agent_id)
-        standing = self._certificates.standing(peer.serial, identity.agent_id)
-        if standing is Standing.REVOKED:
-            raise Refused(CloseCode.REVOKED, "this agent's certificate was revoked", RefusalAction.NEVER)
-        if agent is None or standing is not Standing.CURRENT:
-            raise unknown
-        return identity, agent
+            raise _refused(UNKNOWN)
+        origin = Origin(peer.identity, peer.serial, request.remote or "")
+        agent = await self._fleet.find(origin.identity.organisation_id, origin.identity.agent_id)
+        await self._certificates.look_up(origin.serial, origin.identity.agent_id)
+        objection = self._judge.objection(origin)
+        if objection is not None:
+            raise _refused(objection)
+        if agent is None:  # it was deleted between the two questions
+            raise _refused(UNKNOWN)
+        return origin, agent
 
     async def _hello(self, socket: web.WebSocketResponse) -> Hello:
         try:
@@ -174,28 +187,31 @@ class AgentEndpoint:
         return hello
 
     async def _session(
-        self, request: web.Request, socket: web.WebSocketResponse, identity: AgentIdentity, agent: Agent, hello: Hello
+        self, request: web.Request, socket: web.WebSocketResponse, origin: Origin, agent: Agent, hello: Hello
     ) -> None:
         transport = request.transport
         if transport is None:
             return
-        session = AgentSession(uuid.uuid4().hex, identity, agent.hostname, socket, transport, self._pauses)
+        session = AgentSession(uuid.uuid4().hex, origin, socket, transport, self._pauses)
         try:
             agent = await self._fleet.greeted(agent, hello)
         except NotFound as deleted:
-            raise Refused(CloseCode.REVOKED, "this agent was removed", RefusalAction.RE_ENROLL) from deleted
-        open_jobs = await self._commands.reconcile(identity.organisation_id, agent.id, hello.jobs)
+            raise _refused(REVOKED) from deleted
+        open_jobs = await self._commands.reconcile(agent.organisation_id, agent.id, hello.jobs)
         await session.send(self._welcome(session, agent, open_jobs))
-        for offer in self._fleet.offers(agent, hello.hashes):
-            await session.send(offer)
+        prove(request)
         older = self._registry.enter(session)
-        if not self._fleet.exists(identity.organisation_id, agent.id):  # deleted before this session could be told
-            session.end(SessionEnded(CloseCode.REVOKED, "this agent was removed"))
+        for offer in self._fleet.offers(
+            agent, hello.hashes
+        ):  # nothing is awaited between the two: no newer one is missed
+            await session.send(offer)
+        objection = self._judge.objection(origin)
+        if objection is not None:  # decided while this session could not be told
+            session.end(objection.ending())
         if older is not None:
-            older.superseded_at = self._pauses.active_seconds()
-            await older.ping()
-        self._presence.opened(identity.organisation_id, agent.id, agent.hostname)
-        log.info("agent connected", agent_id=agent.id, session_id=session.id, address=request.remote)
+            await self._supersede(older, session)
+        self._presence.opened(agent.organisation_id, agent.id, agent.hostname)
+        log.info("agent connected", agent_id=agent.id, session_id=session.id, address=origin.address)
         reason = ConnectionReason.CONNECTION_LOST
         try:
             reason = await session.run(self._handler)
@@ -207,6 +223,20 @@ class AgentEndpoint:
             log.info("agent disconnected", agent_id=agent.id, session_id=session.id, reason=reason)
             if gone and not self._draining:
                 self._presence.closed(agent.id, reason)
+        await self._go_on_with_older(agent.id)
+
+    async def _supersede(self, older: AgentSession, newer: AgentSession) -> None:
+        """Give the older session its time; the ping tells whether anybody is there."""
+        is_handover = self._certificates.is_successor(newer.origin.serial, of=older.origin.serial)
+        older.superseded = Supersession(self._pauses.active_seconds(), newer.origin.address, is_handover)
+        await older.ping()
+
+    async def _go_on_with_older(self, agent_id: str) -> None:
+        """The newer session went first: whoever is left is the agent's only one again."""
+        left = self._registry.get(agent_id)
+        if left is not None and left.superseded is not None:
+            await self._clones.look_at(left)
+            left.superseded = None
 
     def _welcome(self, session: AgentSession, agent: Agent, open_jobs: Sequence[str]) -> Welcome:
         return Welcome(
@@ -219,6 +249,7 @@ class AgentEndpoint:
             acks=self._telemetry.acknowledged(agent.id),
             jobs=list(open_jobs),
             desired=self._fleet.desired_hashes(agent),
+            checkpoint=self._newest_checkpoint(),
         )
 
 
@@ -227,6 +258,10 @@ def _client_certificate(request: web.Request) -> dict[str, Any] | None:
     tls = request.transport.get_extra_info("ssl_object") if request.transport else None
     certificate: dict[str, Any] | None = tls.getpeercert() if tls is not None else None
     return certificate or None
+
+
+def _refused(objection: Objection) -> Refused:
+    return Refused(objection.code, objection.message, objection.action, objection.retry_after_sec)
 
 
 async def _refuse(socket: web.WebSocketResponse, refused: Refused) -> None:

@@ -6,15 +6,17 @@ import structlog
 
 from hub_server.clock import Clock, milliseconds
 from hub_server.commands.service import CommandService
-from hub_server.errors import NotFound
+from hub_server.errors import HubError, NotFound
 from hub_server.fleet.service import FleetService
 from hub_server.gateway.agents.session import HELD_FRAMES_MAX, AgentSession, SessionEnded
+from hub_server.pki.service import CertificateService
 from hub_server.presence.service import PresenceService
 from hub_server.telemetry.service import TelemetryService
 from protocol.codes import CloseCode
 from protocol.enumerations import ConnectionReason
 from protocol.frames import (
     AgentFrame,
+    CertificateReply,
     CertificateRequest,
     CommandAccepted,
     CommandOutput,
@@ -46,16 +48,21 @@ class AgentFrameHandler:
         presence: PresenceService,
         telemetry: TelemetryService,
         commands: CommandService,
+        certificates: CertificateService,
     ) -> None:
         self._clock = clock
         self._fleet = fleet
         self._presence = presence
         self._telemetry = telemetry
         self._commands = commands
+        self._certificates = certificates
 
     async def handle(self, session: AgentSession, frame: AgentFrame) -> list[HubFrame]:
         """Raises SessionEnded when the agent may not go on."""
         try:
+            if not session.has_spoken:
+                session.has_spoken = True
+                await self._certificates.seen(session.origin.serial, session.identity)
             return await self._answers(session, frame)
         except NotFound as gone:
             raise SessionEnded(CloseCode.REVOKED, "this agent was removed") from gone
@@ -90,7 +97,9 @@ class AgentFrameHandler:
                 session.leaving = ConnectionReason(frame.reason.value)
             case Error():
                 log.warning("agent reports an error", agent_id=agent_id, code=frame.code, detail=frame.message)
-            case Inventory() | CertificateRequest():
+            case CertificateRequest():
+                return [await self._renewed(session, frame)]
+            case Inventory():
                 tag = str(frame.__struct_config__.tag)
                 return [Error(code="unavailable", message=f"this hub does not take {tag} yet", reply_to=tag)]
             case Hello():
@@ -105,6 +114,17 @@ class AgentFrameHandler:
                 raise SessionEnded(CloseCode.BUSY, "more frames than credits were given for")
             session.held.append(frame)
         return []
+
+    async def _renewed(self, session: AgentSession, frame: CertificateRequest) -> CertificateReply | Error:
+        """Raises NotFound when the agent was deleted."""
+        try:
+            issued = await self._certificates.renew(session.identity, session.origin.serial, frame.csr_pem)
+        except NotFound:
+            raise
+        except HubError as refused:
+            log.info("certificate refused", agent_id=session.identity.agent_id, why=refused.message)
+            return Error(code=refused.code, message=refused.message, reply_to=frame.request_id)
+        return CertificateReply(request_id=frame.request_id, certificate_pem=issued.pem)
 
     async def _heartbeat(self, session: AgentSession, frame: Heartbeat) -> HeartbeatAck:
         identity = session.identity

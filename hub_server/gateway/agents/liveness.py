@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-import structlog
-
+from hub_server.gateway.agents.clones import CloneWatch
 from hub_server.gateway.agents.registry import SessionRegistry
 from hub_server.gateway.agents.session import AgentSession, SessionEnded
 from hub_server.pauses import PauseMeter
@@ -20,17 +19,18 @@ from protocol.limits import (
     SEND_DEADLINE_AGENT_SECONDS,
 )
 
-log = structlog.get_logger(component="agents")
-
 SWEEP_SECONDS: Final = 1.0
 SUPERSEDED_GRACE_SECONDS: Final = 10.0
 
 
 class Liveness:
-    def __init__(self, *, registry: SessionRegistry, pauses: PauseMeter, telemetry: TelemetryService) -> None:
+    def __init__(
+        self, *, registry: SessionRegistry, pauses: PauseMeter, telemetry: TelemetryService, clones: CloneWatch
+    ) -> None:
         self._registry = registry
         self._pauses = pauses
         self._telemetry = telemetry
+        self._clones = clones
 
     async def run(self) -> None:
         while True:
@@ -42,7 +42,7 @@ class Liveness:
         for session in self._registry.sessions():
             await self._check(session, now)
         for session in self._registry.retiring():
-            self._retire(session, now)
+            await self._retire(session, now)
 
     async def _check(self, session: AgentSession, now: float) -> None:
         silent_seconds = now - session.heard_at
@@ -62,10 +62,10 @@ class Liveness:
                 break
             session.held.popleft()
 
-    def _retire(self, session: AgentSession, now: float) -> None:
-        """A superseded session was pinged. One that answered means that two machines use one identity."""
-        if session.superseded_at is None or now - session.superseded_at < SUPERSEDED_GRACE_SECONDS:
+    async def _retire(self, session: AgentSession, now: float) -> None:
+        """End a session that had its time beside the newer one."""
+        superseded = session.superseded
+        if superseded is None or session.is_ending or now - superseded.at < SUPERSEDED_GRACE_SECONDS:
             return
-        if session.pinged_at is None:
-            log.warning("clone suspected", agent_id=session.identity.agent_id, session_id=session.id)
         session.end(SessionEnded(CloseCode.SUPERSEDED, "a newer session of this identity took over"))
+        await self._clones.look_at(session)

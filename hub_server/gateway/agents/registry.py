@@ -1,4 +1,4 @@
-"""The sessions this hub holds, one an agent."""
+"""The sessions this hub holds: one an agent that is spoken to, and older ones until they have ended."""
 
 from __future__ import annotations
 
@@ -10,26 +10,37 @@ from hub_server.gateway.agents.session import AgentSession
 class SessionRegistry:
     def __init__(self) -> None:
         self._sessions: dict[str, AgentSession] = {}
-        self._retiring: dict[str, AgentSession] = {}
+        self._retiring: dict[str, list[AgentSession]] = {}
 
     def __len__(self) -> int:
         return len(self._sessions)
 
     def enter(self, session: AgentSession) -> AgentSession | None:
         """Make `session` the one of its agent and return the one it supersedes."""
-        older = self._sessions.get(session.identity.agent_id)
-        self._sessions[session.identity.agent_id] = session
+        agent_id = session.identity.agent_id
+        older = self._sessions.get(agent_id)
+        self._sessions[agent_id] = session
         if older is not None:
-            self._retiring[older.id] = older
+            self._retiring.setdefault(agent_id, []).append(older)
         return older
 
     def leave(self, session: AgentSession) -> bool:
-        """Take `session` out; True when it was the agent's newest, so that the agent is now gone."""
-        self._retiring.pop(session.id, None)
-        if self._sessions.get(session.identity.agent_id) is not session:
-            return False
-        del self._sessions[session.identity.agent_id]
-        return True
+        """Take `session` out; True when its agent has none any more.
+
+        When the newest goes first, an older one that still lives is the agent's session again.
+        """
+        agent_id = session.identity.agent_id
+        older = [kept for kept in self._retiring.pop(agent_id, ()) if kept is not session]
+        if self._sessions.get(agent_id) is session:
+            alive = [kept for kept in older if not kept.is_ending]
+            if alive:
+                self._sessions[agent_id] = alive[-1]
+                older.remove(alive[-1])
+            else:
+                del self._sessions[agent_id]
+        if older:
+            self._retiring[agent_id] = older
+        return agent_id not in self._sessions
 
     def get(self, agent_id: str) -> AgentSession | None:
         return self._sessions.get(agent_id)
@@ -37,10 +48,15 @@ class SessionRegistry:
     def is_connected(self, agent_id: str) -> bool:
         return agent_id in self._sessions
 
+    def of_agent(self, agent_id: str) -> list[AgentSession]:
+        """Return every session of an agent, the newest first."""
+        newest = self._sessions.get(agent_id)
+        return [*([] if newest is None else [newest]), *self._retiring.get(agent_id, ())]
+
     def sessions(self) -> Iterable[AgentSession]:
         """Return the newest session of every agent."""
         return list(self._sessions.values())
 
     def retiring(self) -> Iterable[AgentSession]:
         """Return sessions whose agent has a newer one."""
-        return list(self._retiring.values())
+        return [session for sessions in self._retiring.values() for session in sessions]

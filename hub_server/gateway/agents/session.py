@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 import structlog
@@ -41,6 +42,27 @@ class SessionEnded(Exception):
         self.reason = reason or _DEFAULT_REASONS.get(code, ConnectionReason.CONNECTION_LOST)
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Who speaks, with which certificate, from where. `serial`: as `getpeercert()` has it."""
+
+    identity: AgentIdentity
+    serial: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Supersession:
+    """A newer session of the same agent is there since `at` (seconds of hub activity).
+
+    `is_handover`: it came with the certificate that replaces this session's: the agent itself changes over.
+    """
+
+    at: float
+    newer_address: str
+    is_handover: bool
+
+
 class Transport(Protocol):
     """What a session needs of its connection; uvloop's and asyncio's both have it."""
 
@@ -71,35 +93,34 @@ class AgentSession:
         "_rate_tokens",
         "_socket",
         "_transport",
+        "has_spoken",
         "heard_at",
         "held",
-        "hostname",
         "id",
-        "identity",
         "leaving",
+        "origin",
         "pauses",
         "pinged_at",
         "stalled_since",
-        "superseded_at",
+        "superseded",
     )
 
     def __init__(
         self,
         session_id: str,
-        identity: AgentIdentity,
-        hostname: str,
+        origin: Origin,
         socket: web.WebSocketResponse,
         transport: Transport,
         pauses: PauseMeter,
     ) -> None:
         self.id = session_id
-        self.identity = identity
-        self.hostname = hostname
+        self.origin = origin
         self.pauses = pauses
         self.heard_at = pauses.active_seconds()
         self.pinged_at: float | None = None
         self.stalled_since: float | None = None
-        self.superseded_at: float | None = None
+        self.superseded: Supersession | None = None
+        self.has_spoken = False
         self.leaving: ConnectionReason | None = None
         self.held: deque[Metrics] = deque()
         self._socket = socket
@@ -108,6 +129,14 @@ class AgentSession:
         self._ending: SessionEnded | None = None
         self._rate_tokens = float(FRAMES_BURST)
         self._rate_checked_at = self.heard_at
+
+    @property
+    def identity(self) -> AgentIdentity:
+        return self.origin.identity
+
+    @property
+    def is_ending(self) -> bool:
+        return self._ending is not None or self._socket.closed
 
     @property
     def unsent_bytes(self) -> int:

@@ -12,7 +12,7 @@ from hub_server.fleet.service import FleetService
 from hub_server.presence.model import reason_of, status_of
 from hub_server.presence.service import PresenceService
 from hub_server.telemetry.service import TelemetryService
-from protocol.enumerations import AgentStatus
+from protocol.enumerations import AgentStatus, AgentTrust
 from protocol.events import AgentSummary, FleetCounts, RelatedCounts
 from protocol.operations import AgentFilter, AgentsList, AgentsListReply
 
@@ -67,7 +67,7 @@ class FleetView:
             hostname=agent.hostname,
             name=agent.name,
             status=status_of(presence),
-            status_reason=reason_of(presence),
+            status_reason=reason_of(presence) if agent.trust is AgentTrust.TRUSTED else agent.trust.value,
             os_type=agent.os_type,
             os_version=agent.os_version,
             arch=agent.arch,

@@ -24,10 +24,11 @@ class UnknownOperation(HubError):
 
 
 class Caller(NamedTuple):
-    """Who asks, and on which socket."""
+    """Who asks, on which socket, in which sign-in."""
 
     principal: Principal
     socket_id: str
+    session_id: str
 
 
 class Entry(NamedTuple):

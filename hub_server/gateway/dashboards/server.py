@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -11,19 +12,23 @@ import msgspec
 import socketio
 import structlog
 from aiohttp import web
-from msgspec import Struct
+from msgspec import Struct, structs
 from socketio.exceptions import ConnectionRefusedError as SocketRefused
 from sqlalchemy.exc import SQLAlchemyError
 
 from hub_server.access.model import Permission, Principal, permits
-from hub_server.access.service import AccessService, Session
+from hub_server.access.service import AccessService
+from hub_server.access.standings import Session
+from hub_server.access.tokens import signed_out
 from hub_server.clock import Clock
 from hub_server.errors import HubError, Unauthenticated
 from hub_server.gateway.dashboards.announcer import Announcer
 from hub_server.gateway.dashboards.live_feed import LiveFeed
 from hub_server.gateway.dashboards.operations import Caller, Operations, request_of
+from hub_server.gateway.dashboards.pace import Pace
 from hub_server.gateway.dashboards.rooms import rooms_of
 from hub_server.gateway.faults import refusal_of
+from hub_server.gateway.visitors import prove
 from protocol.events import DashboardEvent, name_of
 from protocol.limits import (
     DASHBOARD_SOCKET_PATH,
@@ -38,6 +43,8 @@ log = structlog.get_logger(component="dashboards")
 SWEEP_SECONDS: Final = 0.5
 SWEEP_DEADLINE_SECONDS: Final = 10.0
 ABORT_DEADLINE_SECONDS: Final = 1.0
+GOODBYE_SECONDS: Final = 0.25
+"""How long a client that is cut off has to hear why and close by itself."""
 QUEUED_PACKETS_USUAL: Final = 20
 QUEUED_PACKETS_MAX: Final = 2000
 STRANGERS_MAX: Final = 512
@@ -112,6 +119,7 @@ class DashboardServer:
         operations: Operations,
         announcer: Announcer,
         feed: LiveFeed,
+        pace: Pace,
     ) -> None:
         self._server = rooms.server
         self._rooms = rooms
@@ -120,6 +128,8 @@ class DashboardServer:
         self._operations = operations
         self._announcer = announcer
         self._feed = feed
+        self._pace = pace
+        self._leaving: set[str] = set()
         self._clients: dict[str, Client] = {}
         self._strangers: dict[str, float] = {}
         self._server.on("connect", self._connect)
@@ -133,36 +143,57 @@ class DashboardServer:
     def client_count(self) -> int:
         return len(self._clients)
 
+    def is_signed_in(self, engine_id: str) -> bool:
+        """Tell whether the engine.io session of this id has a person's sign-in."""
+        return self._server.manager.sid_from_eio_sid(engine_id, "/") in self._clients
+
     async def run(self) -> None:
-        """Cut off clients whose sign-in has ended or run out, and those that stopped reading."""
-        while True:
-            await asyncio.sleep(SWEEP_SECONDS)
-            await self.sweep()
+        """Cut off clients whose sign-in has ended or run out, and those that stopped reading.
+
+        What ended on this hub wakes the first of both tasks at once; the other one looks for the rest.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._cut_when_told(), name="dashboards-ended")
+            while True:
+                await asyncio.sleep(SWEEP_SECONDS)
+                await self.sweep()
 
     async def sweep(self) -> None:
-        now = self._clock.now()
-        ended = await self._ended()
+        await self._note_ended()
+        await self._cut_ended()
         for socket_id, client in list(self._clients.items()):
-            if client.session.expires_at <= now:
-                await self._cut(socket_id, "sign-in ran out")
-            elif client.session.session_id in ended:
-                await self._cut(socket_id, "sign-in ended")
-            elif self._does_not_read(socket_id, client):
+            if socket_id not in self._leaving and self._does_not_read(socket_id, client):
                 log.info("dashboard cut off", socket_id=socket_id, reason="does not read")
                 await self._abort(self._server.manager.eio_sid_from_sid(socket_id, "/"))
         await self._cut_strangers()
 
-    async def _ended(self) -> set[str]:
+    async def _cut_when_told(self) -> None:
+        changed = self._access.standings.changed
+        while True:
+            await changed.wait()
+            changed.clear()
+            await self._cut_ended()
+
+    async def _note_ended(self) -> None:
+        """Learn what other processes ended: the command line, another hub."""
         try:
             async with asyncio.timeout(SWEEP_DEADLINE_SECONDS):
-                return await self._access.ended_of([client.session for client in self._clients.values()])
+                await self._access.note_ended([client.session for client in self._clients.values()])
         except (SQLAlchemyError, OSError, TimeoutError):
             log.warning("sign-ins not checked; tried again with the next sweep")
-            return set()
+
+    async def _cut_ended(self) -> None:
+        now = self._clock.now()
+        await self._cut(
+            {
+                socket_id: "sign-in ended" if client.session.standing.is_over else "sign-in ran out"
+                for socket_id, client in self._clients.items()
+                if client.session.standing.is_over or client.session.expires_at <= now
+            }
+        )
 
     async def shut_down(self) -> None:
-        for socket_id in list(self._clients):
-            await self._cut(socket_id, "hub stops")
+        await self._cut(dict.fromkeys(self._clients, "hub stops"))
         await self._server.shutdown()
 
     async def _connect(self, socket_id: str, *arguments: Any) -> Any:
@@ -184,14 +215,21 @@ class DashboardServer:
             raise SocketRefused(
                 "unavailable", {"code": "unavailable", "message": "too many dashboards; try again later"}
             )
+        if session.standing.is_over:
+            raise SocketRefused("unauthenticated", {"code": "unauthenticated", "message": "you are signed out"})
         principal = session.principal
         self._clients[socket_id] = Client(session, self._clock.monotonic())
+        prove(environ["aiohttp.request"])
         self._feed.join_unsubscribed(principal.organisation_id)
+        await self._show(socket_id, principal)
+        log.info("dashboard connected", username=principal.username, socket_id=socket_id)
+
+    async def _show(self, socket_id: str, principal: Principal) -> None:
+        """Let a client hear what its person may hear."""
         for room in rooms_of(principal):
             await self._server.enter_room(socket_id, room)
         if permits(principal, Permission.FLEET_READ):
             await self._rooms.emit(self._announcer.status(principal.organisation_id), socket_id)
-        log.info("dashboard connected", username=principal.username, socket_id=socket_id)
 
     async def _disconnect(self, socket_id: str, *arguments: Any) -> Any:
         if self._server.manager.is_connected(socket_id, "/"):
@@ -211,29 +249,63 @@ class DashboardServer:
         try:
             if client is None:
                 raise Unauthenticated("sign in first")
+            if client.session.standing.is_over or client.session.expires_at <= self._clock.now():
+                raise signed_out()
+            self._pace.spend(client.principal, socket_id, name)
             if name == REFRESH:
-                return await self._renew(client, body)
-            return await self._operations.ask(Caller(client.principal, socket_id), name, body)
+                return await self._renew(socket_id, client, body)
+            caller = Caller(client.principal, socket_id, client.session.session_id)
+            return await self._operations.ask(caller, name, body)
         except Exception as error:  # noqa: BLE001  one request is isolated; faults.py logs what it does not know
             return refusal_of(error)
 
-    async def _renew(self, client: Client, body: Any) -> AuthRefreshReply:
+    async def _renew(self, socket_id: str, client: Client, body: Any) -> AuthRefreshReply:
+        """Go on with another token of the same person. One who set up a second factor since has all rights now."""
         request = request_of(REFRESH, body)
         assert isinstance(request, AuthRefresh)
         session = await self._access.session_of(request.token)
-        if session.principal != client.principal:  # the rooms of this socket were chosen for what it was
+        before = client.principal
+        is_raised = before.is_limited and not session.principal.is_limited
+        if session.principal != (structs.replace(before, is_limited=False) if is_raised else before):
+            # The rooms of this socket were chosen for what it was.
             raise Unauthenticated("the new token is for another person or role; connect again with it")
         client.session = session
+        if is_raised:
+            await self._show(socket_id, session.principal)
         return AuthRefreshReply(expires_in_sec=int((session.expires_at - self._clock.now()).total_seconds()))
 
-    async def _cut(self, socket_id: str, reason: str) -> None:
-        log.info("dashboard cut off", socket_id=socket_id, reason=reason)
-        await self._server.disconnect(socket_id)
+    async def _cut(self, reasons: Mapping[str, str]) -> None:
+        """End these sockets, all at a time: each is told, and has a moment to close by itself."""
+        async with asyncio.TaskGroup() as tasks:
+            for socket_id, reason in reasons.items():
+                if socket_id not in self._leaving:
+                    self._leaving.add(socket_id)
+                    log.info("dashboard cut off", socket_id=socket_id, reason=reason)
+                    tasks.create_task(self._hang_up(socket_id), name=f"hang-up-{socket_id}")
 
-    async def _abort(self, engine_id: str) -> None:
-        """End a connection without its help: the library's own close waits until the peer has read all it was sent."""
+    async def _hang_up(self, socket_id: str) -> None:
+        engine_id = self._server.manager.eio_sid_from_sid(socket_id, "/")
+        transport = self._transport_of(engine_id)
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(GOODBYE_SECONDS):
+                    await self._server.disconnect(socket_id)
+                    engine_socket = self._server.eio.sockets.get(engine_id)
+                    if engine_socket is not None:
+                        engine_socket.queue.put_nowait(None)  # the last packet: whoever writes closes then
+                        await engine_socket.close()
+        finally:
+            self._leaving.discard(socket_id)
+            await self._abort(engine_id, transport)
+
+    def _transport_of(self, engine_id: str) -> asyncio.Transport | None:
         environ = self._server.environ.get(engine_id)
-        transport = environ["aiohttp.request"].transport if environ else None
+        request: web.Request | None = environ["aiohttp.request"] if environ else None
+        return request.transport if request is not None else None
+
+    async def _abort(self, engine_id: str, transport: asyncio.Transport | None = None) -> None:
+        """End a connection without its help: the library's own close waits until the peer has read all it was sent."""
+        transport = transport or self._transport_of(engine_id)
         if transport is not None:
             transport.abort()
         engine_socket = self._server.eio.sockets.get(engine_id)
