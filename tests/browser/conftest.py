@@ -31,9 +31,13 @@ async def dashboard(page: Page, demo: Demo) -> AsyncIterator[Page]:
 
 
 async def sign_in(page: Page, demo: Demo) -> None:
-    written = demo.written
-    await page.goto(written["dashboardUrl"])
-    await page.get_by_test_id("sign-in-username").fill(written["username"])
-    await page.get_by_test_id("sign-in-password").fill(written["password"])
-    await page.get_by_test_id("sign-in-submit").click()
+    await give_password(page, demo, demo.written["username"], demo.written["password"])
     await expect(page.get_by_test_id("connection-state")).to_contain_text("live")
+
+
+async def give_password(page: Page, demo: Demo, username: str, password: str) -> None:
+    """Fill in the page of signing in and send it."""
+    await page.goto(demo.written["dashboardUrl"])
+    await page.get_by_test_id("sign-in-username").fill(username)
+    await page.get_by_test_id("sign-in-password").fill(password)
+    await page.get_by_test_id("sign-in-submit").click()

@@ -1,4 +1,4 @@
-import type { ErrorReply, SignInReply } from '../generated/protocol'
+import type { ErrorReply, SignInReply, SignInRequest } from '../generated/protocol'
 import { clock } from '../state/clock.svelte'
 import { Refused, Unanswered } from './refusal'
 
@@ -15,8 +15,12 @@ export type SessionState = 'unknown' | 'away' | 'in' | 'out'
 export class Session {
   state = $state<SessionState>('unknown')
   username = $state('')
-  /** Called with each token that replaces another. */
-  onRenewed: (token: string) => void = () => {}
+  /** The hub lets the person set up a second factor, and nothing else before that. */
+  secondFactorNeeded = $state(false)
+  /** Why nobody is signed in any more, where it was not the person's wish here and now. */
+  ending = $state('')
+  /** Called with each token that replaces another; `moreAllowed`: it is worth more than the one before. */
+  onRenewed: (token: string, moreAllowed: boolean) => void = () => {}
 
   #token = ''
   #renewAtMs = 0
@@ -30,11 +34,12 @@ export class Session {
     else await this.renew()
   }
 
-  /** Raises Refused or Unanswered. */
-  async signIn(username: string, password: string): Promise<void> {
-    const reply = await post('sign-in', { username, password })
-    remember(username)
-    this.username = username
+  /** Raises Refused, with `otp_required` where the password is right and a code is missing, or Unanswered. */
+  async signIn(request: SignInRequest): Promise<void> {
+    const reply = await post('sign-in', request)
+    remember(request.username)
+    this.username = request.username
+    this.ending = ''
     this.#accept(reply)
   }
 
@@ -55,8 +60,13 @@ export class Session {
     try {
       await post('sign-out')
     } finally {
-      this.#forget()
+      this.#forget('')
     }
+  }
+
+  /** Every sign-in of the person was ended by an operation, this one too; `why` is shown where they sign in again. */
+  endedEverywhere(why: string): void {
+    this.#forget(why)
   }
 
   /** The hub does not take the token any more: the next `token()` brings another. */
@@ -65,11 +75,12 @@ export class Session {
   }
 
   async #ask(): Promise<void> {
+    const wasLimited = this.secondFactorNeeded
     try {
       this.#accept(await alone(() => post('refresh')))
-      this.onRenewed(this.#token)
+      this.onRenewed(this.#token, wasLimited && !this.secondFactorNeeded)
     } catch (error) {
-      if (error instanceof Refused && error.code === 'unauthenticated') this.#forget()
+      if (error instanceof Refused && error.code === 'unauthenticated') this.#forget(this.state === 'in' ? 'Your sign-in has ended. Sign in again.' : '')
       else this.#tryLater()
     }
   }
@@ -79,6 +90,7 @@ export class Session {
     const untilRenewalMs = Math.max(lifetimeMs * 0.5, lifetimeMs - 60_000)
     this.#token = reply.accessToken
     this.#renewAtMs = Date.now() + untilRenewalMs
+    this.secondFactorNeeded = reply.secondFactorNeeded
     this.state = 'in'
     this.#wakeIn(untilRenewalMs)
   }
@@ -93,8 +105,10 @@ export class Session {
     this.#timer = setTimeout(() => void this.renew(), delayMs)
   }
 
-  #forget(): void {
+  #forget(ending: string): void {
     clearTimeout(this.#timer)
+    this.ending = ending
+    this.secondFactorNeeded = false
     this.#token = ''
     this.#renewAtMs = 0
     remember('')

@@ -22,6 +22,7 @@ export class HubSocket {
   readonly #socket: Socket<ServerToClientEvents, ClientToServerEvents>
   readonly #listeners = new Map<EventName, Set<Listener<EventName>>>()
   readonly #onLive = new Set<() => void>()
+  readonly #onClosed: (() => void)[] = []
   #return: ReturnType<typeof setTimeout> | undefined
 
   constructor(session: Session) {
@@ -39,15 +40,23 @@ export class HubSocket {
     this.#socket.on('connect_error', (error) => this.#wasRefused(error))
     this.#socket.io.on('ping', () => this.#heard())
     this.#socket.onAny((name: EventName, event: Payload<EventName>) => this.#deliver(name, event))
-    session.onRenewed = (token) => this.#renewed(token)
+    session.onRenewed = (token, moreAllowed) => this.#renewed(token, moreAllowed)
   }
 
   open(): void {
     this.#socket.connect()
   }
 
+  /** Nobody is signed in: what was known is forgotten. */
   close(): void {
     this.#socket.disconnect()
+    this.heardAtMs = 0
+    for (const forget of this.#onClosed) forget()
+  }
+
+  /** Call `forget` whenever nobody is signed in any more. */
+  whenClosed(forget: () => void): void {
+    this.#onClosed.push(forget)
   }
 
   /** Ask the hub. Raises Refused when it says no, Unanswered when it does not say anything within 10 s. */
@@ -139,8 +148,10 @@ export class HubSocket {
     }, RENEW_PAUSE_MS)
   }
 
-  #renewed(token: string): void {
-    if (this.#socket.connected) this.ask('auth:refresh', { token }).catch(() => this.#reconnect())
+  /** A socket keeps the rights it came with, so that one worth more needs another. */
+  #renewed(token: string, moreAllowed: boolean): void {
+    if (moreAllowed) this.#socket.disconnect().connect()
+    else if (this.#socket.connected) this.ask('auth:refresh', { token }).catch(() => this.#reconnect())
   }
 }
 

@@ -1,4 +1,4 @@
-import { type Route, addressOf, routeOf } from './routes'
+import { type KnownRoute, addressOf, routeOf } from './routes'
 
 /** The address bar as a value; what the pages show follows from it. */
 class Address {
@@ -9,12 +9,12 @@ class Address {
     addEventListener('hashchange', () => (this.#hash = location.hash))
   }
 
-  go(route: Exclude<Route, { page: 'unknown' }>): void {
+  go(route: KnownRoute): void {
     location.hash = addressOf(route)
   }
 
   /** Change the address without a step in the browser's history, as while typing. */
-  replace(route: Exclude<Route, { page: 'unknown' }>): void {
+  replace(route: KnownRoute): void {
     history.replaceState(null, '', addressOf(route))
     this.#hash = location.hash
   }

@@ -12,6 +12,10 @@ class Counts {
       this.fleet = event.counts
       this.machines = event.total
     })
+    hub.whenClosed(() => {
+      this.fleet = null
+      this.machines = null
+    })
   }
 }
 

@@ -23,7 +23,7 @@ export class Machine {
       this.#hub.whenLive(() => void this.#load()),
       this.#hub.on('agents:status', (event) => {
         const changed = event.agents.find((agent) => agent.id === this.id)
-        if (changed) this.agent = changed
+        if (changed) this.#changed(changed)
         if (event.removed.includes(this.id)) this.missing = true
       }),
       this.#hub.on('agents:metrics', (event) => {
@@ -48,6 +48,22 @@ export class Machine {
     await this.#hub.ask('agents:delete', { agentId: this.id })
   }
 
+  /** Keep the machine out, for good or until it is released. Raises Refused or Unanswered. */
+  async keepOut(how: 'quarantine' | 'revoke', reason: string): Promise<void> {
+    this.#take(await this.#hub.ask(`agents:${how}`, { agentId: this.id, reason }))
+  }
+
+  /** Let the machine in again. Raises Refused or Unanswered. */
+  async release(): Promise<void> {
+    this.#take(await this.#hub.ask('agents:release', { agentId: this.id }))
+  }
+
+  #changed(agent: AgentSummary): void {
+    const trusted = this.settings?.trust
+    this.agent = agent
+    if (trusted !== undefined && trusted !== agent.trust) void this.#load()
+  }
+
   async #load(): Promise<void> {
     try {
       this.#take(await this.#hub.ask('agents:get', { agentId: this.id }))
@@ -59,9 +75,9 @@ export class Machine {
     }
   }
 
-  #take({ agent, config, configApplied, thresholds, certificateExpiresAt }: AgentsGetReply): void {
+  #take({ agent, ok: _, ...settings }: AgentsGetReply): void {
     this.agent = agent
-    this.settings = { config, configApplied, thresholds, certificateExpiresAt }
+    this.settings = settings
     this.missing = false
   }
 

@@ -17,6 +17,10 @@ class MachineNames {
         if (!event.delta || this.#names.has(agent.id)) this.#names.set(agent.id, agent.name)
       }
     })
+    hub.whenClosed(() => {
+      this.#names.clear()
+      this.#asked.clear()
+    })
   }
 
   /** The name; while it is not known, the start of the id. */

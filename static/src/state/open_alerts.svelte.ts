@@ -17,6 +17,7 @@ class OpenAlerts {
   constructor(hub: HubSocket) {
     this.#hub = hub
     hub.whenLive(() => void this.#load())
+    hub.whenClosed(() => this.#forget())
     hub.on('agent:alert', (event) => this.#hear(event))
     hub.on('agents:status', (event) => {
       if (event.removed.length > 0) this.#reloadSoon()
@@ -44,6 +45,13 @@ class OpenAlerts {
     this.total -= this.list.length - rest.length
     this.list = rest
     if (this.total > rest.length) this.#reloadSoon()
+  }
+
+  #forget(): void {
+    this.list = []
+    this.total = 0
+    this.loaded = false
+    this.problem = ''
   }
 
   #reloadSoon(): void {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { NO_FILTER, type Route, addressOf, fleetAddress, machineAddress, routeOf } from './routes.ts'
+import { ANY_ENTRY, NO_FILTER, type Route, addressOf, auditAddress, fleetAddress, machineAddress, routeOf } from './routes.ts'
 
 const ROUTES: Exclude<Route, { page: 'unknown' }>[] = [
   { page: 'fleet', query: NO_FILTER },
@@ -9,6 +9,15 @@ const ROUTES: Exclude<Route, { page: 'unknown' }>[] = [
   { page: 'machine', agentId: 'x', window: { fromMs: 5, toMs: 9 }, commandId: 'c1' },
   { page: 'alerts', resolved: true, pageNumber: 2 },
   { page: 'commands', status: 'RUNNING', pageNumber: 1 },
+  { page: 'joining', show: 'tokens', pageNumber: 2 },
+  { page: 'joining', show: 'keys', pageNumber: 1 },
+  { page: 'people', show: 'roles', pageNumber: 1 },
+  { page: 'certificates', state: 'current', pageNumber: 1 },
+  { page: 'certificates', state: null, pageNumber: 3 },
+  { page: 'certificates', state: 'revoked', pageNumber: 1 },
+  { page: 'audit', query: { text: 'a b', actor: 'user:ä&b', action: 'users:*', target: 'agent:x/y', fromMs: 1, toMs: 2 }, pageNumber: 2 },
+  { page: 'audit', query: ANY_ENTRY, pageNumber: 1 },
+  { page: 'security' },
 ]
 
 test('every route is found again from its address', () => {
@@ -23,11 +32,14 @@ test('nonsense in the address falls back to the default', () => {
   assert.deepEqual(routeOf('#/?status=BAD&sort=;drop&page=-4'), { page: 'fleet', query: NO_FILTER })
   assert.deepEqual(routeOf('#/machines/%E0%A4%A'), { page: 'machine', agentId: '%E0%A4%A', window: { range: '1h' }, commandId: null })
   assert.deepEqual(routeOf('#/nowhere'), { page: 'unknown' })
+  assert.deepEqual(routeOf('#/certificates?state=x&page=0'), { page: 'certificates', state: 'current', pageNumber: 1 })
+  assert.deepEqual(routeOf('#/audit?from=x&to=-1'), { page: 'audit', query: ANY_ENTRY, pageNumber: 1 })
   assert.deepEqual(routeOf('#/alerts/x'), { page: 'unknown' })
 })
 
 test('short addresses stay short', () => {
   assert.equal(fleetAddress(), '#/')
   assert.equal(fleetAddress({ status: ['OFFLINE'] }), '#/?status=OFFLINE')
+  assert.equal(auditAddress({ target: 'agent:7' }), '#/audit?target=agent%3A7')
   assert.equal(machineAddress('7'), '#/machines/7')
 })

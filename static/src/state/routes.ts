@@ -1,4 +1,4 @@
-import type { AgentStatus, AgentsList, CommandStatus } from '../generated/protocol'
+import type { AgentStatus, AgentsList, CertificateState, CommandStatus } from '../generated/protocol'
 
 export type Sort = NonNullable<AgentsList['sort']>
 export type RangeName = '15m' | '1h' | '6h' | '24h' | '7d'
@@ -14,19 +14,42 @@ export interface FleetQuery {
 
 export type ChartWindow = { range: RangeName } | { fromMs: number; toMs: number }
 
+/** What the audit is searched for; empty and null mean any. `fromMs` included, `toMs` excluded. */
+export interface AuditQuery {
+  text: string
+  actor: string
+  action: string
+  target: string
+  fromMs: number | null
+  toMs: number | null
+}
+
 /** Where the person is: the whole of it stands in the address. */
 export type Route =
   | { page: 'fleet'; query: FleetQuery }
   | { page: 'machine'; agentId: string; window: ChartWindow; commandId: string | null }
   | { page: 'alerts'; resolved: boolean; pageNumber: number }
   | { page: 'commands'; status: CommandStatus | 'RUNNING' | null; pageNumber: number }
+  | { page: 'joining'; show: JoiningList; pageNumber: number }
+  | { page: 'people'; show: PeopleList; pageNumber: number }
+  | { page: 'certificates'; state: CertificateState | null; pageNumber: number }
+  | { page: 'audit'; query: AuditQuery; pageNumber: number }
+  | { page: 'security' }
   | { page: 'unknown' }
+
+export type KnownRoute = Exclude<Route, { page: 'unknown' }>
+export type JoiningList = 'tokens' | 'keys'
+export type PeopleList = 'users' | 'roles' | 'keys'
 
 export const STATUSES: readonly AgentStatus[] = ['ACTIVE', 'OFFLINE', 'ERROR', 'MAINTENANCE']
 export const COMMAND_STATUSES: readonly CommandStatus[] = ['PENDING', 'SENT', 'EXECUTING', 'COMPLETED', 'FAILED', 'CANCELLED']
 export const RANGES: readonly RangeName[] = ['15m', '1h', '6h', '24h', '7d']
+export const CERTIFICATE_STATES: readonly CertificateState[] = ['current', 'superseded', 'revoked', 'expired']
+const ANY_CERTIFICATE = 'all'
 const SORT_KEYS = ['name', 'lastSeen', 'cpu', 'memory', 'disk', 'status'] as const
 export const NO_FILTER: FleetQuery = { text: '', status: [], tags: [], site: '', sort: 'name', page: 1 }
+
+export const ANY_ENTRY: AuditQuery = { text: '', actor: '', action: '', target: '', fromMs: null, toMs: null }
 
 export function routeOf(hash: string): Route {
   const [path = '', search = ''] = hash.replace(/^#?\/?/, '').split('?', 2)
@@ -36,11 +59,31 @@ export function routeOf(hash: string): Route {
   if (head === '' && id === undefined) return { page: 'fleet', query: fleetQueryOf(given) }
   if (head === 'machines' && id) return machineOf(decoded(id), given)
   if (id !== undefined) return { page: 'unknown' }
-  if (head === 'alerts') return { page: 'alerts', resolved: given.has('resolved'), pageNumber: pageOf(given) }
-  if (head === 'commands') {
-    return { page: 'commands', status: oneOf(given.get('status'), [...COMMAND_STATUSES, 'RUNNING' as const]), pageNumber: pageOf(given) }
+  return head === undefined ? { page: 'unknown' } : listOf(head, given)
+}
+
+function listOf(head: string, given: URLSearchParams): Route {
+  const pageNumber = pageOf(given)
+  switch (head) {
+    case 'alerts':
+      return { page: 'alerts', resolved: given.has('resolved'), pageNumber }
+    case 'commands':
+      return { page: 'commands', status: oneOf(given.get('status'), [...COMMAND_STATUSES, 'RUNNING' as const]), pageNumber }
+    case 'joining':
+      return { page: 'joining', show: oneOf(given.get('show'), ['tokens', 'keys']) ?? 'tokens', pageNumber }
+    case 'people':
+      return { page: 'people', show: oneOf(given.get('show'), ['users', 'roles', 'keys']) ?? 'users', pageNumber }
+    case 'certificates': {
+      const state = given.get('state')
+      return { page: 'certificates', state: state === ANY_CERTIFICATE ? null : (oneOf(state, CERTIFICATE_STATES) ?? 'current'), pageNumber }
+    }
+    case 'audit':
+      return { page: 'audit', query: auditQueryOf(given), pageNumber }
+    case 'security':
+      return { page: 'security' }
+    default:
+      return { page: 'unknown' }
   }
-  return { page: 'unknown' }
 }
 
 function fleetQueryOf(given: URLSearchParams): FleetQuery {
@@ -60,6 +103,22 @@ function machineOf(agentId: string, given: URLSearchParams): Route {
   const window: ChartWindow =
     fromMs > 0 && toMs > fromMs ? { fromMs, toMs } : { range: oneOf(given.get('range'), RANGES) ?? '1h' }
   return { page: 'machine', agentId, window, commandId: given.get('command') }
+}
+
+function auditQueryOf(given: URLSearchParams): AuditQuery {
+  return {
+    text: given.get('q') ?? '',
+    actor: given.get('actor') ?? '',
+    action: given.get('action') ?? '',
+    target: given.get('target') ?? '',
+    fromMs: timeIn(given, 'from'),
+    toMs: timeIn(given, 'to'),
+  }
+}
+
+function timeIn(given: URLSearchParams, name: string): number | null {
+  const ms = Number(given.get(name))
+  return Number.isSafeInteger(ms) && ms > 0 ? ms : null
 }
 
 function sortOf(word: string | null): Sort {
@@ -84,34 +143,68 @@ function decoded(part: string): string {
   }
 }
 
-export function addressOf(route: Exclude<Route, { page: 'unknown' }>): string {
-  const search = new URLSearchParams()
-  let path = '#/'
-  if (route.page === 'fleet') {
-    const { query } = route
-    if (query.text !== '') search.set('q', query.text)
-    for (const status of query.status) search.append('status', status)
-    for (const tag of query.tags) search.append('tag', tag)
-    if (query.site !== '') search.set('site', query.site)
-    if (query.sort !== 'name') search.set('sort', query.sort)
-    setPage(search, query.page)
-  } else if (route.page === 'machine') {
-    path = `#/machines/${encodeURIComponent(route.agentId)}`
-    if ('range' in route.window) {
-      if (route.window.range !== '1h') search.set('range', route.window.range)
-    } else {
-      search.set('from', String(route.window.fromMs))
-      search.set('to', String(route.window.toMs))
-    }
-    if (route.commandId !== null) search.set('command', route.commandId)
-  } else {
-    path = `#/${route.page}`
-    if (route.page === 'alerts' && route.resolved) search.set('resolved', '1')
-    if (route.page === 'commands' && route.status !== null) search.set('status', route.status)
-    setPage(search, route.pageNumber)
-  }
-  const tail = search.toString()
+export function addressOf(route: KnownRoute): string {
+  const path = route.page === 'fleet' ? '#/' : route.page === 'machine' ? `#/machines/${encodeURIComponent(route.agentId)}` : `#/${route.page}`
+  const tail = searchOf(route).toString()
   return tail === '' ? path : `${path}?${tail}`
+}
+
+function searchOf(route: KnownRoute): URLSearchParams {
+  const search = new URLSearchParams()
+  switch (route.page) {
+    case 'fleet':
+      setFleetQuery(search, route.query)
+      break
+    case 'machine':
+      setWindow(search, route.window)
+      if (route.commandId !== null) search.set('command', route.commandId)
+      break
+    case 'alerts':
+      if (route.resolved) search.set('resolved', '1')
+      break
+    case 'commands':
+      if (route.status !== null) search.set('status', route.status)
+      break
+    case 'joining':
+      if (route.show !== 'tokens') search.set('show', route.show)
+      break
+    case 'people':
+      if (route.show !== 'users') search.set('show', route.show)
+      break
+    case 'certificates':
+      if (route.state !== 'current') search.set('state', route.state ?? ANY_CERTIFICATE)
+      break
+    case 'audit':
+      setAuditQuery(search, route.query)
+      break
+    case 'security':
+  }
+  if ('pageNumber' in route) setPage(search, route.pageNumber)
+  return search
+}
+
+function setFleetQuery(search: URLSearchParams, query: FleetQuery): void {
+  if (query.text !== '') search.set('q', query.text)
+  for (const status of query.status) search.append('status', status)
+  for (const tag of query.tags) search.append('tag', tag)
+  if (query.site !== '') search.set('site', query.site)
+  if (query.sort !== 'name') search.set('sort', query.sort)
+  setPage(search, query.page)
+}
+
+function setWindow(search: URLSearchParams, window: ChartWindow): void {
+  if ('range' in window) {
+    if (window.range !== '1h') search.set('range', window.range)
+  } else {
+    search.set('from', String(window.fromMs))
+    search.set('to', String(window.toMs))
+  }
+}
+
+function setAuditQuery(search: URLSearchParams, { text, actor, action, target, fromMs, toMs }: AuditQuery): void {
+  for (const [name, value] of Object.entries({ q: text, actor, action, target })) if (value !== '') search.set(name, value)
+  if (fromMs !== null) search.set('from', String(fromMs))
+  if (toMs !== null) search.set('to', String(toMs))
 }
 
 function setPage(search: URLSearchParams, page: number): void {
@@ -124,4 +217,8 @@ export function fleetAddress(changes: Partial<FleetQuery> = {}): string {
 
 export function machineAddress(agentId: string): string {
   return addressOf({ page: 'machine', agentId, window: { range: '1h' }, commandId: null })
+}
+
+export function auditAddress(changes: Partial<AuditQuery>): string {
+  return addressOf({ page: 'audit', query: { ...ANY_ENTRY, ...changes }, pageNumber: 1 })
 }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { ago, brief, bytes, count, duration, percent, rate } from './format.ts'
+import { ago, brief, bytes, count, duration, percent, rate, fieldOfTime, timeOfField } from './format.ts'
 
 test('bytes are binary and never show 1024 of a unit', () => {
   assert.deepEqual([0, 1023, 1024, 1536, 1024 ** 2 - 1, 17_179_869_184].map(bytes), [
@@ -45,4 +45,12 @@ test('one machine, two machines', () => {
   assert.equal(count(1, 'machine'), '1 machine')
   assert.equal(count(0, 'machine'), '0 machines')
   assert.equal(count(2, 'entry', 'entries'), '2 entries')
+})
+
+test('a field of time holds what it was given, to the minute', () => {
+  const ms = new Date(2026, 2, 1, 4, 5).getTime()
+  assert.equal(fieldOfTime(ms), '2026-03-01T04:05')
+  assert.equal(timeOfField(fieldOfTime(ms)), ms)
+  assert.equal(fieldOfTime(null), '')
+  assert.equal(timeOfField(''), null)
 })

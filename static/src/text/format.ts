@@ -91,3 +91,16 @@ function two(value: number): string {
 export function count(value: number, one: string, many = `${one}s`): string {
   return `${value} ${value === 1 ? one : many}`
 }
+
+/** Local time to the minute as a field of type `datetime-local` holds it; empty for null. */
+export function fieldOfTime(ms: number | null): string {
+  if (ms === null) return ''
+  const at = new Date(ms)
+  return `${dayOf(at)}T${clockOf(at).slice(0, 5)}`
+}
+
+/** What a field of type `datetime-local` holds, in ms; null where it holds none. */
+export function timeOfField(text: string): number | null {
+  const ms = Date.parse(text)
+  return Number.isNaN(ms) ? null : ms
+}

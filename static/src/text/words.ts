@@ -36,6 +36,7 @@ const CONNECTION_REASONS: Record<string, string> = {
   slow_consumer: 'too slow to keep up',
   protocol_error: 'spoke the protocol wrongly',
   revoked: 'certificate revoked',
+  quarantined: 'kept out until a person releases it',
   hub_stopped: 'the hub was stopped',
   hub_away: 'the hub was away',
 }
