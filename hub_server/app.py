@@ -3,50 +3,85 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import ssl
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
+
+from aiohttp import web
 
 from hub_server import lifecycle
+from hub_server.access.accounts import AccountService
+from hub_server.access.api_keys import ApiKeyService
+from hub_server.access.credentials import Credentials
+from hub_server.access.organisations import OrganisationService
+from hub_server.access.quotas import Quotas
 from hub_server.access.service import AccessService
+from hub_server.access.standings import Standings
+from hub_server.access.users import UserService
 from hub_server.alerts.service import AlertService
 from hub_server.alerts.store import AlertStore
-from hub_server.alerts.worker import AlertWorker
+from hub_server.alerts.worker import AlertWorker, TrustWorker
+from hub_server.audit.service import AuditService
+from hub_server.audit.worker import Checkpointer
 from hub_server.bus.in_process import InProcessBus
 from hub_server.clock import Clock, SystemClock
 from hub_server.commands.service import CommandService
 from hub_server.commands.store import CommandStore
 from hub_server.commands.worker import Dispatcher
-from hub_server.config import Settings
+from hub_server.config import AgentsSettings, PeopleSettings, Settings
 from hub_server.enrollment.service import EnrollmentService
 from hub_server.fleet.service import FleetService
 from hub_server.fleet.store import FleetStore
+from hub_server.fleet.trust import TrustDesk
 from hub_server.fleet.worker import IndexKeeper
+from hub_server.gateway.agents.clones import CloneWatch
 from hub_server.gateway.agents.courier import Courier
 from hub_server.gateway.agents.endpoint import AgentEndpoint
 from hub_server.gateway.agents.handler import AgentFrameHandler
+from hub_server.gateway.agents.judge import Judge
 from hub_server.gateway.agents.liveness import Liveness
 from hub_server.gateway.agents.registry import SessionRegistry
 from hub_server.gateway.dashboards.announcer import Announcer
 from hub_server.gateway.dashboards.fleet_view import FleetView
 from hub_server.gateway.dashboards.live_feed import LiveFeed
 from hub_server.gateway.dashboards.operations import Operations
+from hub_server.gateway.dashboards.pace import Pace
 from hub_server.gateway.dashboards.server import DashboardServer, SocketRooms
+from hub_server.gateway.dashboards.tables.audit import audit_operations
+from hub_server.gateway.dashboards.tables.authorities import authority_operations
+from hub_server.gateway.dashboards.tables.certificates import certificate_operations
 from hub_server.gateway.dashboards.tables.commands import command_operations
 from hub_server.gateway.dashboards.tables.fleet import FleetOperations
 from hub_server.gateway.dashboards.tables.joining import joining_operations
+from hub_server.gateway.dashboards.tables.organisations import organisation_operations
+from hub_server.gateway.dashboards.tables.people import people_operations
 from hub_server.gateway.dashboards.tables.telemetry import telemetry_operations
-from hub_server.gateway.listeners import Readiness, agents_application, people_application, people_tls
+from hub_server.gateway.listeners import (
+    Readiness,
+    admission,
+    agents_application,
+    count_guests,
+    deadlines,
+    people_application,
+    people_tls,
+)
 from hub_server.instruments import Instruments
 from hub_server.lifecycle import Hub, Listener, Worker
+from hub_server.opening import open_authority, round_seconds_of
 from hub_server.pauses import PauseMeter
 from hub_server.pki.authority import Authority
-from hub_server.pki.listener import agents_tls_context
-from hub_server.pki.service import CertificateService
+from hub_server.pki.listener import AgentsTls
+from hub_server.pki.service import CertificateService, renewals_apart_of
+from hub_server.pki.worker import Keeper
 from hub_server.presence.service import PresenceService
 from hub_server.presence.store import PresenceStore
 from hub_server.presence.worker import PresenceKeeper, TroubleListener
 from hub_server.storage.engine import Database
+from hub_server.storage.hub_id import hub_id_in
 from hub_server.storage.migrate import migrate
+from hub_server.storage.row_security import warn_if_unbound
+from hub_server.storage.vault import Vault
 from hub_server.telemetry.service import TelemetryService
 from hub_server.telemetry.store import TelemetryStore
 from hub_server.telemetry.worker import Recorder, Retention
@@ -61,17 +96,17 @@ async def serve(
 ) -> None:
     """Run a hub until `stop` is set, or until SIGTERM or SIGINT.
 
-    `listening` is told the port of each listener (`people`, `agents`). Raises OSError when one is taken, PkiRefused
+    `listening` is told the port of each listener (`people`, `agents`). Raises OSError when one is taken, KeysRefused
     when the keys cannot be used, and what Alembic raises when the database is newer than this program.
     """
     clock = SystemClock()
-    authority = await asyncio.to_thread(
-        Authority.open_or_create, settings.data_dir / "pki", trust_domain=settings.pki.trust_domain, clock=clock
-    )
-    database = Database(settings.resolved_database_url)
+    vault = await asyncio.to_thread(Vault.open, settings.data_dir, settings.secrets)
+    database = Database(settings.resolved_database_url, hub_id=await asyncio.to_thread(hub_id_in, settings.data_dir))
     try:
         await migrate(database)
-        hub = compose(settings, clock=clock, database=database, authority=authority)
+        await warn_if_unbound(database)
+        authority = await open_authority(settings, database, vault, clock)
+        hub = compose(settings, clock=clock, database=database, authority=authority, vault=vault)
         await lifecycle.run(hub, stop=stop or lifecycle.stop_on_signals(), listening=listening)
     finally:
         await database.close()
@@ -85,6 +120,8 @@ class Foundation:
     clock: Clock
     database: Database
     authority: Authority
+    vault: Vault
+    agents_tls: AgentsTls
     bus: InProcessBus
     registry: SessionRegistry
     instruments: Instruments
@@ -92,15 +129,34 @@ class Foundation:
 
 
 @dataclass(frozen=True, slots=True)
-class Subjects:
+class People:
     access: AccessService
+    accounts: AccountService
+    users: UserService
+    api_keys: ApiKeyService
+
+
+@dataclass(frozen=True, slots=True)
+class Subjects:
+    people: People
+    organisations: OrganisationService
+    audit: AuditService
     certificates: CertificateService
     telemetry: TelemetryService
     presence: PresenceService
     fleet: FleetService
+    desk: TrustDesk
     alerts: AlertService
     commands: CommandService
     enrollment: EnrollmentService
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """Where agents come in, and who looks after their sessions."""
+
+    endpoint: AgentEndpoint
+    workers: Sequence[Worker]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +166,7 @@ class Dashboards:
     announcer: Announcer
 
 
-def compose(settings: Settings, *, clock: Clock, database: Database, authority: Authority) -> Hub:
+def compose(settings: Settings, *, clock: Clock, database: Database, authority: Authority, vault: Vault) -> Hub:
     """Return a hub that is wired and not yet started."""
     bus = InProcessBus()
     instruments = Instruments(bus)
@@ -119,6 +175,8 @@ def compose(settings: Settings, *, clock: Clock, database: Database, authority: 
         clock=clock,
         database=database,
         authority=authority,
+        vault=vault,
+        agents_tls=AgentsTls(authority, settings.server_names),
         bus=bus,
         registry=SessionRegistry(),
         instruments=instruments,
@@ -126,24 +184,30 @@ def compose(settings: Settings, *, clock: Clock, database: Database, authority: 
     )
     subjects = _subjects(base)
     dashboards = _dashboards(base, subjects)
-    endpoint = _endpoint(base, subjects)
+    door = _door(base, subjects)
     instruments.gauge("jtnt_agents_connected", "Agents with a session on this hub", lambda: len(base.registry))
     instruments.gauge("jtnt_dashboards_connected", "Sockets of dashboards", lambda: dashboards.server.client_count)
     readiness = Readiness(database.answers)
-    keeper = PresenceKeeper(subjects.presence)
+    keeper, checkpointer = PresenceKeeper(subjects.presence), Checkpointer(subjects.audit)
     return Hub(
         load=(
-            subjects.access.ensure_default_organisation,
+            subjects.people.users.ensure_default_organisation,
             subjects.certificates.load,
             subjects.fleet.load,
             subjects.telemetry.load,
             subjects.alerts.load,
             subjects.commands.load,
             subjects.presence.load,
+            subjects.audit.load,
         ),
-        workers=_workers(base, subjects, dashboards, keeper),
-        listeners=_listeners(base, subjects, dashboards, endpoint, readiness),
-        drain=(endpoint.drain, dashboards.server.shut_down, keeper.save),
+        workers=(
+            *_workers(base, subjects, dashboards, keeper),
+            *door.workers,
+            Worker("keys", _keeper(base, subjects.fleet).run),
+            Worker("checkpoints", checkpointer.run),
+        ),
+        listeners=_listeners(base, subjects, dashboards, door.endpoint, readiness),
+        drain=(door.endpoint.drain, dashboards.server.shut_down, keeper.save, checkpointer.sign),
         became_ready=readiness.set,
     )
 
@@ -151,29 +215,36 @@ def compose(settings: Settings, *, clock: Clock, database: Database, authority: 
 def _subjects(base: Foundation) -> Subjects:
     settings, authority = base.settings, base.authority
     database, bus, clock = base.database, base.bus, base.clock
-    certificates = CertificateService(database, authority, clock)
+    fleet_store = FleetStore()
+    certificates = CertificateService(
+        database,
+        authority,
+        clock,
+        lock_trust=fleet_store.lock_trust,
+        renewals_apart_seconds=renewals_apart_of(timedelta(seconds=settings.pki.agent_certificate_seconds)),
+    )
     telemetry = TelemetryService(database=database, bus=bus, clock=clock, store=TelemetryStore())
     presence_store = PresenceStore()
+    quotas = Quotas(agents=FleetStore().counts, open_commands=CommandStore().open_counts)
     fleet = FleetService(
         database=database,
         bus=bus,
         clock=clock,
-        store=FleetStore(),
-        trust=authority.trust,
+        store=fleet_store,
+        anchor=authority,
         purges=(telemetry.delete_agent, certificates.revoke_agent, presence_store.delete_agent),
     )
     return Subjects(
-        access=AccessService(
-            database=database,
-            clock=clock,
-            jwt_key=authority.jwt_key,
-            access_token_seconds=settings.access.access_token_seconds,
-            refresh_days=settings.access.refresh_days,
-        ),
+        people=_people(base, quotas),
+        organisations=OrganisationService(database=database, clock=clock, agents=FleetStore().counts),
+        audit=AuditService(database=database, clock=clock, signer=authority),
         certificates=certificates,
         telemetry=telemetry,
         presence=PresenceService(database=database, bus=bus, clock=clock, pauses=base.pauses, store=presence_store),
         fleet=fleet,
+        desk=TrustDesk(
+            database=database, bus=bus, clock=clock, store=fleet_store, fleet=fleet, certificates=certificates
+        ),
         alerts=AlertService(database=database, bus=bus, clock=clock, store=AlertStore(), hosts=fleet),
         commands=CommandService(
             database=database,
@@ -183,6 +254,7 @@ def _subjects(base: Foundation) -> Subjects:
             signer=authority,
             agents=fleet,
             sessions=base.registry,
+            quotas=quotas,
         ),
         enrollment=EnrollmentService(
             database=database,
@@ -191,6 +263,9 @@ def _subjects(base: Foundation) -> Subjects:
             certificates=certificates,
             anchor=authority,
             agents=fleet,
+            quotas=quotas,
+            approval_days=settings.enrollment.approval_days,
+            recovers=settings.enrollment.recovery,
             join_host=settings.join_host_port.host,
             join_port=settings.join_host_port.port,
             websocket_url=settings.agent_websocket_url,
@@ -199,7 +274,53 @@ def _subjects(base: Foundation) -> Subjects:
     )
 
 
-def _endpoint(base: Foundation, subjects: Subjects) -> AgentEndpoint:
+def _keeper(base: Foundation, fleet: FleetService) -> Keeper:
+    return Keeper(
+        authority=base.authority,
+        tls=base.agents_tls,
+        round_seconds=round_seconds_of(base.settings),
+        on_trust_changed=(fleet.announce_trust,),
+    )
+
+
+def _people(base: Foundation, quotas: Quotas) -> People:
+    database, clock, standings = base.database, base.clock, Standings()
+    credentials = Credentials(clock=clock, vault=base.vault)
+    api_keys = ApiKeyService(database=database, clock=clock, standings=standings)
+    return People(
+        access=AccessService(
+            database=database,
+            clock=clock,
+            jwt_key=base.authority.jwt_key,
+            credentials=credentials,
+            standings=standings,
+            api_keys=api_keys,
+            access_token_seconds=base.settings.access.access_token_seconds,
+            refresh_days=base.settings.access.refresh_days,
+            demands_second_factor=base.settings.demands_second_factor,
+        ),
+        accounts=AccountService(database=database, clock=clock, credentials=credentials, standings=standings),
+        users=UserService(
+            database=database, clock=clock, passwords=credentials.passwords, standings=standings, quotas=quotas
+        ),
+        api_keys=api_keys,
+    )
+
+
+def _door(base: Foundation, subjects: Subjects) -> Door:
+    registry = base.registry
+    judge = Judge(registry=registry, certificates=subjects.certificates, fleet=subjects.fleet)
+    clones = CloneWatch(certificates=subjects.certificates, desk=subjects.desk)
+    liveness = Liveness(registry=registry, pauses=base.pauses, telemetry=subjects.telemetry, clones=clones)
+    workers = (
+        Worker("courier", Courier(base.bus, registry).run),
+        Worker("judge", judge.run),
+        Worker("liveness", liveness.run),
+    )
+    return Door(_endpoint(base, subjects, judge, clones), workers)
+
+
+def _endpoint(base: Foundation, subjects: Subjects, judge: Judge, clones: CloneWatch) -> AgentEndpoint:
     return AgentEndpoint(
         trust_domain=base.authority.trust_domain,
         clock=base.clock,
@@ -211,12 +332,16 @@ def _endpoint(base: Foundation, subjects: Subjects) -> AgentEndpoint:
             presence=subjects.presence,
             telemetry=subjects.telemetry,
             commands=subjects.commands,
+            certificates=subjects.certificates,
         ),
         certificates=subjects.certificates,
         fleet=subjects.fleet,
         presence=subjects.presence,
         telemetry=subjects.telemetry,
         commands=subjects.commands,
+        judge=judge,
+        clones=clones,
+        newest_checkpoint=subjects.audit.newest_checkpoint,
     )
 
 
@@ -233,14 +358,35 @@ def _dashboards(base: Foundation, subjects: Subjects) -> Dashboards:
     announcer = Announcer(bus=base.bus, rooms=rooms, fleet=subjects.fleet, view=view)
     operations = Operations(
         (
-            FleetOperations(fleet=subjects.fleet, view=view, feed=feed, certificates=subjects.certificates).table,
+            FleetOperations(
+                fleet=subjects.fleet,
+                desk=subjects.desk,
+                view=view,
+                feed=feed,
+                certificates=subjects.certificates,
+            ).table,
+            certificate_operations(subjects.certificates, subjects.fleet, base.clock),
+            authority_operations(base.authority),
             telemetry_operations(subjects.telemetry, subjects.alerts),
             command_operations(subjects.commands),
             joining_operations(subjects.enrollment),
+            organisation_operations(subjects.organisations),
+            audit_operations(subjects.audit),
+            people_operations(subjects.people.accounts, subjects.people.users, subjects.people.api_keys),
         )
     )
     server = DashboardServer(
-        rooms=rooms, clock=base.clock, access=subjects.access, operations=operations, announcer=announcer, feed=feed
+        rooms=rooms,
+        clock=base.clock,
+        access=subjects.people.access,
+        operations=operations,
+        announcer=announcer,
+        feed=feed,
+        pace=Pace(
+            base.clock,
+            per_second=base.settings.access.operations_per_second,
+            at_once=base.settings.access.operations_at_once,
+        ),
     )
     return Dashboards(server, feed, announcer)
 
@@ -255,7 +401,6 @@ def _workers(
     gauge("jtnt_commits_failed", "Commits of samples that failed and were tried again", lambda: recorder.failed_commits)
     gauge("jtnt_frames_refused", "Frames of samples that the database refused", lambda: recorder.refused_frames)
     retention = Retention(telemetry=subjects.telemetry, metrics_days=base.settings.retention.metrics_days)
-    liveness = Liveness(registry=base.registry, pauses=base.pauses, telemetry=subjects.telemetry)
     forgets = (
         subjects.telemetry.forget,
         subjects.alerts.forget,
@@ -270,11 +415,10 @@ def _workers(
         Worker("recorder", recorder.run),
         Worker("retention", retention.run),
         Worker("alerts", AlertWorker(bus=bus, alerts=subjects.alerts, settings=subjects.fleet).run),
+        Worker("alerts-of-trust", TrustWorker(bus=bus, alerts=subjects.alerts, kept_out=subjects.fleet.kept_out).run),
         Worker("dispatcher", Dispatcher(bus=bus, ledger=subjects.commands.ledger).run),
         Worker("presence", keeper.run),
         Worker("troubles", TroubleListener(bus, subjects.presence).run),
-        Worker("courier", Courier(bus, base.registry).run),
-        Worker("liveness", liveness.run),
         Worker("live-feed", dashboards.feed.run),
         Worker("announcer", dashboards.announcer.run),
         Worker("dashboards", dashboards.server.run),
@@ -285,17 +429,44 @@ def _listeners(
     base: Foundation, subjects: Subjects, dashboards: Dashboards, endpoint: AgentEndpoint, readiness: Readiness
 ) -> tuple[Listener, ...]:
     settings = base.settings
-    people = people_application(settings, access=subjects.access, readiness=readiness, instruments=base.instruments)
+    people = people_application(
+        settings,
+        access=subjects.people.access,
+        readiness=readiness,
+        instruments=base.instruments,
+        is_signed_in=dashboards.server.is_signed_in,
+    )
     dashboards.server.attach(people)
     agents = agents_application(
+        settings,
         connect=endpoint.connect,
         enrollment=subjects.enrollment,
-        ca_bundle_pem=base.authority.ca_bundle_pem,
-        trust=base.authority.trust,
+        anchor=base.authority,
     )
-    deadline, at_once = settings.agents.handshake_timeout_seconds, settings.agents.handshakes_at_once
-    web_tls, agents_tls = people_tls(settings), agents_tls_context(base.authority, settings.server_names)
     return (
-        Listener("people", people, settings.people.host, settings.people.port, web_tls, deadline, at_once),
-        Listener("agents", agents, settings.agents.host, settings.agents.port, agents_tls, deadline, at_once),
+        _listener(base, "people", people, settings.people, people_tls(settings)),
+        _listener(base, "agents", agents, settings.agents, base.agents_tls.current),
+    )
+
+
+def _listener(
+    base: Foundation,
+    name: str,
+    application: web.Application,
+    place: PeopleSettings | AgentsSettings,
+    tls: Callable[[], ssl.SSLContext] | None,
+) -> Listener:
+    """Each listener has an admission of its own: who floods one keeps nobody from the other."""
+    guests = admission(base.settings, base.pauses.active_seconds)
+    count_guests(base.instruments, name, guests)
+    return Listener(
+        name=name,
+        application=application,
+        host=place.host,
+        port=place.port,
+        tls=tls,
+        handshake_timeout_seconds=base.settings.agents.handshake_timeout_seconds,
+        handshakes_at_once=base.settings.agents.handshakes_at_once,
+        admission=guests,
+        deadlines=deadlines(base.settings.limits),
     )

@@ -34,6 +34,7 @@ PREFIX: Final = "JTNT_"
 NESTED: Final = "__"
 CONFIG_NAME: Final = "hub.toml"
 Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(ge=1, le=20 * 365 * 86400)]
 LogLevel = Literal["debug", "info", "warning", "error", "fatal"]
 
 
@@ -155,10 +156,25 @@ class PublicSettings(Section):
 
 
 class AccessSettings(Section):
-    """`[access]`: how long a sign-in lasts."""
+    """`[access]`: how long a sign-in lasts, what it takes, and how much may be asked in it."""
 
     access_token_seconds: Annotated[int, Field(ge=60, le=3600)] = 600
     refresh_days: Annotated[int, Field(ge=1, le=90)] = 14
+    second_factor: Literal["auto", "always", "never"] = "auto"
+    """Whether people who may run commands need TOTP. `auto`: once others than this machine reach the people's listener:
+    `people.host` is no loopback address, or `people.trusted_proxies` or a `public.web_url` elsewhere is named."""
+    operations_per_second: Annotated[float, Field(gt=0, le=10_000)] = 20
+    """Operations of one person or API key, over all their sockets."""
+    operations_at_once: Annotated[int, Field(ge=1, le=100_000)] = 100
+
+
+class EnrollmentSettings(Section):
+    """`[enrollment]`: how machines come in that wait for a person."""
+
+    approval_days: Annotated[int, Field(ge=1, le=90)] = 7
+    """How long a machine's request waits for a person, and an approved machine may take to come back."""
+    recovery: bool = True
+    """Whether an agent whose certificate expired may ask for a new one with its old key. A person approves each."""
 
 
 class PkiSettings(Section):
@@ -167,6 +183,63 @@ class PkiSettings(Section):
     trust_domain: Annotated[str, Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z._-]{0,127}$")] = "jtnt"
     server_names: tuple[str, ...] = ()
     """Further names and addresses in the certificate of the agents' listener."""
+    agent_certificate_seconds: Seconds = 30 * 86400
+    server_certificate_seconds: Seconds = 90 * 86400
+    issuing_seconds: Seconds = 365 * 86400
+    """Life of the issuing CAs. The hub makes the next one before a third of it is left."""
+    signer_seconds: Seconds = 365 * 86400
+    """Life of the keys that sign commands and the audit."""
+    overlap_seconds: Seconds = 7 * 86400
+    """How long agents know a new issuing CA of the hub before the hub shows a certificate of it."""
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> PkiSettings:
+        longest = max(self.agent_certificate_seconds, self.server_certificate_seconds + self.overlap_seconds)
+        if self.issuing_seconds < 2 * longest:
+            raise ValueError(
+                "issuing_seconds must be twice as long as agent_certificate_seconds, and as server_certificate_seconds "
+                "with overlap_seconds"
+            )
+        return self
+
+
+class SecretsSettings(Section):
+    """`[secrets]`: the key that seals secrets in the database. By default `<data_dir>/secrets.key`, made at first
+    start; systemd may pass it as the credential `jtnt-secrets-key`.
+    """
+
+    key_file: Path | None = None
+    """A line of 32 bytes in base64 (`openssl rand -base64 32`), readable by the hub's user alone."""
+    passphrase_file: Path | None = None
+    """A passphrase of 12 characters at least; its salt is kept beside it, in `<name>.salt`."""
+
+    @model_validator(mode="after")
+    def _is_one(self) -> SecretsSettings:
+        if self.key_file is not None and self.passphrase_file is not None:
+            raise ValueError("give key_file or passphrase_file, not both")
+        return self
+
+
+class LimitsSettings(Section):
+    """`[limits]`: what each listener grants to those who have not proven who they are. A signed-in dashboard and an
+    agent with its session do not count.
+    """
+
+    connections: Annotated[int, Field(ge=1, le=100_000)] = 512
+    connections_per_address: Annotated[int, Field(ge=1, le=100_000)] = 32
+    """Of IPv6, a /64 network is one address. The `trusted_proxies` of `[people]` are not bounded by it."""
+    headers_seconds: Annotated[float, Field(gt=0, le=120)] = 10.0
+    """For all of a first request's headers."""
+    body_seconds: Annotated[float, Field(gt=0, le=120)] = 10.0
+    idle_seconds: Annotated[float, Field(gt=0, le=600)] = 15.0
+    """Between two requests on one connection."""
+
+
+class MetricsSettings(Section):
+    """`[metrics]`: who may read `/metrics` on the people's listener. By default programs of this machine alone."""
+
+    token_file: Path | None = None
+    """A secret of 16 characters at least, in one line. With it `/metrics` wants `Authorization: Bearer <secret>`."""
 
 
 class RetentionSettings(Section):
@@ -190,7 +263,11 @@ class Settings(BaseSettings):
     agents: AgentsSettings = AgentsSettings()
     public: PublicSettings = PublicSettings()
     access: AccessSettings = AccessSettings()
+    enrollment: EnrollmentSettings = EnrollmentSettings()
     pki: PkiSettings = PkiSettings()
+    secrets: SecretsSettings = SecretsSettings()
+    limits: LimitsSettings = LimitsSettings()
+    metrics: MetricsSettings = MetricsSettings()
     retention: RetentionSettings = RetentionSettings()
     log_level: LogLevel = "info"
 
@@ -245,6 +322,14 @@ class Settings(BaseSettings):
     @property
     def web_is_https(self) -> bool:
         return self.web_url.startswith("https://")
+
+    @property
+    def demands_second_factor(self) -> bool:
+        """Return whether people who may run commands need a second factor here."""
+        if self.access.second_factor != "auto":
+            return self.access.second_factor == "always"
+        is_public = not is_loopback(urlsplit(self.web_url).hostname or "")
+        return is_public or not is_loopback(self.people.host) or bool(self.people.trusted_proxies)
 
     @property
     def web_origins(self) -> frozenset[str]:

@@ -25,6 +25,10 @@ class Unauthenticated(HubError):
     code = ErrorCode.UNAUTHENTICATED
 
 
+class OtpRequired(HubError):
+    code = ErrorCode.OTP_REQUIRED
+
+
 class Forbidden(HubError):
     code = ErrorCode.FORBIDDEN
 
@@ -39,6 +43,10 @@ class NotFound(HubError):
 
 class Conflict(HubError):
     code = ErrorCode.CONFLICT
+
+
+class QuotaReached(HubError):
+    code = ErrorCode.QUOTA
 
 
 class RateLimited(HubError):

@@ -8,6 +8,7 @@ from typing import Any
 from msgspec import Struct
 
 from protocol.enumerations import (
+    AgentTrust,
     AlertSeverity,
     AlertState,
     CommandReason,
@@ -36,6 +37,14 @@ class AgentChanged(OrganisationEvent, frozen=True):
 
 class AgentDeleted(OrganisationEvent, frozen=True):
     hostname: str
+
+
+class AgentTrustChanged(OrganisationEvent, frozen=True):
+    """The agent was put in quarantine, released or revoked. `by_hub`: nobody asked for it."""
+
+    trust: AgentTrust
+    reason: str
+    by_hub: bool
 
 
 class AgentConnected(OrganisationEvent, frozen=True):
@@ -122,6 +131,7 @@ DomainEvent = (
     AgentEnrolled
     | AgentChanged
     | AgentDeleted
+    | AgentTrustChanged
     | AgentConnected
     | AgentDisconnected
     | MetricsReceived
@@ -139,6 +149,7 @@ _FAMILY = {
     AgentEnrolled: "fleet",
     AgentChanged: "fleet",
     AgentDeleted: "fleet",
+    AgentTrustChanged: "fleet",
     AgentConnected: "presence",
     AgentDisconnected: "presence",
     MetricsReceived: "telemetry",

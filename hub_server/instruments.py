@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
@@ -24,6 +24,7 @@ class Instruments(Collector):
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
         self._gauges: dict[str, tuple[str, Callable[[], float]]] = {}
+        self._counters: dict[str, tuple[str, Sequence[str], Callable[[], Mapping[tuple[str, ...], float]]]] = {}
         self._registry = CollectorRegistry()
         self.loop_lag_seconds = Histogram(
             "jtnt_loop_lag_seconds", "How late the event loop ran", buckets=LAG_BUCKETS, registry=self._registry
@@ -36,6 +37,16 @@ class Instruments(Collector):
 
     def gauge(self, name: str, documentation: str, read: Callable[[], float]) -> None:
         self._gauges[name] = (documentation, read)
+
+    def counter(
+        self,
+        name: str,
+        documentation: str,
+        labels: Sequence[str],
+        read: Callable[[], Mapping[tuple[str, ...], float]],
+    ) -> None:
+        """`read` returns values of `labels` → count since the start; it is called in a thread."""
+        self._counters[name] = (documentation, labels, read)
 
     async def run(self) -> None:
         """Count garbage collections until cancelled."""
@@ -52,6 +63,11 @@ class Instruments(Collector):
     def collect(self) -> Iterable[Metric]:
         for name, (documentation, read) in self._gauges.items():
             yield GaugeMetricFamily(name, documentation, value=read())
+        for name, (documentation, labels, counts) in self._counters.items():
+            family = CounterMetricFamily(name, documentation, labels=labels)
+            for values, count in counts().items():
+                family.add_metric(values, count)
+            yield family
         buffered = GaugeMetricFamily("jtnt_bus_buffered", "Events a listener has yet to take", labels=["listener"])
         dropped = CounterMetricFamily("jtnt_bus_dropped", "Events a listener was too slow for", labels=["listener"])
         for subscription in self._bus.subscriptions():

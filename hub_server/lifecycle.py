@@ -7,15 +7,18 @@ import gc
 import signal
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import structlog
 from aiohttp import web
 
-from hub_server.gateway.admission import HandshakeGate, listen
+from hub_server.gateway.admission import Admission, Guest
+from hub_server.gateway.gate import Gate, listen
+from hub_server.gateway.visitors import Stage, Visitor
 
 log = structlog.get_logger(component="hub")
 
@@ -26,15 +29,17 @@ GC_THRESHOLDS: Final = (5000, 50, 1000)  # a full collection walks every session
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """Where an application is served. `port` 0 takes any free one."""
+    """Where an application is served. `port` 0 takes any free one. `tls`: returns the context of the next handshake."""
 
     name: str
     application: web.Application
     host: str
     port: int
-    tls: ssl.SSLContext | None
+    tls: Callable[[], ssl.SSLContext] | None
     handshake_timeout_seconds: float
     handshakes_at_once: int
+    admission: Admission
+    deadlines: Mapping[Stage, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,31 +131,14 @@ async def _drain(hub: Hub) -> None:
 
 @asynccontextmanager
 async def _serving(listener: Listener, bound: socket.socket, tasks: asyncio.TaskGroup) -> AsyncIterator[None]:
-    runner = web.AppRunner(listener.application, access_log=None, keepalive_timeout=15, shutdown_timeout=3)
+    runner = web.AppRunner(listener.application, access_log=None, shutdown_timeout=3)
     await runner.setup()
-    try:
-        assert runner.server is not None
-        async with _accepting(listener, bound, runner.server, tasks):
-            yield
-    finally:
-        await runner.cleanup()
-
-
-@asynccontextmanager
-async def _accepting(
-    listener: Listener, bound: socket.socket, server: web.Server, tasks: asyncio.TaskGroup
-) -> AsyncIterator[None]:
-    if listener.tls is None:
-        plain = await asyncio.get_running_loop().create_server(server, sock=bound)
-        try:
-            yield
-        finally:
-            plain.close()
-        return
-    gate = HandshakeGate(
+    assert runner.server is not None
+    gate = Gate(
         bound,
-        server,
-        listener.tls,
+        partial(_visitor, runner.server, listener),
+        listener.admission,
+        tls=listener.tls,
         at_once=listener.handshakes_at_once,
         timeout_seconds=listener.handshake_timeout_seconds,
     )
@@ -159,3 +147,8 @@ async def _accepting(
         yield
     finally:
         accepting.cancel()
+        await runner.cleanup()
+
+
+def _visitor(server: web.Server, listener: Listener, guest: Guest) -> Visitor:
+    return Visitor(server, admission=listener.admission, guest=guest, deadlines=listener.deadlines)

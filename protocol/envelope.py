@@ -67,6 +67,11 @@ class SignedTrust(Body, frozen=True):
     signatures: list[Signature]
 
 
+def checkpoint_statement(hub_id: str, number: int, entry_hash: str, at_ms: int) -> bytes:
+    """Return the bytes that an audit checkpoint's signature covers."""
+    return f"jtnt.checkpoint.v1\n{hub_id}\n{number}\n{entry_hash}\n{at_ms}\n".encode()
+
+
 class ExecData(Body, frozen=True, forbid_unknown_fields=True):
     """`commandData` of `commandType: "exec"`, as people and scripts send it."""
 

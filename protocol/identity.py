@@ -105,6 +105,8 @@ class EnrollmentToken:
         parsed = cls(token_id, from_base62(secret), from_base62(pin))
         if len(parsed.secret) != SECRET_BYTES or len(parsed.pin) != PIN_BYTES:
             raise MalformedIdentity("the enrollment token has parts of the wrong length; ask for a new one")
+        if parsed.text != text.strip():
+            raise MalformedIdentity("the enrollment token is written in another way than it was made; copy it again")
         return parsed
 
     @property

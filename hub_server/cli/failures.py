@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from hub_server.cli.outcome import CommandFailed, Exit
 from hub_server.config import ConfigError, Settings
 from hub_server.errors import HubError
-from hub_server.pki.files import PkiRefused
+from hub_server.storage.private_files import KeysRefused
 
 
 @contextmanager
@@ -41,7 +41,7 @@ def failure_of(error: BaseException, settings: Settings | None = None) -> Comman
             return CommandFailed(f"settings: {error}", Exit.SETTINGS)
         case HubError():
             return CommandFailed(error.message, Exit.REFUSED)
-        case PkiRefused():
+        case KeysRefused():
             return CommandFailed(str(error), Exit.KEYS)
         case CommandError():
             return CommandFailed(

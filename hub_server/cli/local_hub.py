@@ -13,15 +13,26 @@ from typing import Annotated, TypeVar
 from cyclopts import Parameter
 
 from hub_server import logs
-from hub_server.access.service import AccessService
+from hub_server.access.organisations import OrganisationService
+from hub_server.access.passwords import Passwords
+from hub_server.access.quotas import Quotas
+from hub_server.access.standings import Standings
+from hub_server.access.users import UserService
 from hub_server.cli.failures import explained
 from hub_server.cli.outcome import CommandFailed, Exit
 from hub_server.clock import SystemClock
+from hub_server.commands.store import CommandStore
 from hub_server.config import Settings, load
+from hub_server.enrollment.keys import KeyDesk
 from hub_server.enrollment.tokens import TokenDesk
-from hub_server.pki.authority import Authority, is_set_up
+from hub_server.fleet.store import FleetStore
+from hub_server.opening import open_authority
+from hub_server.pki.authority import Authority
+from hub_server.pki.files import is_set_up
 from hub_server.storage.engine import Database
+from hub_server.storage.hub_id import hub_id_in
 from hub_server.storage.migrate import migrate
+from hub_server.storage.vault import Vault
 
 T = TypeVar("T")
 
@@ -46,11 +57,16 @@ AsJson = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON,
 @dataclass(frozen=True)
 class LocalHub:
     settings: Settings
-    access: AccessService
+    database: Database
+    vault: Vault
+    authority: Authority
+    users: UserService
+    organisations: OrganisationService
     tokens: TokenDesk
+    keys: KeyDesk
 
     async def organisation_id(self) -> str:
-        return await self.access.ensure_default_organisation()
+        return await self.users.ensure_default_organisation()
 
 
 def with_hub(place: Place, task: Callable[[LocalHub], Awaitable[T]], *, set_up: bool = False) -> T:
@@ -79,18 +95,30 @@ async def _opened(settings: Settings, *, set_up: bool) -> AsyncIterator[LocalHub
             Exit.NOT_SET_UP,
         )
     make_data_dir(settings)
-    database = Database(settings.resolved_database_url)
+    vault = Vault.open(settings.data_dir, settings.secrets)
+    database = Database(settings.resolved_database_url, hub_id=hub_id_in(settings.data_dir))
     try:
         await migrate(database)
         clock = SystemClock()
-        authority = Authority.open_or_create(settings.pki_dir, trust_domain=settings.pki.trust_domain, clock=clock)
+        authority = await open_authority(settings, database, vault, clock)
         host, port = settings.join_host_port
         yield LocalHub(
             settings=settings,
-            access=AccessService(database=database, clock=clock, jwt_key=authority.jwt_key),
+            database=database,
+            vault=vault,
+            authority=authority,
+            users=UserService(
+                database=database,
+                clock=clock,
+                passwords=Passwords(),
+                standings=Standings(),
+                quotas=Quotas(agents=FleetStore().counts, open_commands=CommandStore().open_counts),
+            ),
+            organisations=OrganisationService(database=database, clock=clock, agents=FleetStore().counts),
             tokens=TokenDesk(
                 database=database, clock=clock, root_pin=authority.root_pin, join_host=host, join_port=port
             ),
+            keys=KeyDesk(database=database, clock=clock),
         )
     finally:
         await database.close()

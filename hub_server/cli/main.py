@@ -63,7 +63,14 @@ def application() -> App:
         help_epilogue=examples("jtnt-hub init --data-dir /var/lib/jtnt"),
     )
     app.command("hub_server.cli.users:app", name="users", help="People who may sign in.")
+    app.command("hub_server.cli.organisations:app", name="org", help="Organisations and how much each may have.")
+    app.command("hub_server.cli.audit:app", name="audit", help="What was done, and the proof of it.")
     app.command("hub_server.cli.tokens:app", name="token", help="Enrollment tokens, with which machines join.")
+    app.command(
+        "hub_server.cli.organisation_keys:app",
+        name="key",
+        help="Organisation keys, with which programs register machines.",
+    )
     app.command(version, help_epilogue=examples("jtnt-hub version"))
     return app
 

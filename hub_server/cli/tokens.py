@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Final
 
 import msgspec
 from cyclopts import App, Parameter
 
+from hub_server.cli.columns import print_columns
 from hub_server.cli.examples import examples
 from hub_server.cli.local_hub import AsJson, LocalHub, Place, with_hub
 from hub_server.cli.outcome import CommandFailed, Exit
@@ -38,6 +38,7 @@ app = App(
     help_epilogue=examples(
         "jtnt-hub token create",
         "jtnt-hub token create --site berlin --tag web --tag production --uses 20 --ttl 2h",
+        "jtnt-hub token create --approval --uses 200 --ttl 7d",
     )
 )
 def create(
@@ -47,10 +48,13 @@ def create(
     tag: Annotated[tuple[str, ...], Parameter(negative="", help="A tag of these machines; may be repeated.")] = (),
     uses: Annotated[int, Parameter(help="How many machines may join.")] = 1,
     ttl: Annotated[str, Parameter(help="How long it is good: 90s, 30m, 12h, 7d.")] = "30m",
+    approval: Annotated[
+        bool, Parameter(negative="", help="Machines that join with it wait until a person lets each of them in.")
+    ] = False,
     json: AsJson = False,
 ) -> None:
     """Make a token and print the line that joins a machine. Its secret is shown this once."""
-    request = _checked({"site": site, "tags": list(tag), "uses": uses, "ttlSec": seconds_of(ttl)})
+    request = _checked({"site": site, "tags": list(tag), "uses": uses, "ttlSec": seconds_of(ttl), "approval": approval})
 
     async def made(hub: LocalHub) -> TokensCreateReply:
         return await hub.tokens.mint(await hub.organisation_id(), ACTOR, request)
@@ -62,6 +66,8 @@ def create(
     machines = "One machine" if uses == 1 else f"Up to {uses} machines"
     print(f"{machines} may join until {reply.token.expires_at:%Y-%m-%d %H:%M} UTC. On the machine:")
     print(f"  jtnt-agent enroll '{reply.join_string}'")
+    if approval:
+        print("Each then waits until a person lets it in on the dashboard.")
 
 
 @app.command(name="list", help_epilogue=examples("jtnt-hub token list --json"))
@@ -79,7 +85,7 @@ def list_tokens(*, place: Place | None = None, limit: int = 100, json: AsJson = 
         print("There are no tokens. Make one with `jtnt-hub token create`.")
         return
     now = datetime.now(UTC)
-    _print_table([("ID", "STATE", "USED", "EXPIRES", "SITE", "TAGS"), *(_line(token, now) for token in reply.tokens)])
+    print_columns([("ID", "STATE", "USED", "EXPIRES", "SITE", "TAGS"), *(_line(token, now) for token in reply.tokens)])
 
 
 @app.command(help_epilogue=examples("jtnt-hub token revoke 4kT0xQ2abcD"))
@@ -124,10 +130,6 @@ def _state_of(token: TokenView, now: datetime) -> str:
         return "revoked"
     if token.used >= token.uses:
         return "used"
-    return "expired" if now >= token.expires_at else "open"
-
-
-def _print_table(rows: Sequence[Sequence[str]]) -> None:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    if now >= token.expires_at:
+        return "expired"
+    return "approval" if token.approval else "open"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final, Protocol
 
@@ -29,7 +29,7 @@ from hub_server.commands.engine import (
 from hub_server.commands.model import Command, OpenCommand, OpenCommands, OrderWindow, open_command_of
 from hub_server.commands.store import CommandStore
 from hub_server.events import CommandCreated, CommandFinished, CommandOutputStored, CommandStatusChanged, Deliver
-from hub_server.storage.engine import EVERY_ORGANISATION, Database
+from hub_server.storage.engine import EVERY_ORGANISATION, Database, scope_of
 from protocol.codec import BadFrame
 from protocol.enumerations import CommandStatus, JobState, OutputStream, TextEncoding
 from protocol.frames import Command as CommandFrame
@@ -274,9 +274,9 @@ class Ledger:
         now = self._clock.now()
         return now if unix_ms is None else from_milliseconds(min(unix_ms, milliseconds(now)))
 
-    async def _mark_sent(self, commands: Iterable[OpenCommand]) -> list[tuple[Command, Command]]:
+    async def _mark_sent(self, commands: Sequence[OpenCommand]) -> list[tuple[Command, Command]]:
         steps: list[tuple[Command, Command]] = []
-        async with self._database.write(EVERY_ORGANISATION) as connection:
+        async with self._database.write(scope_of(command.organisation_id for command in commands)) as connection:
             for command in commands:
                 step = await self._step(
                     connection, command.organisation_id, command.agent_id, command.id, Dispatched(self._clock.now())

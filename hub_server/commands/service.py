@@ -10,6 +10,7 @@ from typing import Final, Protocol
 import msgspec
 import structlog
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from hub_server.access.authorization import authorize
 from hub_server.access.model import Permission, Principal
@@ -65,6 +66,13 @@ class Signer(Protocol):
 class Agents(Protocol):
     def exists(self, organisation_id: str, agent_id: str) -> bool: ...
 
+    def is_revoked(self, organisation_id: str, agent_id: str) -> bool: ...
+
+
+class Quotas(Protocol):
+    async def check_open_commands(self, connection: AsyncConnection, organisation_id: str) -> None:
+        """Raise QuotaReached when the organisation may not have one more command under way."""
+
 
 class CommandService:
     """`ledger` is shared with the dispatcher."""
@@ -79,6 +87,7 @@ class CommandService:
         signer: Signer,
         agents: Agents,
         sessions: Sessions,
+        quotas: Quotas,
     ) -> None:
         self._database = database
         self._bus = bus
@@ -86,6 +95,7 @@ class CommandService:
         self._store = store
         self._signer = signer
         self._agents = agents
+        self._quotas = quotas
         self._counts: dict[str, int] = {}
         self.ledger: Final = Ledger(database=database, bus=bus, clock=clock, store=store, sessions=sessions)
 
@@ -101,6 +111,8 @@ class CommandService:
         data = exec_data_of(request)
         if not self._agents.exists(organisation_id, request.agent_id):
             raise _no_agent(request.agent_id)
+        if self._agents.is_revoked(organisation_id, request.agent_id):
+            raise Conflict("this agent was revoked and gets no commands any more", path="$.agentId")
         command = self.ledger.on_its_way(self._signed(principal, organisation_id, request, data))
         earlier = await self._store_once(principal, command, data)
         if earlier is not None:
@@ -255,10 +267,15 @@ class CommandService:
 
     async def _store_once(self, principal: Principal, command: Command, data: ExecData) -> Command | None:
         """Store `command` with its audit row, unless there is an earlier one of its key: then return that."""
+        key = command.idempotency_key or ""
         try:
             async with self._database.write(command.organisation_id) as connection:
+                if key:
+                    earlier = await self._store.find_by_key(connection, command.organisation_id, key)
+                    if earlier is not None:
+                        return earlier
+                await self._quotas.check_open_commands(connection, command.organisation_id)
                 if not await self._store.add(connection, command):
-                    key = command.idempotency_key or ""
                     return await self._store.find_by_key(connection, command.organisation_id, key)
                 await record(
                     connection,

@@ -29,6 +29,7 @@ _CHANGING = (
     "cancel_requested",
     "version",
 )
+_OPEN = [status.value for status in CommandStatus if status not in TERMINAL]
 
 
 class CommandStore:
@@ -117,6 +118,16 @@ class CommandStore:
         """Return how many commands each agent ever got."""
         agent = col(CommandRow.agent_id)
         rows = await connection.execute(select(agent, func.count()).group_by(agent))
+        return {row[0]: row[1] for row in rows}
+
+    async def open_counts(self, connection: AsyncConnection, organisation_ids: Collection[str]) -> Mapping[str, int]:
+        """Return how many commands of each of these organisations have not ended; one without any is missing."""
+        organisation = col(CommandRow.organisation_id)
+        rows = await connection.execute(
+            select(organisation, func.count())
+            .where(organisation.in_(organisation_ids), col(CommandRow.status).in_(_OPEN))
+            .group_by(organisation)
+        )
         return {row[0]: row[1] for row in rows}
 
     async def add_output(

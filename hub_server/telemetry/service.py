@@ -17,7 +17,7 @@ from hub_server.bus.port import Bus
 from hub_server.clock import Clock, milliseconds
 from hub_server.errors import InvalidRequest, Unavailable
 from hub_server.events import AgentReported, MetricsReceived
-from hub_server.storage.engine import EVERY_ORGANISATION, Database
+from hub_server.storage.engine import EVERY_ORGANISATION, Database, scope_of
 from hub_server.telemetry.engine import RESOLUTIONS_SECONDS, Intake, Series, intake_of, resolution_seconds
 from hub_server.telemetry.model import (
     EVENTS_STREAM,
@@ -113,7 +113,7 @@ class TelemetryService:
 
         `in_doubt`: an earlier commit failed, perhaps after it took effect; the database says what it holds.
         """
-        async with self._database.write(EVERY_ORGANISATION) as connection:
+        async with self._database.write(scope_of(frame.organisation_id for frame in frames)) as connection:
             if in_doubt:
                 keys = {StreamKey(frame.agent_id, frame.lane.value, frame.epoch) for frame in frames}
                 for stored in await self._store.ranges_of(connection, keys):

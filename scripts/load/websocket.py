@@ -17,6 +17,7 @@ FINAL_BIT: Final = 0x80
 MASK_BIT: Final = 0x80
 LENGTH_16: Final = 126
 LENGTH_64: Final = 127
+NORMAL: Final = 1000
 NO_CODE: Final = 1005
 ABNORMAL: Final = 1006
 HEAD_END: Final = b"\r\n\r\n"
@@ -67,6 +68,10 @@ class ClientSocket(asyncio.Protocol):
 
     def send(self, text: bytes) -> None:
         self._write(TEXT, text)
+
+    def close(self) -> None:
+        """Say that this side is done (RFC 6455, 5.5.1); the hub's own close follows."""
+        self._write(CLOSE, NORMAL.to_bytes(2))
 
     def abort(self) -> None:
         if self._transport is not None:

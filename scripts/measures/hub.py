@@ -30,10 +30,11 @@ REQUEST_DEADLINE: Final = aiohttp.ClientTimeout(total=10)
 
 
 class Hub:
-    """One data folder and the hub that runs on it, at most one at a time."""
+    """One data folder and the hub that runs on it, at most one at a time. `variables`: further settings."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, variables: Mapping[str, str] | None = None) -> None:
         self.folder = folder
+        self._variables = variables or {}
         self.web_port, self.agent_port = free_ports()
         self._password = secrets.token_urlsafe(18)
         self._program: Program | None = None
@@ -47,6 +48,7 @@ class Hub:
             "JTNT_AGENTS__PORT": str(self.agent_port),
             "JTNT_PUBLIC__AGENT_URL": f"https://localhost:{self.agent_port}",
             "JTNT_ACCESS__ACCESS_TOKEN_SECONDS": str(ACCESS_SECONDS),
+            **self._variables,
         }
 
     @property

@@ -2,112 +2,86 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import ssl
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Final
 
-import pytest
-import trustme
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
-from websockets.exceptions import InvalidHandshake, InvalidStatus
-
-from hub_server.clock import SystemClock
-from hub_server.pki.authority import Authority
-from protocol.frames import Refuse
-from tests.clocks import FakeClock
+from protocol.frames import HeartbeatAck
+from tests.integration.forgery import ACCEPTED, Forger, met
 from tests.integration.hub import RunningHub
-from tests.integration.machine import (
-    Identity,
-    Key,
-    connected,
-    tls_with,
-)
+from tests.integration.machine import Identity, enroll, greeted, heartbeat
+from tests.integration.person import Person, known_to
+from tests.integration.renewals import renewed
 
-LONG_AGO = FakeClock(datetime(2026, 1, 5, tzinfo=UTC))
+CASES_MIN: Final = 24
 
 
-async def test_without_a_certificate_there_is_no_socket(hub: RunningHub, identity: Identity, unchanged: None) -> None:
-    with pytest.raises(InvalidStatus) as refused:
-        async with connected(hub, tls_with(hub.authority.root_pem)):
-            raise AssertionError("let in without a certificate")
-    assert refused.value.response.status_code == 401
-
-
-async def assert_shut_out(hub: RunningHub, tls: ssl.SSLContext) -> None:
-    """A certificate that the handshake refuses: TLS 1.3 says so with the client's first read."""
-    with pytest.raises((ssl.SSLError, ConnectionError, InvalidHandshake, EOFError)):
-        async with connected(hub, tls):
-            raise AssertionError("let in with this certificate")
-
-
-async def test_a_foreign_certificate_is_refused(
+async def test_no_forged_certificate_is_accepted(
     hub: RunningHub, identity: Identity, unchanged: None, folder: Path
 ) -> None:
-    """Of another authority, for the very name of a known agent."""
-    other = Authority.open_or_create(folder / "pki", trust_domain="jtnt", clock=SystemClock())
-    key = Key()
-    issued = other.issue_agent_certificate(identity.name(), key.csr_pem())
-    await assert_shut_out(hub, tls_of(hub, folder, issued.pem, key.pem))
+    """Each meets what it should: a handshake that fails, or a refusal that says what to do."""
+    forger = Forger(hub, identity, folder)
+    cases = forger.cases()
+    found = {what: await met(hub, make()) for what, (make, _) in cases.items()}
+    assert found == {what: expected for what, (_, expected) in cases.items()}
+    assert len(cases) >= CASES_MIN
+    assert ACCEPTED not in found.values()
 
 
-async def test_a_certificate_of_a_public_kind_is_refused(hub: RunningHub, identity: Identity, unchanged: None) -> None:
-    context = tls_with(hub.authority.root_pem)
-    trustme.CA().issue_cert("agent@example.com").configure_cert(context)
-    await assert_shut_out(hub, context)
+async def test_the_true_certificate_is_accepted(hub: RunningHub, identity: Identity, folder: Path) -> None:
+    assert await met(hub, Forger(hub, identity, folder).true()) == ACCEPTED
 
 
-async def test_a_certificate_that_the_agent_signed_itself_is_refused(
-    hub: RunningHub, identity: Identity, unchanged: None, folder: Path
+async def test_a_revoked_certificate_is_refused_for_good(hub: RunningHub, person: Person, folder: Path) -> None:
+    lost = await enroll(hub, folder, "lost")
+    await known_to(person, lost.agent_id)
+    assert await met(hub, lost.tls()) == ACCEPTED
+    await person.do("agents:revoke", agentId=lost.agent_id, reason="lost")
+    assert await met(hub, lost.tls()) == "4403"
+
+
+async def test_a_quarantined_agents_certificate_is_refused_for_a_while(
+    hub: RunningHub, person: Person, folder: Path
 ) -> None:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "me")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )
-    pem = certificate.public_bytes(Encoding.PEM).decode()
-    await assert_shut_out(
-        hub, tls_of(hub, folder, pem, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    )
+    odd = await enroll(hub, folder, "odd")
+    await known_to(person, odd.agent_id)
+    await person.do("agents:quarantine", agentId=odd.agent_id, reason="odd")
+    assert await met(hub, odd.tls()) == "4403"
+    await person.do("agents:release", agentId=odd.agent_id)
+    assert await met(hub, odd.tls()) == ACCEPTED
 
 
-async def test_the_hubs_own_certificate_opens_nothing(hub: RunningHub, identity: Identity, unchanged: None) -> None:
-    context = tls_with(hub.authority.root_pem, hub.settings.pki_dir / "server.pem", hub.settings.pki_dir / "server.pem")
-    await assert_shut_out(hub, context)
+async def test_a_superseded_certificate_is_refused(hub: RunningHub, folder: Path) -> None:
+    old = await enroll(hub, folder, "renewed")
+    async with greeted(hub, old) as agent:
+        new = await renewed(agent, old)
+    async with greeted(hub, new) as agent:
+        await agent.send(heartbeat())
+        await agent.take(HeartbeatAck)
+    assert await met(hub, old.tls()) == "4401"
 
 
-async def test_an_expired_certificate_is_refused(
-    hub: RunningHub, identity: Identity, unchanged: None, folder: Path
-) -> None:
-    key = Key()
-    issued = hub.authority_at(LONG_AGO).issue_agent_certificate(identity.name(), key.csr_pem())
-    await assert_shut_out(hub, tls_of(hub, folder, issued.pem, key.pem))
+async def test_no_session_of_tls_can_be_resumed(hub: RunningHub, identity: Identity) -> None:
+    """A resumed session would let in a certificate that has expired meanwhile."""
+    context = identity.tls()
+    port = int(hub.agent_url.rsplit(":", 1)[1])
+
+    def resumed() -> tuple[bool, bool]:
+        with _opened(context, port) as first:
+            first.sendall(b"GET /api/v1/agent/ca HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert first.recv(1024).startswith(b"HTTP/1.1 200")
+            session = first.session
+        assert session is not None
+        with _opened(context, port, session) as second:
+            second.sendall(b"GET /api/v1/agent/ca HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert second.recv(1024).startswith(b"HTTP/1.1 200")
+            return session.has_ticket, bool(second.session_reused)
+
+    assert await asyncio.to_thread(resumed) == (False, False)
 
 
-async def test_a_certificate_that_was_never_issued_means_enroll_again(
-    hub: RunningHub, identity: Identity, unchanged: None, folder: Path
-) -> None:
-    """Signed by the hub's own authority, for a known agent, yet in no table: a stolen key made it."""
-    key = Key()
-    issued = hub.authority.issue_agent_certificate(identity.name(), key.csr_pem())
-    async with connected(hub, tls_of(hub, folder, issued.pem, key.pem)) as agent:
-        refuse = await agent.take(Refuse)
-        assert (refuse.code, refuse.action) == (4401, "re_enroll")
-        assert (await agent.ended())[0] == 4401
-
-
-def tls_of(hub: RunningHub, folder: Path, certificate_pem: str, key_pem: bytes) -> ssl.SSLContext:
-    (folder / "made.crt").write_text(certificate_pem)
-    (folder / "made.key").write_bytes(key_pem)
-    return tls_with(hub.authority.root_pem, folder / "made.crt", folder / "made.key")
+def _opened(context: ssl.SSLContext, port: int, session: ssl.SSLSession | None = None) -> ssl.SSLSocket:
+    plain = socket.create_connection(("127.0.0.1", port), 10)
+    return context.wrap_socket(plain, server_hostname="localhost", session=session)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from hub_server.enrollment.keys import OrganisationKey
 from protocol.identity import EnrollmentToken
 from protocol.limits import HTTP_BODY_MAX_BYTES
 from tests.clocks import FakeClock
@@ -175,13 +176,45 @@ async def test_a_csr_that_is_none_leaves_the_token_good(hub: RunningHub) -> None
     await join(hub, text)
 
 
-async def test_an_organisation_key_is_refused(hub: RunningHub, identity: Identity, unchanged: None) -> None:
+@pytest.mark.parametrize("key", ["", "itsk_x", "itsk_unknown1.7n42DGM5Tflk9n8mt7Fhc7", OrganisationKey.generate().text])
+async def test_an_organisation_key_that_nobody_made_is_refused(
+    hub: RunningHub, identity: Identity, unchanged: None, key: str
+) -> None:
     async with (
         hub.machine(own_address()) as session,
-        session.post("/api/agents/register", json={}, headers={"X-API-Key": "itsk_x"}) as answer,
+        session.post("/api/agents/register", json={}, headers={"X-API-Key": key}) as answer,
     ):
         assert answer.status == 401
         assert (await answer.json())["error"]["code"] == "token_refused"
+
+
+@pytest.mark.parametrize("path", ["/api/v1/agent/enroll", "/api/agents/register", "/api/v1/agent/recover"])
+async def test_bad_attempts_at_one_way_in_close_them_all(
+    hub: RunningHub, identity: Identity, unchanged: None, path: str
+) -> None:
+    bodies = {
+        "/api/v1/agent/enroll": enroll_body(EnrollmentToken.generate(hub.authority.root_pin).text, Key().csr_pem()),
+        "/api/agents/register": {},
+        "/api/v1/agent/recover": {
+            "certificate_pem": "none",
+            "csr_pem": "none",
+            "signed_at_ms": 0,
+            "signature": "none",
+            "agent_version": "1",
+            "boot_id": "b",
+        },
+    }
+    async with hub.machine(own_address()) as session:
+        statuses = []
+        for _ in range(6):
+            async with session.post(path, json=bodies[path]) as answer:
+                statuses.append(answer.status)
+        assert statuses == [401] * 5 + [429]
+        for other, body in bodies.items():
+            async with session.post(other, json=body) as answer:
+                error = (await answer.json())["error"]
+                assert (answer.status, error["code"], error["retryAfterSec"]) == (429, "rate_limited", 1)
+                assert answer.headers["Retry-After"] == "1"
 
 
 @pytest.mark.parametrize(
@@ -194,8 +227,9 @@ async def test_an_organisation_key_is_refused(hub: RunningHub, identity: Identit
         "/agent-dashboard.html",
         "/assets/index.js",
         "/api/v1/auth/sign-in",
-        "/api/v1/agent/recover",
+        "/api/v1/agent/recover/",
         "/api/agents",
+        "/api/agents/register/",
         "/api/v1/agent/ca/..%2f..%2fhub.db",
         "/ws/agents/",
         "/ws/agents/?EIO=4&transport=polling",

@@ -1,22 +1,52 @@
-"""A sign-in that ends takes its open sockets with it, at once and not when its token runs out."""
+"""A sign-in or a key that ends takes its open sockets with it, at once and not when its token runs out."""
 
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
-from typing import Final
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Final
 
-from sqlalchemy import Update, select, update
-from sqlmodel import col
+import pytest
+from socketio.exceptions import SocketIOError
 
-from hub_server.access.tables import MembershipRow, UserRow
-from hub_server.storage.engine import EVERY_ORGANISATION
+from hub_server.gateway.dashboards.server import DashboardServer
 from protocol.enumerations import Role
+from protocol.people import UsersName
 from tests.integration.hub import ADMINISTRATOR, PASSWORD, RunningHub
-from tests.integration.person import watching
+from tests.integration.person import Json, Person, refusal_of, watching
 
 OWN: Final = {"X-Requested-With": "jtnt"}
 CUT_DEADLINE_SECONDS: Final = 30.0
+AT_ONCE_SECONDS: Final = 1.0
+SOCKETS: Final = 10
+
+
+@asynccontextmanager
+async def sockets_of(hub: RunningHub, username: str) -> AsyncIterator[list[Person]]:
+    """Ten sockets of one person, in two sign-ins."""
+    tokens = [await hub.sign_in(username) for _ in range(2)]
+    async with AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(watching(hub, tokens[number % 2])) for number in range(SOCKETS)]
+
+
+async def gone_within(people: list[Person]) -> float:
+    """Return after how many seconds the last of them is cut off."""
+    started = time.monotonic()
+    async with asyncio.timeout(CUT_DEADLINE_SECONDS):
+        for one in people:
+            await one.gone.wait()
+    return time.monotonic() - started
+
+
+async def is_denied(someone: Person) -> bool:
+    """Tell whether the next operation gets no answer, or is refused."""
+    try:
+        reply: Json = await someone.client.call("agents:list", {}, timeout=1)
+    except SocketIOError:
+        return True
+    return not reply["ok"] and reply["error"]["code"] == "unauthenticated"
 
 
 async def test_a_sign_out_closes_the_open_socket_of_that_sign_in_alone(hub: RunningHub, token: str) -> None:
@@ -28,29 +58,107 @@ async def test_a_sign_out_closes_the_open_socket_of_that_sign_in_alone(hub: Runn
         async with watching(hub, access_token) as person:
             async with browser.post("/api/v1/auth/sign-out", headers=OWN) as answer:
                 assert answer.status == 204
-            async with asyncio.timeout(CUT_DEADLINE_SECONDS):
-                await person.gone.wait()
+            assert await gone_within([person]) < AT_ONCE_SECONDS
         assert (await other.ask("agents:list"))["ok"]
 
 
-async def test_a_lock_closes_the_persons_socket(hub: RunningHub) -> None:
-    await hub.add_user("locked", Role.TECHNICIAN)
-    async with watching(hub, await hub.sign_in("locked")) as person:
-        await changed(hub, update(UserRow).where(col(UserRow.username) == "locked").values(locked_at=datetime.now(UTC)))
+@pytest.mark.parametrize(
+    ("operation", "further"),
+    [
+        ("users:lock", {}),
+        ("users:remove-totp", {}),
+        ("users:set-password", {"password": "an entirely new passphrase 9"}),
+        ("users:set-role", {"role": "viewer"}),
+        ("users:remove", {}),
+    ],
+)
+async def test_what_an_administrator_ends_closes_ten_sockets_within_a_second(
+    hub: RunningHub, person: Person, operation: str, further: Mapping[str, str]
+) -> None:
+    username = f"victim-of-{operation.partition(':')[2]}"
+    user_id = await hub.add_user(username, Role.TECHNICIAN)
+    async with sockets_of(hub, username) as sockets:
+        await person.do(operation, userId=user_id, **further)
+        denied = asyncio.gather(*(is_denied(socket) for socket in sockets))
+        assert await gone_within(sockets) < AT_ONCE_SECONDS
+        assert all(await denied)
+    assert (await person.ask("agents:list"))["ok"]
+
+
+async def test_the_next_operation_is_denied_even_before_the_socket_is_closed(
+    hub: RunningHub, person: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lingers(_self: DashboardServer, _reasons: Mapping[str, str]) -> None:
+        pass
+
+    user_id = await hub.add_user("lingering", Role.TECHNICIAN)
+    async with watching(hub, await hub.sign_in("lingering")) as someone:
+        assert (await someone.ask("agents:list"))["ok"]
+        monkeypatch.setattr(DashboardServer, "_cut", lingers)
+        await person.do("users:lock", userId=user_id)
+        assert (await someone.ask("agents:list"))["error"]["code"] == "unauthenticated"
+        assert not someone.gone.is_set()
+        monkeypatch.undo()
+        await gone_within([someone])
+
+
+@pytest.mark.parametrize("deed", ["lock", "grant", "remove_totp", "remove"])
+async def test_what_is_ended_on_the_command_line_closes_the_sockets_within_a_second(hub: RunningHub, deed: str) -> None:
+    username = f"ended-by-{deed}"
+    user_id = await hub.add_user(username, Role.TECHNICIAN)
+    machine = await hub.on_machine()
+    deeds: dict[str, Callable[[], Awaitable[Any]]] = {
+        "grant": lambda: hub.users.grant(machine, username, Role.VIEWER),
+        "lock": lambda: hub.users.lock(machine, UsersName(user_id=user_id)),
+        "remove_totp": lambda: hub.users.remove_totp(machine, UsersName(user_id=user_id)),
+        "remove": lambda: hub.users.remove(machine, UsersName(user_id=user_id)),
+    }
+    async with sockets_of(hub, username) as sockets:
+        await deeds[deed]()
+        assert await gone_within(sockets) < AT_ONCE_SECONDS
+
+
+async def test_signing_out_everywhere_is_answered_and_closes_every_socket(hub: RunningHub) -> None:
+    await hub.add_user("wanderer", Role.VIEWER)
+    async with sockets_of(hub, "wanderer") as sockets:
+        assert await sockets[0].do("account:sign-out-everywhere")
+        assert await gone_within(sockets) < AT_ONCE_SECONDS
+
+
+async def test_a_new_password_closes_all_other_sockets(hub: RunningHub) -> None:
+    await hub.add_user("careful", Role.VIEWER)
+    async with sockets_of(hub, "careful") as sockets:
+        await sockets[0].do("account:set-password", current=PASSWORD, new="an entirely new passphrase 9")
+        assert await gone_within(sockets[1::2]) < AT_ONCE_SECONDS
+        assert all((await socket.ask("agents:list"))["ok"] for socket in sockets[::2])
+
+
+async def test_a_script_connects_with_a_key_until_it_is_revoked(hub: RunningHub, person: Person) -> None:
+    made = await person.do("api-keys:create", name="backup", role="viewer")
+    async with AsyncExitStack() as stack:
+        scripts = [await stack.enter_async_context(watching(hub, made["keyText"])) for _ in range(SOCKETS)]
+        assert (await scripts[0].ask("agents:list"))["ok"]
+        assert (await scripts[0].ask("commands:list"))["error"]["code"] == "forbidden"
+        assert (await scripts[0].do("auth:refresh", token=made["keyText"]))["expiresInSec"] > 86400
+        await person.do("api-keys:revoke", keyId=made["key"]["id"])
+        denied = asyncio.gather(*(is_denied(script) for script in scripts))
+        assert await gone_within(scripts) < AT_ONCE_SECONDS
+        assert all(await denied)
+    assert (await refusal_of(hub, {"token": made["keyText"]}))["message"] == "unauthenticated"
+
+
+async def test_a_client_that_stays_after_its_goodbye_is_hung_up_on(hub: RunningHub, person: Person) -> None:
+    """It neither closes nor reads: the hub ends the connection itself."""
+    user_id = await hub.add_user("stubborn", Role.VIEWER)
+    token = await hub.sign_in("stubborn")
+    async with hub.people() as session, session.ws_connect("/ws/agents/?EIO=4&transport=websocket") as raw:
+        await raw.receive_str()
+        await raw.send_str('40{"token":"' + token + '"}')
+        while not (await raw.receive_str()).startswith("40"):
+            pass
+        await person.do("users:lock", userId=user_id)
+        started = time.monotonic()
         async with asyncio.timeout(CUT_DEADLINE_SECONDS):
-            await person.gone.wait()
-
-
-async def test_another_role_closes_the_persons_socket(hub: RunningHub) -> None:
-    await hub.add_user("demoted", Role.TECHNICIAN)
-    async with watching(hub, await hub.sign_in("demoted")) as person:
-        user = select(col(UserRow.id)).where(col(UserRow.username) == "demoted").scalar_subquery()
-        demotion = update(MembershipRow).where(col(MembershipRow.user_id) == user)
-        await changed(hub, demotion.values(role=Role.VIEWER.value))
-        async with asyncio.timeout(CUT_DEADLINE_SECONDS):
-            await person.gone.wait()
-
-
-async def changed(hub: RunningHub, statement: Update) -> None:
-    async with hub.database.write(EVERY_ORGANISATION) as connection:
-        await connection.execute(statement)
+            while not raw.closed:
+                await raw.receive()
+        assert time.monotonic() - started < AT_ONCE_SECONDS

@@ -27,6 +27,8 @@ DEBIAN_HOME: Final = Path("/usr/lib/postgresql")
 PROGRAMS: Final = ("initdb", "pg_ctl", "postgres", "createdb", "dropdb")
 SUFFIX: Final = ".exe" if os.name == "nt" else ""
 ADMINISTRATOR: Final = "jtnt"
+OWNER: Final = "hub"
+"""A plain role, as a careful administrator gives to a hub: it owns its database, and row-level security binds it."""
 ACCOUNTS: Final = ("postgres", "nobody")
 DEADLINE_SECONDS: Final = 60.0
 START_ATTEMPTS: Final = 5
@@ -48,19 +50,19 @@ class NoPostgres(Exception):
 
 @dataclass(frozen=True, slots=True)
 class PostgresServer:
-    """A running server on 127.0.0.1: where its programs are, its port, and its administrator's password."""
+    """A running server on 127.0.0.1: where its programs are, its port, and the password of both its roles."""
 
     programs: Path
     port: int
     password: str
 
-    def url_of(self, database: str) -> str:
+    def url_of(self, database: str, role: str = OWNER) -> str:
         """Return the SQLAlchemy address of `database`, by asyncpg."""
-        return f"postgresql+asyncpg://{ADMINISTRATOR}:{self.password}@127.0.0.1:{self.port}/{database}"
+        return f"postgresql+asyncpg://{role}:{self.password}@127.0.0.1:{self.port}/{database}"
 
     def create(self, database: str) -> None:
-        """Make an empty database."""
-        self._ask("createdb", "--template=template0", database)
+        """Make an empty database of the role OWNER."""
+        self._ask("createdb", "--template=template0", f"--owner={OWNER}", database)
 
     def drop(self, database: str) -> None:
         """Delete a database, with whoever is still connected to it."""
@@ -109,6 +111,11 @@ def server_in(folder: Path) -> Iterator[PostgresServer]:
         shutil.chown(secret, account)
     options = ("--auth=scram-sha-256", f"--username={ADMINISTRATOR}", "--encoding=UTF8", "--no-locale", "--no-sync")
     run((programs / "initdb", f"--pgdata={data}", f"--pwfile={secret}", *options), account)
+    run(
+        (programs / "postgres", "--single", "-D", data, "postgres"),
+        account,
+        feed=f"create role {OWNER} login password '{password}'\n".encode(),
+    )
     with (data / "postgresql.conf").open("a") as settings:
         settings.writelines(f"{name} = {value}\n" for name, value in SETTINGS.items())
     control = (programs / "pg_ctl", f"--pgdata={data}")
@@ -198,9 +205,20 @@ def reachable(programs: Path, folder: Path, account: str | None) -> Path:
     return programs
 
 
-def run(command: Sequence[object], account: str | None = None, variables: Mapping[str, str] | None = None) -> None:
-    """Run a PostgreSQL program to its end, as `account`. Raises NoPostgres with what it said."""
-    with tempfile.TemporaryFile() as output:  # no pipe: the server would inherit it from pg_ctl and hold it open
+def run(
+    command: Sequence[object],
+    account: str | None = None,
+    variables: Mapping[str, str] | None = None,
+    feed: bytes = b"",
+) -> None:
+    """Run a PostgreSQL program to its end, as `account`, with `feed` as its input.
+
+    Raises NoPostgres with what it said.
+    """
+    # No pipes: the server would inherit them from pg_ctl and hold them open.
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as output:
+        given.write(feed)
+        given.seek(0)
         try:
             done = subprocess.run(
                 [str(part) for part in command],
@@ -209,7 +227,7 @@ def run(command: Sequence[object], account: str | None = None, variables: Mappin
                 extra_groups=None if account is None else [],
                 cwd=tempfile.gettempdir(),
                 env={**os.environ, "LC_ALL": "C", **(variables or {})},
-                stdin=subprocess.DEVNULL,
+                stdin=given,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 timeout=DEADLINE_SECONDS,

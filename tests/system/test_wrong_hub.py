@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hub_server.clock import SystemClock
-from hub_server.pki.authority import Authority
 from protocol.identity import EnrollmentToken
+from tests.authorities import authority_in
 from tests.system.impostor import listening, own_bundle
 from tests.system.programs import RealAgent
 
@@ -17,7 +16,7 @@ WRONG_HUB = 5
 
 @pytest.mark.parametrize("shows", ["its own authority", "the true authority", "both"])
 async def test_the_token_is_not_sent_to_an_impostor(tmp_path: Path, shows: str) -> None:
-    true = Authority.open_or_create(tmp_path / "pki", trust_domain="jtnt", clock=SystemClock())
+    true = await authority_in(tmp_path / "hub")
     own = own_bundle()
     bundle = {"its own authority": own, "the true authority": true.ca_bundle_pem, "both": own + true.ca_bundle_pem}
     token = EnrollmentToken.generate(true.root_pin)
@@ -33,7 +32,7 @@ async def test_the_token_is_not_sent_to_an_impostor(tmp_path: Path, shows: str) 
 
 
 async def test_a_token_of_another_hub_is_not_sent(tmp_path: Path) -> None:
-    other = Authority.open_or_create(tmp_path / "other", trust_domain="jtnt", clock=SystemClock())
+    other = await authority_in(tmp_path / "other")
     token = EnrollmentToken.generate(bytes(16))
     async with listening(other.ca_bundle_pem) as impostor:
         agent = RealAgent(tmp_path / "agent")

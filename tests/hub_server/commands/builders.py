@@ -12,12 +12,14 @@ from sqlalchemy import insert, update
 from sqlmodel import col
 
 from hub_server.access.model import Principal
+from hub_server.access.quotas import Quotas
 from hub_server.bus.in_process import InProcessBus
 from hub_server.commands.model import Command
 from hub_server.commands.service import CommandService
 from hub_server.commands.store import CommandStore
 from hub_server.commands.tables import CommandRow
 from hub_server.commands.worker import Dispatcher
+from hub_server.fleet.store import FleetStore
 from hub_server.fleet.tables import AgentRow
 from hub_server.storage.engine import EVERY_ORGANISATION, Database
 from protocol.commands import CommandsCreate, CommandsGet, CommandsOutput, CommandsOutputReply, CommandView
@@ -79,9 +81,13 @@ class FakeSigner:
 class KnownAgents:
     def __init__(self) -> None:
         self.known: set[tuple[str, str]] = set()
+        self.revoked: set[tuple[str, str]] = set()
 
     def exists(self, organisation_id: str, agent_id: str) -> bool:
         return (organisation_id, agent_id) in self.known
+
+    def is_revoked(self, organisation_id: str, agent_id: str) -> bool:
+        return (organisation_id, agent_id) in self.revoked
 
 
 class Connections:
@@ -110,6 +116,7 @@ class Hub:
             signer=FakeSigner(),
             agents=agents,
             sessions=self.sessions,
+            quotas=Quotas(agents=FleetStore().counts, open_commands=CommandStore().open_counts),
         )
         self.dispatcher = Dispatcher(bus=bus, ledger=self.service.ledger)
         self.principal = technician_of(organisation_id)

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from hub_server.commands.worker import Dispatcher
 from hub_server.events import AgentConnected, Deliver
-from hub_server.storage.engine import EVERY_ORGANISATION, Database
+from hub_server.storage.engine import Database
 from protocol.commands import CommandsCancel
 from protocol.enumerations import CommandReason, CommandStatus
 from protocol.frames import Command, CommandCancel
@@ -191,10 +191,10 @@ class AwayDatabase(Database):
         self.away = False
 
     @asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncConnection]:
+    async def write(self, organisation_id: str) -> AsyncIterator[AsyncConnection]:
         if self.away:
             raise OperationalError("BEGIN", None, Exception("database is locked"))
-        async with super().write(EVERY_ORGANISATION) as connection:
+        async with super().write(organisation_id) as connection:
             yield connection
 
 

@@ -8,13 +8,14 @@ from typing import Any, Final
 
 import msgspec
 import pytest
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, update
 from sqlmodel import col
 
+from hub_server.access.tables import OrganisationRow
 from hub_server.audit.tables import AuditRow
 from hub_server.clock import milliseconds
 from hub_server.commands.tables import CommandRow
-from hub_server.errors import Conflict, Forbidden, InvalidRequest, NotFound
+from hub_server.errors import Conflict, Forbidden, InvalidRequest, NotFound, QuotaReached
 from hub_server.fleet.tables import AgentRow
 from hub_server.storage.engine import EVERY_ORGANISATION
 from protocol.commands import CommandsCancel, CommandsCreate, CommandsGet, CommandsList, CommandsOutput
@@ -33,8 +34,8 @@ async def stored_commands(hub: Hub) -> int:
 
 async def audit_actions(hub: Hub) -> list[tuple[str, str, dict[str, Any]]]:
     async with hub.database.read(EVERY_ORGANISATION) as connection:
-        rows = await connection.execute(select(AuditRow).order_by(col(AuditRow.position)))
-        return [(row.actor, row.action, row.detail) for row in rows]
+        rows = await connection.execute(select(AuditRow).order_by(col(AuditRow.number)))
+        return [(row.actor, row.action, msgspec.json.decode(row.detail)) for row in rows]
 
 
 async def test_a_command_is_signed_stored_and_audited(hub: Hub, agent_id: str, deliveries: Listener) -> None:
@@ -218,3 +219,18 @@ async def test_output_is_read_in_pages_from_any_offset(hub: Hub, agent_id: str) 
         await hub.service.output(
             technician_of("another"), CommandsOutput(command_id=view.id, stream=OutputStream.STDOUT)
         )
+
+
+async def test_no_more_commands_are_under_way_than_the_organisation_may_have(hub: Hub, agent_id: str) -> None:
+    async with hub.database.write(EVERY_ORGANISATION) as connection:
+        await connection.execute(
+            update(OrganisationRow).where(col(OrganisationRow.id) == hub.organisation_id).values(max_open_commands=3)
+        )
+    first = await hub.create(agent_id, idempotency_key="k1")
+    async with asyncio.timeout(60):
+        answers = await asyncio.gather(*(hub.create(agent_id) for _ in range(8)), return_exceptions=True)
+    assert sum(isinstance(answer, QuotaReached) for answer in answers) == 6
+    assert await stored_commands(hub) == 3
+    assert await hub.create(agent_id, idempotency_key="k1") == first
+    await hub.service.cancel(hub.principal, CommandsCancel(command_id=first.id))
+    await hub.create(agent_id)

@@ -15,6 +15,7 @@ from hub_server.events import AgentChanged, AgentDeleted, Deliver, DomainEvent, 
 from hub_server.fleet.service import FleetService, Purge
 from hub_server.fleet.store import FleetStore
 from hub_server.storage.engine import EVERY_ORGANISATION, Database
+from protocol.desired import CertificateTerms
 from protocol.enumerations import DesiredName, Role
 from protocol.envelope import SignedTrust
 from protocol.frames import Desired, StateHashes, SystemInformation
@@ -24,17 +25,26 @@ from tests.clocks import FakeClock
 SYSINFO = SystemInformation(hostname="web-01", os="linux", os_version="Debian 12", arch="x86_64", cpu_count=2)
 
 
+class Anchored:
+    """What agents are told to trust; a rotation is one assignment."""
+
+    def __init__(self) -> None:
+        self.trust = SignedTrust(document="", signatures=[])
+        self.certificate_terms = CertificateTerms(issuer_sha256="aa")
+
+
 class Fleet:
     """A fleet service with what a test needs beside it."""
 
     def __init__(self, database: Database, bus: InProcessBus, clock: FakeClock, purges: Sequence[Purge] = ()) -> None:
         self.database = database
+        self.anchor = Anchored()
         self.service = FleetService(
             database=database,
             bus=bus,
             clock=clock,
             store=FleetStore(),
-            trust=SignedTrust(document="", signatures=[]),
+            anchor=self.anchor,
             purges=purges,
         )
 
@@ -126,9 +136,7 @@ async def test_a_new_configuration_is_offered_at_once_and_until_applied(
     agent = fleet.service.get(organisation_id, agent_id)
     assert agent.config_applied
     hashes = fleet.service.desired_hashes(agent)
-    applied = StateHashes(
-        config=hashes[DesiredName.CONFIG], policy=hashes[DesiredName.POLICY], trust=hashes[DesiredName.TRUST]
-    )
+    applied = StateHashes(**{name.value: applied_hash for name, applied_hash in hashes.items()})
     assert fleet.service.offers(agent, applied) == []
 
 
@@ -216,3 +224,20 @@ async def test_what_an_agent_says_after_it_was_deleted_does_not_bring_it_back(
     with pytest.raises(NotFound):
         await fleet.service.described(organisation_id, agent_id, msgspec.structs.replace(SYSINFO, hostname="ghost"))
     assert not fleet.service.exists(organisation_id, agent_id)
+
+
+async def test_a_rotation_is_offered_to_everybody_trust_before_the_terms_of_certificates(
+    fleet: Fleet, organisation_id: str, bus: InProcessBus
+) -> None:
+    agents = {await fleet.with_agent(organisation_id) for _ in range(2)}
+    applied = StateHashes(**fleet.service.desired_hashes(fleet.service.get(organisation_id, min(agents))))
+    fleet.anchor.trust = SignedTrust(document="bmV3", signatures=[])
+    fleet.anchor.certificate_terms = CertificateTerms(issuer_sha256="bb")
+    with bus.subscribe(frozenset({"deliver"}), name="t", capacity=9, overflow=Overflow.DROP_OLDEST) as delivered:
+        fleet.service.announce_trust()
+        events = await delivered.batch(9)
+    for agent_id in agents:
+        told = [event.frame for event in events if isinstance(event, Deliver) and event.agent_id == agent_id]
+        names = [frame.name for frame in told if isinstance(frame, Desired)]
+        assert names == [DesiredName.TRUST, DesiredName.CERTIFICATE]
+        assert told == fleet.service.offers(fleet.service.get(organisation_id, agent_id), applied)

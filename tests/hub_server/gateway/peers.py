@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from aiohttp import WSMessage, WSMsgType, web
 
-from hub_server.gateway.agents.session import AgentSession, FrameHandler
+from hub_server.gateway.agents.session import AgentSession, FrameHandler, Origin
 from hub_server.pauses import PauseMeter
 from protocol.codec import decode_hub_frame
 from protocol.enumerations import ConnectionReason
@@ -83,10 +83,13 @@ class Recorded:
         return []
 
 
-def session_with(peer: FakePeer, pauses: PauseMeter | None = None) -> AgentSession:
+def session_with(
+    peer: FakePeer, pauses: PauseMeter | None = None, *, serial: str = "01", address: str = "192.0.2.1"
+) -> AgentSession:
     pauses = pauses or PauseMeter(FakeClock(), lambda _seconds: None)
     socket: Any = peer
-    return AgentSession("session", IDENTITY, "host", cast("web.WebSocketResponse", socket), peer, pauses)
+    origin = Origin(IDENTITY, serial, address)
+    return AgentSession(f"session-{serial}", origin, cast("web.WebSocketResponse", socket), peer, pauses)
 
 
 async def ending_of(session: AgentSession, handler: FrameHandler | None = None) -> ConnectionReason:

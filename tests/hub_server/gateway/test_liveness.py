@@ -7,11 +7,14 @@ from typing import Any
 import pytest
 from aiohttp import WSMsgType
 
+from hub_server.gateway.agents.clones import CloneWatch
 from hub_server.gateway.agents.liveness import SUPERSEDED_GRACE_SECONDS, Liveness
 from hub_server.gateway.agents.registry import SessionRegistry
-from hub_server.gateway.agents.session import AgentSession
+from hub_server.gateway.agents.session import AgentSession, SessionEnded, Supersession
 from hub_server.pauses import PauseMeter
+from protocol.codes import CloseCode
 from protocol.enumerations import ConnectionReason
+from protocol.identity import AgentIdentity
 from protocol.limits import (
     HEARTBEAT_SECONDS,
     OFFLINE_AFTER_SECONDS,
@@ -19,7 +22,26 @@ from protocol.limits import (
     SEND_DEADLINE_AGENT_SECONDS,
 )
 from tests.clocks import FakeClock
-from tests.hub_server.gateway.peers import FakePeer, ending_of, lived, session_with
+from tests.hub_server.gateway.peers import IDENTITY, FakePeer, ending_of, lived, session_with
+
+
+class Suspicions:
+    """Counts as the certificates' service does, without its hour."""
+
+    def __init__(self) -> None:
+        self.stored: list[tuple[str, str]] = []
+
+    async def suspect_clone(self, _identity: AgentIdentity, *, older_address: str, newer_address: str) -> int:
+        self.stored.append((older_address, newer_address))
+        return len(self.stored)
+
+
+class Quarantines:
+    def __init__(self) -> None:
+        self.of: list[str] = []
+
+    async def quarantine_by_hub(self, _organisation_id: str, agent_id: str, _reason: str) -> None:
+        self.of.append(agent_id)
 
 
 class Watch:
@@ -30,12 +52,21 @@ class Watch:
         self.pauses = PauseMeter(self.clock, lambda _seconds: None)
         self.registry = SessionRegistry()
         telemetry: Any = None  # no frame is held here
-        self.liveness = Liveness(registry=self.registry, pauses=self.pauses, telemetry=telemetry)
+        self.certificates = Suspicions()
+        self.desk = Quarantines()
+        certificates: Any = self.certificates
+        desk: Any = self.desk
+        self.clones = CloneWatch(certificates=certificates, desk=desk)
+        self.liveness = Liveness(registry=self.registry, pauses=self.pauses, telemetry=telemetry, clones=self.clones)
 
-    def join(self, peer: FakePeer) -> AgentSession:
-        session = session_with(peer, self.pauses)
+    def join(self, peer: FakePeer, serial: str = "01", address: str = "192.0.2.1") -> AgentSession:
+        session = session_with(peer, self.pauses, serial=serial, address=address)
         self.registry.enter(session)
         return session
+
+    async def supersede(self, older: AgentSession, *, is_handover: bool = False) -> None:
+        older.superseded = Supersession(self.pauses.active_seconds(), "192.0.2.2", is_handover)
+        await older.ping()
 
     async def after(self, seconds: float) -> None:
         lived(self.clock, self.pauses, seconds)
@@ -84,7 +115,7 @@ async def test_an_older_session_goes_after_its_grace_and_the_newer_stays(watch: 
     older_peer, newer_peer = FakePeer(), FakePeer()
     older = watch.join(older_peer)
     newer = watch.join(newer_peer)
-    older.superseded_at = watch.pauses.active_seconds()
+    await watch.supersede(older)
     await watch.after(SUPERSEDED_GRACE_SECONDS - 1)
     newer_peer.go_away()
     assert older_peer.close_code is None
@@ -92,3 +123,56 @@ async def test_an_older_session_goes_after_its_grace_and_the_newer_stays(watch: 
     assert await ending_of(older) is ConnectionReason.SUPERSEDED
     assert not watch.registry.leave(older)
     assert watch.registry.leave(newer)
+    assert watch.certificates.stored == []  # nobody answered the ping: the older one was dead
+
+
+async def test_an_older_session_that_answers_is_another_machine(watch: Watch) -> None:
+    older_peer = FakePeer()
+    older = watch.join(older_peer)
+    watch.join(FakePeer())
+    await watch.supersede(older)
+    answered(older)
+    await watch.after(SUPERSEDED_GRACE_SECONDS + 0.5)
+    assert watch.certificates.stored == [("192.0.2.1", "192.0.2.2")]
+    await watch.after(1)  # it is ending: it counts once
+    assert len(watch.certificates.stored) == 1
+
+
+async def test_an_agent_that_changes_over_to_its_new_certificate_is_no_clone(watch: Watch) -> None:
+    older = watch.join(FakePeer())
+    watch.join(FakePeer(), serial="02")
+    await watch.supersede(older, is_handover=True)
+    answered(older)
+    await watch.after(SUPERSEDED_GRACE_SECONDS + 0.5)
+    assert await ending_of(older) is ConnectionReason.SUPERSEDED
+    assert watch.certificates.stored == []
+
+
+async def test_the_third_suspicion_means_quarantine(watch: Watch) -> None:
+    quarantined = []
+    for number in range(3):
+        older = session_with(FakePeer(), watch.pauses, serial=str(number))
+        await watch.supersede(older)
+        answered(older)
+        await watch.clones.look_at(older)
+        quarantined.append(list(watch.desk.of))
+    assert quarantined == [[], [], [IDENTITY.agent_id]]
+
+
+def test_when_the_newer_session_goes_first_the_older_is_the_agents_again(watch: Watch) -> None:
+    oldest, older, newer = (watch.join(FakePeer(), serial=str(number)) for number in range(3))
+    agent_id = newer.identity.agent_id
+    assert watch.registry.of_agent(agent_id) == [newer, oldest, older]
+    assert not watch.registry.leave(newer)
+    assert watch.registry.get(agent_id) is older
+    oldest.end(SessionEnded(CloseCode.SUPERSEDED, "over"))
+    assert watch.registry.leave(older)
+    assert watch.registry.get(agent_id) is None
+    assert list(watch.registry.retiring()) == [oldest]
+    assert watch.registry.leave(oldest)
+    assert list(watch.registry.retiring()) == []
+
+
+def answered(session: AgentSession) -> None:
+    """Anything that comes from the peer takes the ping back."""
+    session.pinged_at = None

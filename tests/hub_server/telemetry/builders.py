@@ -86,12 +86,12 @@ class FailingDatabase(Database):
         self._after_commit = after_commit
 
     @asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncConnection]:
+    async def write(self, organisation_id: str) -> AsyncIterator[AsyncConnection]:
         fails = self.failures > 0
         self.failures -= 1
         if fails and not self._after_commit:
             raise _lost()
-        async with super().write(EVERY_ORGANISATION) as connection:
+        async with super().write(organisation_id) as connection:
             yield connection
         if fails:
             raise _lost()

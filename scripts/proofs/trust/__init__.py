@@ -1,0 +1,1 @@
+"""The lines of `prove trust`, one file each."""
