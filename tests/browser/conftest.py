@@ -31,13 +31,14 @@ async def dashboard(page: Page, demo: Demo) -> AsyncIterator[Page]:
 
 
 async def sign_in(page: Page, demo: Demo) -> None:
-    await give_password(page, demo, demo.written["username"], demo.written["password"])
+    written = demo.written
+    await give_password(page, written["dashboardUrl"], written["username"], written["password"])
     await expect(page.get_by_test_id("connection-state")).to_contain_text("live")
 
 
-async def give_password(page: Page, demo: Demo, username: str, password: str) -> None:
+async def give_password(page: Page, url: str, username: str, password: str) -> None:
     """Fill in the page of signing in and send it."""
-    await page.goto(demo.written["dashboardUrl"])
+    await page.goto(url)
     await page.get_by_test_id("sign-in-username").fill(username)
     await page.get_by_test_id("sign-in-password").fill(password)
     await page.get_by_test_id("sign-in-submit").click()

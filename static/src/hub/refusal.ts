@@ -1,4 +1,5 @@
 import type { ErrorBody, ErrorCode } from '../generated/protocol'
+import { sentence } from '../text/words'
 
 /** The hub said no; the message is for people. */
 export class Refused extends Error {
@@ -25,9 +26,4 @@ export function wordsOf(error: unknown): string {
   const wait = error.retryAfterSec === null ? '' : ` Try again in ${error.retryAfterSec} s.`
   const message = error.message === '' ? `The hub refused (${error.code}).` : sentence(error.message)
   return message + wait
-}
-
-function sentence(text: string): string {
-  const start = text.charAt(0).toUpperCase() + text.slice(1)
-  return /[.!?]$/.test(start) ? start : `${start}.`
 }

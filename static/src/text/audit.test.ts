@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { auditCsv, detailLines, detailSummary } from './audit.ts'
+import { agentIn, auditCsv, detailLines, detailSummary, shortIds } from './audit.ts'
 
 test('nested detail is read line by line', () => {
   const detail = { role: 'viewer', tags: ['a', 'b'], before: { site: 'Wien', tags: [] }, note: null, steps: [{ n: 1 }] }
@@ -22,4 +22,14 @@ test('an entry is one line of CSV, whatever stands in it', () => {
     auditCsv([entry]),
     'at,actor,action,target,detail,hub_id,number,hash\r\n2026-01-01T00:00:00Z,\'=cmd(),a,b:1,"{""text"":""x\\r\\n\\""y\\""""}",h,3,f\r\n',
   )
+})
+
+test('ids are cut to their start, and names stay', () => {
+  assert.equal(shortIds('session:bfd16698-8a66-4b64-a4f9-19474025d1f3'), 'session:bfd16698…')
+  assert.equal(shortIds('user:bfd16698-8a66'), 'user:bfd16698-8a66')
+})
+
+test('a target may name a machine', () => {
+  assert.equal(agentIn('agent:7'), '7')
+  assert.equal(agentIn('user:agent:7'), null)
 })

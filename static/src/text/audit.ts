@@ -9,7 +9,7 @@ export function detailLines(detail: Record<string, unknown>): [string, string][]
 }
 
 function linesOf(name: string, value: unknown): [string, string][] {
-  if (value === null || value === undefined) return [[name, '–']]
+  if (value === null || value === undefined || value === '') return [[name, '–']]
   if (typeof value !== 'object') return [[name, String(value)]]
   if (Array.isArray(value) && value.every((item) => typeof item !== 'object')) return [[name, value.length === 0 ? '–' : value.join(', ')]]
   const inner = Object.entries(value)
@@ -21,6 +21,18 @@ export function detailSummary(detail: Record<string, unknown>): string {
   return detailLines(detail)
     .map(([name, value]) => `${name}: ${value}`)
     .join(' · ')
+}
+
+const ID = /\b([0-9a-f]{8})-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b/g
+
+/** Ids by their start, where the whole is a click away. */
+export function shortIds(text: string): string {
+  return text.replaceAll(ID, '$1…')
+}
+
+/** The machine that `target` names; null where it names none. */
+export function agentIn(target: string): string | null {
+  return /^agent:(.+)$/.exec(target)?.[1] ?? null
 }
 
 export function auditCsv(entries: readonly AuditEntryView[]): string {

@@ -1,4 +1,4 @@
-import type { AgentTrust, AuthorityState, AuthorityUse, CertificateState } from '../generated/protocol'
+import type { AgentTrust, AuthorityState, AuthorityUse, AuthorityView, CertificateState } from '../generated/protocol'
 
 export const TRUST_WORDS: Record<AgentTrust, string> = {
   trusted: 'Trusted',
@@ -38,4 +38,12 @@ export function toneOfLife(fromMs: number, untilMs: number, nowMs: number): Tone
   const left = (untilMs - nowMs) / Math.max(1, untilMs - fromMs)
   if (left <= 0) return 'over'
   return left < URGENT ? 'urgent' : left < SOON ? 'soon' : 'well'
+}
+
+const USES = Object.keys(AUTHORITY_USES)
+const STATES = Object.keys(AUTHORITY_STATES)
+
+/** From the root down; of one use, what comes before what is and what was. */
+export function inOrder(authorities: readonly AuthorityView[]): AuthorityView[] {
+  return authorities.toSorted((one, other) => USES.indexOf(one.use) - USES.indexOf(other.use) || STATES.indexOf(one.state) - STATES.indexOf(other.state))
 }

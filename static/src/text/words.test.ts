@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { actorWords, kindWords, reasonWords, systemWords } from './words.ts'
+import { actorWords, kindWords, reasonWords, systemWords, sentence } from './words.ts'
 
 test('a known reason is told in words, any other as it is', () => {
   assert.equal(reasonWords('connection_lost'), 'connection lost')
@@ -22,4 +22,8 @@ test('a system is named once', () => {
   assert.equal(systemWords('darwin', '15.1'), 'macOS 15.1')
   assert.equal(systemWords('windows', 'Windows 11'), 'Windows 11')
   assert.equal(systemWords('freebsd', ''), 'freebsd')
+})
+
+test('a sentence has a capital and a stop', () => {
+  assert.deepEqual(['stolen laptop', 'Why?', ''].map(sentence), ['Stolen laptop.', 'Why?', ''])
 })

@@ -86,3 +86,9 @@ export function systemWords(osType: string, osVersion: string): string {
   if (/^[A-Z][a-z]+/.test(osVersion) && system === 'Linux') return osVersion
   return osVersion.toLowerCase().startsWith(system.toLowerCase()) ? osVersion : `${system} ${osVersion}`
 }
+
+/** A text with a capital at its start and a stop at its end. */
+export function sentence(text: string): string {
+  const start = text.charAt(0).toUpperCase() + text.slice(1)
+  return start === '' || /[.!?]$/.test(start) ? start : `${start}.`
+}
