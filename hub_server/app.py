@@ -17,7 +17,7 @@ from hub_server.access.credentials import Credentials
 from hub_server.access.organisations import OrganisationService
 from hub_server.access.quotas import Quotas
 from hub_server.access.service import AccessService
-from hub_server.access.standings import Standings
+from hub_server.access.standings import NEWS_NAME, Standings
 from hub_server.access.users import UserService
 from hub_server.alerts.service import AlertService
 from hub_server.alerts.store import AlertStore
@@ -66,6 +66,7 @@ from hub_server.gateway.listeners import (
     people_application,
     people_tls,
 )
+from hub_server.gateway.rest.origins import Origins
 from hub_server.instruments import Instruments
 from hub_server.lifecycle import Hub, Listener, Worker
 from hub_server.opening import open_authority, round_seconds_of
@@ -207,7 +208,7 @@ def compose(settings: Settings, *, clock: Clock, database: Database, authority: 
             Worker("checkpoints", checkpointer.run),
         ),
         listeners=_listeners(base, subjects, dashboards, door.endpoint, readiness),
-        drain=(door.endpoint.drain, dashboards.server.shut_down, keeper.save, checkpointer.sign),
+        drain=(door.endpoint.drain, dashboards.server.shut_down, keeper.save),
         became_ready=readiness.set,
     )
 
@@ -284,7 +285,7 @@ def _keeper(base: Foundation, fleet: FleetService) -> Keeper:
 
 
 def _people(base: Foundation, quotas: Quotas) -> People:
-    database, clock, standings = base.database, base.clock, Standings()
+    database, clock, standings = base.database, base.clock, Standings(hears=base.settings.data_dir / NEWS_NAME)
     credentials = Credentials(clock=clock, vault=base.vault)
     api_keys = ApiKeyService(database=database, clock=clock, standings=standings)
     return People(
@@ -346,7 +347,7 @@ def _endpoint(base: Foundation, subjects: Subjects, judge: Judge, clones: CloneW
 
 
 def _dashboards(base: Foundation, subjects: Subjects) -> Dashboards:
-    rooms = SocketRooms(base.settings.web_origins)
+    rooms = SocketRooms(Origins(base.settings.web_origins, base.settings.people.trusted_proxies))
     view = FleetView(
         fleet=subjects.fleet,
         presence=subjects.presence,

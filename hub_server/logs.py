@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from collections.abc import Mapping
 from typing import Any, Final, TextIO
@@ -19,21 +20,46 @@ LEVELS: Final = {
     "error": logging.ERROR,
     "fatal": logging.CRITICAL,
 }
-SECRET_WORDS: Final = (
-    "token",
-    "password",
-    "passwd",
-    "authorization",
-    "cookie",
-    "secret",
-    "api_key",
-    "apikey",
-    "private_key",
-    "credential",
-    "otp",
+FIELDS: Final = frozenset(
+    {
+        "event",
+        "level",
+        "timestamp",
+        "component",
+        "exception",
+        "reason",
+        "error",
+        "why",
+        "worker",
+        "step",
+        "name",
+        "path",
+    }
+    | {"people_port", "agents_port", "address", "session_id", "socket_id", "code", "status", "state", "version"}
+    | {"agent_id", "organisation_id", "command_id", "username", "role", "actor", "action", "key", "detail", "trust"}
+    | {"acknowledged", "advice", "frames", "is_known", "is_repeated", "lane", "samples"}
 )
+"""What a record may hold. Whatever else it brings is left out, and its name is told in `left_out`."""
+SECRET_WORDS: Final = ("token", "passw", "authorization", "cookie", "secret", "apikey", "api_key", "private_key", "otp")
 PUBLIC_ENDINGS: Final = ("_id", "_count", "_seconds", "_at")
+HIDDEN: Final = "***"
+SECRET_FORMS: Final = (
+    re.compile(r"(?P<kept>\b(?:jtnt[a-z]|itsk)_[0-9A-Za-z]{0,32}[.])[0-9A-Za-z_.-]+"),
+    re.compile(r"(?P<kept>\b(?:jtnt[a-z]|itsk)_)[0-9A-Za-z_-]{20,}"),
+    re.compile(r"(?P<kept>\beyJ)[0-9A-Za-z_-]{5,}[.][0-9A-Za-z_-]{5,}[.]?[0-9A-Za-z_-]*"),
+    re.compile(r"(?P<kept>-----BEGIN [A-Z ]*PRIVATE KEY-----).*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL),
+    re.compile(r"(?P<kept>\botpauth://)\S+"),
+    re.compile(r"(?P<kept>\b[a-z][a-z0-9+]*://[^\s:/@]*:)[^\s/@]+(?=@)"),
+    re.compile(r"(?P<kept>\b(?:bearer|basic) +)[0-9A-Za-z._~+/=-]{8,}", re.IGNORECASE),
+    re.compile(
+        r"(?P<kept>\b(?:password|passwd|secret|token|otp|authorization|cookie|csr_pem)[\"']?\s*[:=]\s*[\"']?)[^\s\"',;&}]+",
+        re.IGNORECASE,
+    ),
+)
+"""Enrollment and refresh tokens, keys of scripts and organisations, JWTs, private keys, seeds of one-time codes,
+passwords of database addresses, headers and fields that carry any of them."""
 _QUIET: Final = ("aiosqlite", "asyncio", "alembic", "aiohttp.access")
+"""What they say below a warning is of no use to whoever runs a hub."""
 _MUTE: Final = ("engineio", "socketio")
 """They log a traceback for each malformed packet, which anybody may send."""
 
@@ -47,6 +73,7 @@ def configure(level: str, stream: TextIO | None = None) -> None:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
+        known_fields,
         without_secrets,
         structlog.processors.EventRenamer("message"),
     ]
@@ -74,9 +101,17 @@ def configure(level: str, stream: TextIO | None = None) -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
+def known_fields(_logger: WrappedLogger, _method: str, record: EventDict) -> EventDict:
+    """Keep what FIELDS names."""
+    kept = {name: value for name, value in record.items() if name in FIELDS}
+    if len(kept) < len(record):
+        kept["left_out"] = sorted(str(name) for name in record if name not in FIELDS)
+    return kept
+
+
 def without_secrets(_logger: WrappedLogger, _method: str, record: EventDict) -> EventDict:
-    """Drop every field whose name speaks of a secret, at any depth; `token_id` and its like stay."""
-    return _cleaned(record)
+    """Hide whatever has a secret's form, in every text of the record at any depth; a traceback is a text."""
+    return {name: _scrubbed(value) for name, value in record.items()}
 
 
 def is_secret(name: str) -> bool:
@@ -84,12 +119,27 @@ def is_secret(name: str) -> bool:
     return any(word in lowered for word in SECRET_WORDS) and not lowered.endswith(PUBLIC_ENDINGS)
 
 
-def _cleaned(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: _cleaned(value) if isinstance(value, Mapping) else value
-        for name, value in fields.items()
-        if not is_secret(str(name))
-    }
+def scrubbed(text: str) -> str:
+    """Return `text` with HIDDEN in place of what has a secret's form. The public part of a token stays."""
+    for form in SECRET_FORMS:
+        text = form.sub(rf"\g<kept>{HIDDEN}", text)
+    return text
+
+
+def _scrubbed(value: Any) -> Any:
+    match value:
+        case None | bool() | int() | float():
+            return value
+        case Mapping():
+            return {
+                scrubbed(str(name)): HIDDEN if is_secret(str(name)) else _scrubbed(each) for name, each in value.items()
+            }
+        case list() | tuple() | set() | frozenset():
+            return [_scrubbed(each) for each in value]
+        case bytes():
+            return f"{len(value)} bytes"
+        case _:
+            return scrubbed(str(value))
 
 
 def _component_of_logger(_logger: WrappedLogger, _method: str, record: EventDict) -> EventDict:

@@ -13,6 +13,8 @@ from agent_client.certificate import CertificateFacts
 
 RENEWAL_FRACTION: Final = 2 / 3
 RENEWAL_JITTER: Final = 0.1
+# Hubs date certificates back, for machines whose clock is behind; a short life must not seem half over when it begins.
+BACK_DATED_MS: Final = 5 * 60_000
 RETRY_MIN_SECONDS: Final = 5.0
 RETRY_MAX_SECONDS: Final = 900.0
 _RETRIES_IN_WHAT_IS_LEFT: Final = 20
@@ -27,9 +29,10 @@ class IssuerWanted(Struct, frozen=True):
 
 def renewal_at_ms(facts: CertificateFacts, wanted: IssuerWanted | None) -> int:
     """Return when to ask for a new certificate: at 2/3 ± 10 % of its life, or earlier to leave its issuer."""
-    life_ms = facts.not_after_ms - facts.not_before_ms
+    issued_at_ms = min(facts.not_before_ms + BACK_DATED_MS, facts.not_after_ms)
+    life_ms = facts.not_after_ms - issued_at_ms
     fraction = RENEWAL_FRACTION * (1 + RENEWAL_JITTER * (2 * _draw(facts, "life") - 1))
-    by_age = facts.not_before_ms + int(life_ms * fraction)
+    by_age = issued_at_ms + int(life_ms * fraction)
     if wanted is None or wanted.issuer_sha256 == facts.issuer_sha256:
         return by_age
     return min(by_age, wanted.leave_at_ms)

@@ -8,9 +8,12 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from agent_client.renewal.renewal import RenewalFailed
+from protocol.codes import ErrorCode
 from protocol.frames import AgentFrame, CertificateReply, CertificateRequest, Error
 
 ANSWER_TIMEOUT_SECONDS: Final = 30.0
+
+_PASSING: Final = frozenset({ErrorCode.RATE_LIMITED, ErrorCode.BUSY, ErrorCode.UNAVAILABLE, ErrorCode.INTERNAL})
 
 Send = Callable[[AgentFrame], Awaitable[None]]
 
@@ -36,7 +39,7 @@ class CertificateDesk:
         finally:
             self._answer = None
         if isinstance(answer, Error):
-            raise RenewalFailed(f"the hub refused: {answer.message}", is_final=True)
+            raise RenewalFailed(f"the hub refused: {answer.message}", is_final=answer.code not in _PASSING)
         return answer.certificate_pem
 
     def take(self, answer: CertificateReply | Error) -> bool:

@@ -129,7 +129,8 @@ class Connection:
         config, parts = self._config(), self._parts
         context = context_of(self._papers.trust.anchors_pem(), pair)
         async with open_socket(config, context, parts.clock) as socket:
-            session = Session(config, parts, socket, pair, self._last_disconnect())
+            gap = None if self._had_welcome() else self._last_disconnect()
+            session = Session(config, parts, socket, pair, gap)
             await session.greet()
             self._papers.renewal.welcomed(pair)
             yield session

@@ -109,10 +109,10 @@ _ADVICE: Final = {
 
 
 _QUARANTINED: Final = (
-    "this agent is in quarantine ({}); it works again by itself once whoever runs the hub has released it. "
-    "If this machine is a copy of another, enroll it anew"
+    "the hub refused this agent: {}. Once released it works again by itself; "
+    "if this machine is a copy of another, enroll the copy anew"
 )
-_REVOKED: Final = "this agent was revoked ({}); if the machine is to come back, ask whoever runs the hub"
+_REVOKED: Final = "the hub refused this agent: {}. If the machine is to come back, ask whoever runs the hub"
 
 
 class Verdict(Struct, frozen=True):

@@ -16,9 +16,11 @@ from agent_client.transport.endings import (
     AwaitingApproval,
     CertificateRefused,
     Ending,
+    FilesUnusable,
     HubNotTrusted,
     PapersRenewed,
-    Unanswered,
+    summary_of,
+    turns_down_certificate,
 )
 
 _log = Log("connection")
@@ -31,16 +33,15 @@ class Mending:
 
     async def after(self, ending: Ending, config: Config, tried: Sequence[Pair]) -> Ending:
         """Return how an attempt ended once what could be done about it was done. Raises StoreError or TrustError."""
-        match ending:
-            case HubNotTrusted():
-                is_renewed = await self._papers.trust.fetch(config.websocket_url)
-                return PapersRenewed("trust document") if is_renewed else ending
-            case CertificateRefused(reason=reason) if "expired" in reason or self._are_expired(tried):
-                return await self._recovered(config, reason)
-            case Unanswered() if self._are_expired(tried):
-                return await self._recovered(config, "it has expired")
-            case _:
-                return ending
+        if isinstance(ending, HubNotTrusted):
+            is_renewed = await self._papers.trust.fetch(config.websocket_url)
+            return PapersRenewed("trust document") if is_renewed else ending
+        if isinstance(ending, FilesUnusable) or not turns_down_certificate(ending):
+            return ending
+        reason = summary_of(ending)[1]
+        if "expired" in reason:  # by the hub's clock
+            return await self._recovered(config, reason)
+        return await self._recovered(config, f"{reason}; it has expired") if self._are_expired(tried) else ending
 
     async def _recovered(self, config: Config, reason: str) -> Ending:
         try:

@@ -92,7 +92,7 @@ class AccountService:
         account = await self._proved(principal, request.password, "$.password")
         secret = new_secret()
         sealed = self._credentials.sealed(account.user_id, secret)
-        async with self._database.write(EVERY_ORGANISATION) as connection:
+        async with self._database.write(principal.organisation_id) as connection:
             if not await self._people.save_pending_totp(connection, account.user_id, sealed):
                 raise Conflict("a second factor is set up already: remove it first")
             await self._record(connection, principal, "account:begin-totp")
@@ -107,7 +107,7 @@ class AccountService:
             raise Conflict("there is nothing to confirm: begin with account:begin-totp")
         step = self._credentials.confirming_step(account, request.code)
         codes, now = new_recovery_codes(), self._clock.now()
-        async with self._database.write(EVERY_ORGANISATION) as connection:
+        async with self._database.write(principal.organisation_id) as connection:
             if not await self._people.confirm_totp(connection, account.user_id, account.totp_sealed, now, step):
                 raise Conflict("the secret was replaced meanwhile: begin again")
             await self._people.replace_recovery_codes(connection, account.user_id, [digest_of(code) for code in codes])
@@ -129,7 +129,7 @@ class AccountService:
     async def new_recovery_codes(self, principal: Principal, request: AccountNewRecoveryCodes) -> RecoveryCodesReply:
         account = await self._proved(principal, request.password, "$.password")
         codes = new_recovery_codes()
-        async with self._database.write(EVERY_ORGANISATION) as connection:
+        async with self._database.write(principal.organisation_id) as connection:
             await self._spend(connection, account, request.code)
             await self._people.replace_recovery_codes(connection, account.user_id, [digest_of(code) for code in codes])
             await self._record(connection, principal, "account:new-recovery-codes")
@@ -145,7 +145,7 @@ class AccountService:
 
     async def _person(self, principal: Principal) -> Account:
         _check_is_person(principal)
-        async with self._database.read(EVERY_ORGANISATION) as connection:
+        async with self._database.read(principal.organisation_id) as connection:
             return await self._own(connection, principal)
 
     async def _proved(self, principal: Principal, password: str, path: str) -> Account:

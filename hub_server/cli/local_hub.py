@@ -16,7 +16,7 @@ from hub_server import logs
 from hub_server.access.organisations import OrganisationService
 from hub_server.access.passwords import Passwords
 from hub_server.access.quotas import Quotas
-from hub_server.access.standings import Standings
+from hub_server.access.standings import NEWS_NAME, Standings
 from hub_server.access.users import UserService
 from hub_server.cli.failures import explained
 from hub_server.cli.outcome import CommandFailed, Exit
@@ -111,7 +111,7 @@ async def _opened(settings: Settings, *, set_up: bool) -> AsyncIterator[LocalHub
                 database=database,
                 clock=clock,
                 passwords=Passwords(),
-                standings=Standings(),
+                standings=Standings(rings=settings.data_dir / NEWS_NAME),
                 quotas=Quotas(agents=FleetStore().counts, open_commands=CommandStore().open_counts),
             ),
             organisations=OrganisationService(database=database, clock=clock, agents=FleetStore().counts),

@@ -71,6 +71,8 @@ def application() -> App:
         name="key",
         help="Organisation keys, with which programs register machines.",
     )
+    app.command("hub_server.cli.authorities:app", name="ca", help="The hub's certificate authority and signing keys.")
+    app.command("hub_server.cli.secrets:app", name="secrets", help="The key that seals secrets in the database.")
     app.command(version, help_epilogue=examples("jtnt-hub version"))
     return app
 

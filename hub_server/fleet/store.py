@@ -49,7 +49,7 @@ class FleetStore:
         trust = await connection.scalar(
             select(col(AgentRow.trust))
             .where(col(AgentRow.id) == agent_id, col(AgentRow.organisation_id) == organisation_id)
-            .with_for_update()
+            .with_for_update(key_share=True)
         )
         return None if trust is None else AgentTrust(trust)
 

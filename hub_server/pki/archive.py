@@ -16,6 +16,7 @@ from sqlalchemy import delete, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
 
+from hub_server.pki.certificates import BACK_DATED
 from hub_server.pki.engine import Held
 from hub_server.pki.tables import AuthorityRow, CertificateRow, TrustDocumentRow
 from protocol.enumerations import AuthorityUse
@@ -44,7 +45,7 @@ class Record(Struct, frozen=True, kw_only=True):
         return Held(
             id=self.id,
             use=self.use,
-            not_before=self.not_before,
+            made_at=self.not_before if self.certificate_pem is None else self.not_before + BACK_DATED,
             not_after=self.not_after,
             active_from=self.active_from,
             retired_at=self.retired_at,

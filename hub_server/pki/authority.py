@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import base64
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -151,15 +151,6 @@ class Authority:
         now = self._clock.now()
         return min(self._keyring.issuing(use, now)[1].certificate.not_valid_after_utc for use in ISSUING)
 
-    @property
-    def audit_keys(self) -> Mapping[str, bytes]:
-        """Return every key that has signed checkpoints: key id → 32 bytes."""
-        return {
-            record.id: certificates.raw_public_of(record.public_key)
-            for record in self._keyring.records
-            if record.use is AuthorityUse.AUDIT
-        }
-
     # What it makes.
 
     @property
@@ -277,7 +268,7 @@ class Authority:
     def overview(self) -> AuthoritiesListReply:
         now, held = self._clock.now(), self._keyring.held
         views = []
-        for key in held:
+        for record, key in zip(self._keyring.records, held, strict=True):
             state = state_of(key, held, now)
             is_rotated = state is AuthorityState.ACTIVE and key.use in ROTATED
             views.append(
@@ -285,7 +276,7 @@ class Authority:
                     id=key.id,
                     use=key.use,
                     state=state,
-                    not_before=key.not_before,
+                    not_before=record.not_before,
                     not_after=key.not_after,
                     rotates_at=rotates_at(key, self._lifetimes) if is_rotated else None,
                 )

@@ -57,7 +57,7 @@ class Held(Struct, frozen=True, kw_only=True):
 
     id: str
     use: AuthorityUse
-    not_before: datetime
+    made_at: datetime
     not_after: datetime
     active_from: datetime
     retired_at: datetime | None = None
@@ -127,7 +127,7 @@ def state_of(key: Held, held: Iterable[Held], now: datetime) -> AuthorityState:
 
 def rotates_at(key: Held, lifetimes: Lifetimes) -> datetime:
     """Return when a successor is made: before a third of its life is left, and before what it issues is cut short."""
-    life = key.not_after - key.not_before
+    life = key.not_after - key.made_at
     needs: dict[AuthorityUse, timedelta] = {
         AuthorityUse.AGENTS: lifetimes.agent_certificate,
         AuthorityUse.SERVERS: lifetimes.server_certificate + lifetimes.overlap,
@@ -169,7 +169,7 @@ def advice(held: Sequence[Held], now: datetime, *, is_root_at_hand: bool) -> lis
         return found
     for use in ROTATED:
         newest = newest_of(held, use)
-        if newest is None or newest.not_after - now >= min(ADVISE_AHEAD, (newest.not_after - newest.not_before) / 3):
+        if newest is None or newest.not_after - now >= min(ADVISE_AHEAD, (newest.not_after - newest.made_at) / 3):
             continue
         found.append(
             f"the {_WORDS[use]} ends on {newest.not_after:%Y-%m-%d} and the root key is not at hand: run "
@@ -192,7 +192,7 @@ def _is_due(held: Sequence[Held], newest: Held, use: Rotated, now: datetime, lif
     root = newest_of(held, AuthorityUse.ROOT)
     root_ends_at = newest.not_after + lifetimes.issuing if root is None else root.not_after
     won = term_of(use, held, now, lifetimes, root_ends_at).not_after - newest.not_after
-    return won >= GAIN_MIN * (newest.not_after - newest.not_before)
+    return won >= GAIN_MIN * (newest.not_after - newest.made_at)
 
 
 def _replaced(held: Sequence[Held], use: Rotated, now: datetime) -> list[Held]:

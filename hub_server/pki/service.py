@@ -195,10 +195,10 @@ class CertificateService:
         known = self._register.get(serial)
         if known is None or known.is_used:
             return
-        async with self._database.write(identity.organisation_id) as connection:
-            superseded = await self._store.use(
-                connection, identity.organisation_id, identity.agent_id, serial, self._clock.now()
-            )
+        organisation_id, agent_id = identity.organisation_id, identity.agent_id
+        async with self._database.write(organisation_id) as connection:
+            await self._lock_trust(connection, organisation_id, agent_id)  # before its certificates, as whoever revokes
+            superseded = await self._store.use(connection, organisation_id, agent_id, serial, self._clock.now())
         self._register.use(serial, superseded)
 
     async def revoke_agent(self, connection: AsyncConnection, organisation_id: str, agent_id: str) -> None:
@@ -234,9 +234,9 @@ class CertificateService:
     async def _refuse_untrusted(self, connection: AsyncConnection, organisation_id: str, agent_id: str) -> None:
         """Whoever revokes takes the same lock: either sees what the other has committed."""
         trust = await self._lock_trust(connection, organisation_id, agent_id)
-        if trust is None:
-            raise NotFound("this agent was deleted; enroll it again")
         if trust is not AgentTrust.TRUSTED:
+            raise NotFound("this agent was deleted; enroll it again")
+        if trust is None:
             raise Forbidden(f"this agent is {trust}: it gets no certificate; ask whoever runs the hub")
 
     async def _renewed_before(

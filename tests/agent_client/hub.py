@@ -92,7 +92,7 @@ class Hub:
     answers_heartbeats: bool = True
     welcome: dict[str, Any] = field(default_factory=dict)
     instead_of_welcome: Callable[[Peer], Any] | None = None
-    before_welcome: Callable[[Peer], Any] | None = None
+    with_welcome: Callable[[Peer], Any] | None = None
     certify: Callable[[CertificateRequest], Frame | None] = lambda _: None
     claims: Callable[[], CaReply] | None = None
     welcomed: list[str] = field(default_factory=list)
@@ -139,10 +139,10 @@ class Hub:
                 await peer.send(Refuse(code=4401, message="superseded", action=RefusalAction.RE_ENROLL))
                 await peer.connection.close(4401, "superseded")
             case Hello():
-                if self.before_welcome is not None:
-                    await self.before_welcome(peer)
                 self._note_welcome(peer)
                 await peer.send(self._welcome())
+                if self.with_welcome is not None:
+                    await self.with_welcome(peer)
             case CertificateRequest():
                 if reply := self.certify(frame):
                     await peer.send(reply)

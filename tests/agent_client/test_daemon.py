@@ -15,14 +15,15 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from agent_client.cli import main
 from agent_client.daemon import UNUSED
 from agent_client.paths import Places
 from agent_client.version import AGENT_VERSION
-from protocol.enumerations import CommandReason, GoodbyeReason
-from protocol.frames import CommandOutput, CommandResult, Event, Goodbye, Hello, Metrics
+from protocol.enumerations import CommandReason, DesiredName, GoodbyeReason
+from protocol.frames import CommandOutput, CommandResult, Desired, DesiredApplied, Event, Goodbye, Hello, Metrics
 from tests.agent_client.fleet import AGENT, Fleet
 from tests.agent_client.hub import Hub, running
 
@@ -225,7 +226,8 @@ async def test_status_is_asked_of_the_running_daemon(
             await daemon.ended()
             assert not places.control_socket.exists()
     assert re.search(r"connection +connected for .*session-1", shown)
-    assert "12.5 days left" in shown
+    assert re.search(r"certificate +12.5 days left; renewed by itself in \d\.\d days", shown)
+    assert re.search(r"trust +document version 1", shown)
     assert (status["agent_id"], status["link"], status["pid"]) == (AGENT, "connected", daemon.process.pid)
     assert status["last_heartbeat_ms"]
     assert status["spool"]["dropped"] == {}
@@ -243,9 +245,10 @@ def test_status_without_a_daemon_says_so_and_what_the_files_tell(
     assert "NOT RUNNING" in shown
     assert AGENT in shown
     assert "3.0 days left" in shown
+    assert "document version 1" in shown
     assert main([*arguments, "--json"]) == 3
     report = json.loads(capsys.readouterr().out)
-    assert (report["running"], report["enrolled"]) == (False, True)
+    assert (report["running"], report["enrolled"], report["trust_version"]) == (False, True, 1)
 
 
 async def test_a_folder_with_a_very_long_name_has_its_socket_too(
@@ -258,6 +261,24 @@ async def test_a_folder_with_a_very_long_name_has_its_socket_too(
             await (await hub.peer()).first(Metrics)
             assert await asyncio.to_thread(main, ["status", "--data-dir", str(places.state)]) == 0
     assert "running" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what a process has mapped is read from /proc")
+async def test_a_renewal_and_a_trust_document_leave_no_library_behind_in_the_daemon(
+    fleet: Fleet, places: Places, tmp_path: Path
+) -> None:
+    newer = msgspec.to_builtins(fleet.trust(version=2), str_keys=True)
+    async with running(fleet, tmp_path, Hub(certify=fleet.certify)) as hub:
+        fleet.enroll_by_hand(places, hub.port, days=5, age_days=25)
+        async with daemon_of(places) as daemon:
+            peer = await hub.peer(2)
+            await peer.send(Desired(name=DesiredName.TRUST, hash="t2", body=newer))
+            await peer.first(DesiredApplied)
+            mapped = await asyncio.to_thread(Path(f"/proc/{daemon.process.pid}/maps").read_text)
+            said = await daemon.says("session handed over")
+            assert said["session_id"] == "session-2"
+    assert "_ssl" in mapped
+    assert "cryptography" not in mapped
 
 
 async def test_the_daemon_does_not_load_what_it_seldom_needs(fleet: Fleet, places: Places, tmp_path: Path) -> None:

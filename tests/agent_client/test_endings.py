@@ -6,11 +6,14 @@ from agent_client.transport.endings import (
     Closed,
     Drained,
     Ending,
+    FilesUnusable,
     HttpRefused,
     HubNotTrusted,
     Refused,
+    Unanswered,
     Unreachable,
     summary_of,
+    turns_down_certificate,
     verdict_on,
 )
 from protocol.codes import CloseCode
@@ -72,6 +75,38 @@ def test_the_hub_may_name_the_time() -> None:
 def test_an_ending_is_told_with_the_hubs_own_code_and_words() -> None:
     assert summary_of(Closed(4409, "superseded")) == (4409, "superseded")
     assert summary_of(refused(RefusalAction.NEVER)) == (4403, "refused (never): no")
+
+
+def test_quarantine_and_revocation_are_told_apart_and_from_other_refusals() -> None:
+    in_quarantine = verdict_on(refused(RefusalAction.RETRY_AFTER, 900), had_welcome=False, was_stable=False)
+    assert in_quarantine.cause == TimeGiven(900)
+    assert "the hub refused this agent: no. Once released it works again by itself" in in_quarantine.advice
+    revoked = verdict_on(refused(RefusalAction.NEVER), had_welcome=False, was_stable=False)
+    assert revoked.cause == PersonNeeded()
+    assert "the hub refused this agent: no. If the machine is to come back" in revoked.advice_with("")
+    assert "enroll --force" in revoked.advice_with("")
+    busy = Refused(Refuse(code=4429, message="busy", action=RefusalAction.RETRY_AFTER, retry_after_sec=5))
+    assert verdict_on(busy, had_welcome=False, was_stable=False).advice == ""
+
+
+@pytest.mark.parametrize(
+    ("ending", "is_worth_another"),
+    [
+        (CertificateRefused("expired"), True),
+        (Unanswered(), True),
+        (FilesUnusable("no fit"), True),
+        (refused(RefusalAction.RE_ENROLL), True),
+        (Closed(CloseCode.IDENTITY_UNKNOWN, ""), True),
+        (HttpRefused(401), True),
+        (HttpRefused(404), False),
+        (refused(RefusalAction.NEVER), False),
+        (Unreachable("refused"), False),
+        (HubNotTrusted("self-signed"), False),
+        (Closed(CloseCode.REVOKED, ""), False),
+    ],
+)
+def test_the_older_certificate_is_tried_only_where_the_hub_may_take_it(ending: Ending, is_worth_another: bool) -> None:
+    assert turns_down_certificate(ending) is is_worth_another
 
 
 def test_an_agent_that_is_to_enroll_anew_is_told_the_command_for_its_own_folder() -> None:

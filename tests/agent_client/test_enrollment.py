@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ import msgspec
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from agent_client.cli import main
@@ -293,6 +295,20 @@ def test_a_hub_with_an_older_tls_is_not_spoken_to(
         assert door.received == []
 
 
+def test_a_forced_enrollment_forgets_a_renewal_of_the_former_identity(
+    folder: Path, door: Door, fleet: Fleet, token: EnrollmentToken
+) -> None:
+    assert enroll(folder, door, token) == 0
+    places = Places.inside(folder)
+    pairs = Pairs(places)
+    pairs.begin((folder / "certs" / "client.key").read_text())
+    pairs.complete((folder / "certs" / "client.crt").read_bytes())
+    assert len(pairs.candidates(AGENT)) == 2
+    assert enroll(folder, door, fleet.token(), "--force") == 0
+    assert len(pairs.candidates(AGENT)) == 1
+    usable(places)
+
+
 def test_an_enrolled_machine_is_not_enrolled_again_unless_forced(
     folder: Path, door: Door, fleet: Fleet, token: EnrollmentToken
 ) -> None:
@@ -321,7 +337,11 @@ def test_a_forced_enrollment_that_is_refused_leaves_the_old_identity_whole(
 
 
 def test_a_hub_that_wants_a_persons_approval_is_asked_until_it_has_it(
-    folder: Path, door: Door, token: EnrollmentToken, monkeypatch: pytest.MonkeyPatch
+    folder: Path,
+    door: Door,
+    token: EnrollmentToken,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     waits: list[float] = []
     monkeypatch.setattr("agent_client.enrollment.enroll.time.sleep", waits.append)
@@ -335,6 +355,9 @@ def test_a_hub_that_wants_a_persons_approval_is_asked_until_it_has_it(
     assert enroll(folder, door, token) == 0
     assert waits == [4, 4]
     assert len({request.csr_pem for request in door.requests}) == 1
+    key = x509.load_pem_x509_csr(door.requests[0].csr_pem.encode()).public_key()
+    der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    assert f"its key is {hashlib.sha256(der).hexdigest()}" in capsys.readouterr().out
 
 
 def test_approval_is_not_waited_for_for_ever(folder: Path, door: Door, token: EnrollmentToken) -> None:

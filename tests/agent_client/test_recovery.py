@@ -13,16 +13,20 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509 import load_pem_x509_certificate, load_pem_x509_csr
 
 from agent_client.cli import main
+from agent_client.errands.desk import do
+from agent_client.errands.shapes import AskRecovery, Failed, Fault, KeyMade, MakeKey, RecoveryPending
+from agent_client.errands.shapes import Fleet as ExpectedFleet
 from agent_client.paths import Places
 from agent_client.renewal.pairs import Pairs
 from agent_client.report import status_lines
 from protocol.codes import ErrorCode
 from protocol.enrollment import EnrollPending, RecoverRequest, recovery_statement
-from protocol.frames import Heartbeat
+from protocol.enumerations import RefusalAction
+from protocol.frames import Heartbeat, Refuse
 from tests.agent_client.alive import alive, until
 from tests.agent_client.door import Door, Reply, error, listening
 from tests.agent_client.fleet import AGENT, DOMAIN, Fleet, now_ms
-from tests.agent_client.hub import Hub, running
+from tests.agent_client.hub import Hub, Peer, running
 
 pytestmark = pytest.mark.usefixtures("hurried")
 
@@ -73,6 +77,21 @@ async def test_an_expired_agent_waits_for_a_person_with_one_key_and_comes_back_w
     assert pair.facts.not_after_ms > now_ms()
 
 
+async def test_a_hub_that_calls_the_certificate_expired_is_asked_for_recovery_whatever_our_clock_says(
+    fleet: Fleet, places: Places, tmp_path: Path
+) -> None:
+    async def refuse(peer: Peer) -> None:
+        message = "the agent's certificate has expired; it asks for recovery, or enroll it again"
+        await peer.send(Refuse(code=4401, message=message, action=RefusalAction.RE_ENROLL))
+        await peer.connection.close(4401, message)
+
+    async with running(fleet, tmp_path, Hub(instead_of_welcome=refuse)) as hub:
+        fleet.enroll_by_hand(places, hub.port)
+        async with alive(places) as agent:
+            await until(lambda: agent.status().advice)
+            assert "its recovery failed: cannot reach the hub" in agent.status().advice, "this one has no such route"
+
+
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
@@ -97,15 +116,33 @@ async def test_a_recovery_that_is_refused_or_does_not_hold_is_said_and_changes_n
     assert not (places.certs / "next" / "client.crt").exists()
 
 
-async def test_the_proof_goes_to_this_fleets_hub_alone(fleet: Fleet, places: Places, tmp_path: Path) -> None:
-    stranger = Fleet()
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_the_proof_goes_to_this_fleets_hub_alone(fleet: Fleet, places: Places, tmp_path: Path, is_ours: bool) -> None:
     door = Door(fleet, recover=pending)
-    with listening(door, tmp_path / "server", certified_by=stranger) as door:
+    with listening(door, tmp_path / "server", certified_by=fleet if is_ours else Fleet()) as door:
         fleet.enroll_by_hand(places, door.port, days=-1)
-        async with alive(places) as agent:
-            await until(lambda: agent.status().advice)
-            assert "not this fleet's hub" in agent.status().advice
-    assert door.recoveries == []
+        (pair,) = Pairs(places).candidates(AGENT)
+        chain_pem, key_pem = Pairs(places).contents(pair)
+        made = do(MakeKey())
+        assert isinstance(made, KeyMade)
+        outcome = do(
+            AskRecovery(
+                fleet=ExpectedFleet(ca_bundle_pem=fleet.bundle_pem, trust_domain=DOMAIN),
+                hub_url=door.url,
+                anchors_pem=fleet.servers_ca.pem,
+                agent_id=AGENT,
+                boot_id="boot",
+                chain_pem=chain_pem,
+                key_pem=key_pem,
+                next_key_pem=made.key_pem,
+            )
+        )
+    if is_ours:
+        assert isinstance(outcome, RecoveryPending)
+    else:
+        assert isinstance(outcome, Failed)
+        assert outcome.fault is Fault.UNBELIEVABLE
+        assert door.received == []
 
 
 def test_status_without_a_daemon_says_that_an_expired_certificate_is_recovered_by_it(

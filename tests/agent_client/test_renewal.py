@@ -11,6 +11,8 @@ from pathlib import Path
 import msgspec
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from agent_client.paths import Places
 from agent_client.renewal.pairs import Pairs
@@ -21,7 +23,9 @@ from protocol.frames import (
     CertificateRequest,
     CommandAccepted,
     CommandOutput,
+    CommandQuery,
     CommandResult,
+    CommandState,
     Desired,
     DesiredApplied,
     Error,
@@ -32,9 +36,10 @@ from protocol.frames import (
     Metrics,
 )
 from tests.agent_client.alive import alive, until
-from tests.agent_client.fleet import AGENT, Fleet, Signer, authority
+from tests.agent_client.fleet import AGENT, Fleet, Signer, authority, described_chain
 from tests.agent_client.hub import Hub, Peer, running
 
+QUESTIONS = 40
 pytestmark = pytest.mark.usefixtures("hurried")
 
 
@@ -126,8 +131,10 @@ async def test_what_the_hub_says_on_the_old_socket_at_the_last_moment_is_heard_a
             offer = Desired(name=DesiredName.TRUST, hash="t2", body=msgspec.to_builtins(newer, str_keys=True))
             await hub.peers[0].send(offer)
             await hub.peers[0].send(fleet.command(fleet.envelope("job-1", ["echo", "once"]), newcomer))
+            for number in range(QUESTIONS):
+                await hub.peers[0].send(CommandQuery(command_id=f"unknown-{number}"))
 
-    hub = Hub(certify=fleet.certify, before_welcome=speak_to_the_old_one)
+    hub = Hub(certify=fleet.certify, with_welcome=speak_to_the_old_one)
     async with running(fleet, tmp_path, hub):
         fleet.enroll_by_hand(places, hub.port, days=5, age_days=25)
         async with alive(places) as agent:
@@ -138,6 +145,8 @@ async def test_what_the_hub_says_on_the_old_socket_at_the_last_moment_is_heard_a
     assert result.status is CommandOutcome.COMPLETED
     assert hub.output["job-1", "stdout"] == b"once\n"
     assert len(first.all(CommandAccepted) + second.all(CommandAccepted)) == 1
+    answered = [state.command_id for state in first.all(CommandState) + second.all(CommandState)]
+    assert answered == [f"unknown-{number}" for number in range(QUESTIONS)]
     assert [applied.hash for applied in first.all(DesiredApplied) + second.all(DesiredApplied)] == ["t2"]
 
 
@@ -182,6 +191,24 @@ async def test_a_certificate_that_does_not_hold_changes_nothing_and_another_key_
             await ended(first)
 
 
+async def test_a_hub_that_is_busy_is_asked_again_for_the_same_key(
+    fleet: Fleet, places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent_client.renewal.renewal.retry_seconds", lambda *_: 0.2)
+
+    def answer(request: CertificateRequest) -> Frame:
+        is_first = len(hub.peers[0].all(CertificateRequest)) == 1
+        busy = Error(code="rate_limited", message="later", reply_to=request.request_id)
+        return busy if is_first else fleet.certify(request)
+
+    async with running(fleet, tmp_path, Hub(certify=answer)) as hub:
+        fleet.enroll_by_hand(places, hub.port, days=5, age_days=25)
+        async with alive(places):
+            await hub.peer(2)
+            one, other = hub.peers[0].all(CertificateRequest)
+            assert one.csr_pem == other.csr_pem
+
+
 async def test_a_lost_answer_is_asked_for_again_with_the_same_key_also_in_the_next_life(
     fleet: Fleet, places: Places, tmp_path: Path
 ) -> None:
@@ -208,6 +235,21 @@ async def test_a_new_certificate_that_the_hub_does_not_take_leaves_the_old_sessi
             beats = len(first.all(Heartbeat))
             await first.several(beats + 1, Heartbeat)
             assert len(hub.peers) == 1
+            assert agent.status().link == "connected"
+    assert certificate_files(places) == {"client.key", "client.crt", "ca-bundle.crt"}
+
+
+async def test_after_a_crash_the_older_certificate_is_tried_where_the_hub_does_not_take_the_newer(
+    fleet: Fleet, places: Places, tmp_path: Path
+) -> None:
+    key = Ed25519PrivateKey.generate()
+    forgotten = fleet.client_certificate(key.public_key(), issuer=authority("forgotten agents", fleet.root))
+    async with running(fleet, tmp_path, Hub(), client_root=fleet.agents_ca.pem) as hub:
+        fleet.enroll_by_hand(places, hub.port, backoff_initial_seconds=900.0, backoff_max_seconds=900.0)
+        Pairs(places).begin(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode())
+        Pairs(places).complete(described_chain(forgotten))
+        async with alive(places) as agent:
+            await (await hub.peer()).first(Heartbeat)
             assert agent.status().link == "connected"
     assert certificate_files(places) == {"client.key", "client.crt", "ca-bundle.crt"}
 

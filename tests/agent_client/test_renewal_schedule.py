@@ -8,6 +8,7 @@ from protocol.identity import AgentIdentity
 from tests.agent_client.clock import START_MS
 
 DAY_MS = 86_400_000
+ISSUED_MS = START_MS + 300_000
 
 
 def facts(number: int = 0, *, issuer: str = "old", life_days: float = 30) -> CertificateFacts:
@@ -16,10 +17,15 @@ def facts(number: int = 0, *, issuer: str = "old", life_days: float = 30) -> Cer
 
 
 def test_a_fleet_renews_spread_over_two_thirds_of_a_life_and_a_tenth_around_it() -> None:
-    fractions = sorted((renewal_at_ms(facts(number), None) - START_MS) / (30 * DAY_MS) for number in range(2000))
+    fractions = sorted((renewal_at_ms(facts(number), None) - ISSUED_MS) / (30 * DAY_MS - 300_000) for number in range(2000))
     assert 0.6 <= fractions[0] < 0.602
     assert 0.731 < fractions[-1] <= 0.7334
     assert abs(fractions[1000] - 2 / 3) < 0.01
+
+
+def test_a_short_life_counts_from_when_it_was_issued_and_not_from_the_date_before() -> None:
+    short = facts(life_days=360_000 / DAY_MS)  # a minute, dated back by five
+    assert START_MS + 300_000 + 36_000 <= renewal_at_ms(short, None) <= START_MS + 300_000 + 44_000
 
 
 def test_a_restart_does_not_draw_anew() -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import structlog
 
-from tests.integration.hub import FAULTS, RunningHub, only_faults, running_hub
+from hub_server.access import credentials
+from tests.integration.hub import FAULTS, RunningHub, only_faults, quick_passwords, running_hub
 from tests.integration.machine import Identity, enroll, greeted
 from tests.integration.person import Person, known_to, watching
 from tests.servers.postgres import PostgresServer
@@ -20,6 +21,14 @@ def hubs_that_only_tell_of_faults() -> Iterator[None]:
     structlog.configure(processors=[only_faults, *configuration["processors"]])
     yield
     structlog.configure(**configuration)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_hashes() -> Iterator[None]:
+    """Hash passwords cheaply in hubs of this process; that the default is dear has its own test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(credentials, "Passwords", quick_passwords)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -23,7 +23,7 @@ from hub_server import app
 from hub_server.access.model import OnMachine
 from hub_server.access.passwords import Passwords
 from hub_server.access.quotas import Quotas
-from hub_server.access.standings import Standings
+from hub_server.access.standings import NEWS_NAME, Standings
 from hub_server.access.store import AccessStore
 from hub_server.access.tokens import AccessTokens
 from hub_server.access.users import UserService
@@ -64,6 +64,10 @@ def only_faults(_logger: WrappedLogger, method: str, record: EventDict) -> Event
     if method in {"error", "exception", "critical"}:
         FAULTS.append(repr(record))
     raise structlog.DropEvent
+
+
+def quick_passwords() -> Passwords:
+    return Passwords(time_cost=1, memory_kib=8)
 
 
 class RunningHub:
@@ -182,8 +186,8 @@ class RunningHub:
         return UserService(
             database=self.database,
             clock=SystemClock(),
-            passwords=Passwords(),
-            standings=Standings(),
+            passwords=quick_passwords(),
+            standings=Standings(rings=self.folder / NEWS_NAME),
             quotas=Quotas(agents=FleetStore().counts, open_commands=CommandStore().open_counts),
         )
 

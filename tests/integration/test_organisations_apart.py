@@ -60,3 +60,34 @@ async def test_another_organisation_is_another_world(
         await eve.do("agents:list")
         assert {event.name for event in eve.inbox.held()} <= {"agents:metrics"}
         assert not [event for event in eve.inbox.held() if event.data["samples"]]
+
+
+async def test_an_administrator_of_the_hub_makes_an_organisation_bounds_it_and_others_hear_nothing(
+    either_hub: RunningHub, watcher: Person
+) -> None:
+    await either_hub.add_user("hana", Role.HUB_ADMIN)
+    async with watching(either_hub, await either_hub.sign_in("hana")) as hana:
+        made = (await hana.do("organisations:create", name="Bounded", quotas={"users": 1}))["organisation"]
+        assert (made["quotas"], made["users"]) == ({"agents": None, "users": 1, "openCommands": None}, 0)
+        await either_hub.add_user("uma", Role.ORG_ADMIN, made["id"])
+        listed = {each["name"]: each for each in (await hana.do("organisations:list"))["organisations"]}
+        assert listed["Bounded"]["users"] == 1
+        of_the_hub = await hana.do("audit:search", action="authorities:*")
+        assert of_the_hub["total"] > 0
+    async with watching(either_hub, await either_hub.sign_in("uma")) as uma:
+        grace = {"username": "grace-of-bounded", "password": "marzipan-bicycle-42", "role": "viewer"}
+        assert (await uma.ask("users:create", grace))["error"]["code"] == "quota"
+        for operation, body in {
+            "organisations:list": {},
+            "organisations:create": {"name": "mine"},
+            "organisations:update": {"organisationId": made["id"], "quotas": {}},
+        }.items():
+            assert (await uma.ask(operation, body))["error"]["code"] == "forbidden", operation
+        assert [user["username"] for user in (await uma.do("users:list"))["users"]] == ["uma"]
+        entries = (await uma.do("audit:search", text="bounded"))["entries"]
+        assert [entry["action"] for entry in entries] == ["organisations:create"]
+        assert (await uma.do("audit:search", action="authorities:*"))["total"] == 0
+    # hana's own organisation is ada's too: the deed is in its audit, what happened inside the other is not
+    ours = (await watcher.do("audit:search", limit=1000))["entries"]
+    assert "organisations:create" in {entry["action"] for entry in ours}
+    assert not [entry for entry in ours if entry["detail"].get("username") == "uma"]

@@ -59,8 +59,9 @@ async def test_a_revocation_ends_every_session_of_the_agent(
             await known_to(watcher, identity.agent_id)
             await watcher.do("agents:revoke", agentId=identity.agent_id)
             for session in (older, newer):
-                assert (await session.ended())[0] == 4403
+                assert (await session.ended(WITHIN_SECONDS))[0] == 4403
             await at_the_door.send(hello())
+            assert (await at_the_door.take(Refuse)).action is RefusalAction.NEVER
             assert (await at_the_door.ended())[0] == 4403
     assert (await refusal_of(either_hub, new)).action is RefusalAction.NEVER
 

@@ -152,12 +152,15 @@ class AgentEndpoint:
         origin = Origin(peer.identity, peer.serial, request.remote or "")
         agent = await self._fleet.find(origin.identity.organisation_id, origin.identity.agent_id)
         await self._certificates.look_up(origin.serial, origin.identity.agent_id)
-        objection = self._judge.objection(origin)
-        if objection is not None:
-            raise _refused(objection)
+        self._refuse_unwelcome(origin)
         if agent is None:  # it was deleted between the two questions
             raise _refused(UNKNOWN)
         return origin, agent
+
+    def _refuse_unwelcome(self, origin: Origin) -> None:
+        objection = self._judge.objection(origin)
+        if objection is not None:
+            raise _refused(objection)
 
     async def _hello(self, socket: web.WebSocketResponse) -> Hello:
         try:
@@ -198,6 +201,7 @@ class AgentEndpoint:
         except NotFound as deleted:
             raise _refused(REVOKED) from deleted
         open_jobs = await self._commands.reconcile(agent.organisation_id, agent.id, hello.jobs)
+        self._refuse_unwelcome(origin)  # decided while it was asked who it is
         await session.send(self._welcome(session, agent, open_jobs))
         prove(request)
         older = self._registry.enter(session)

@@ -19,8 +19,8 @@ from protocol.enumerations import AgentTrust, ConnectionReason, RefusalAction
 
 log = structlog.get_logger(component="agents")
 
-SWEEP_SECONDS: Final = 1.0
-SWEEPS_PER_RELOAD: Final = 60
+SWEEP_SECONDS: Final = 5.0
+SWEEPS_PER_RELOAD: Final = 12
 AT_ONCE: Final = 500
 QUARANTINE_RETRY_SECONDS: Final = 900
 
@@ -79,7 +79,9 @@ _BY_STANDING: Final = {
 
 
 class Judge:
-    """Answers from memory; `run` reads every minute what other hubs decided. One round sees every session a second."""
+    """Answers from memory. What is decided here ends sessions at once, by an event; `run` finds what time and others
+    decided, and makes up for an event that was lost.
+    """
 
     def __init__(self, *, registry: SessionRegistry, certificates: CertificateService, fleet: FleetService) -> None:
         self._registry = registry

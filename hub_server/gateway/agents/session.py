@@ -13,8 +13,8 @@ from aiohttp import WSMsgType, web
 from hub_server.pauses import PauseMeter
 from protocol.codec import BadFrame, FrameTooLarge, UnknownFrameType, decode_agent_frame, encode
 from protocol.codes import CloseCode
-from protocol.enumerations import ConnectionReason
-from protocol.frames import AgentFrame, Error, Frame, HubFrame, Metrics
+from protocol.enumerations import ConnectionReason, RefusalAction
+from protocol.frames import AgentFrame, Error, Frame, HubFrame, Metrics, Refuse
 from protocol.identity import AgentIdentity
 from protocol.limits import FRAMES_BURST, FRAMES_PER_SECOND, OUTBOX_MAX_BYTES, STREAM_CREDITS
 
@@ -22,6 +22,8 @@ log = structlog.get_logger(component="agents")
 
 HELD_FRAMES_MAX: Final = 8 * STREAM_CREDITS
 CLOSE_DEADLINE_SECONDS: Final = 2.0
+FLOOD_SECONDS: Final = 60.0  # longer than the largest spool takes at full rate
+FLOOD_RETRY_SECONDS: Final = 60
 _DEFAULT_REASONS: Final = {
     CloseCode.SUPERSEDED: ConnectionReason.SUPERSEDED,
     CloseCode.SLOW_CONSUMER: ConnectionReason.SLOW_CONSUMER,
@@ -89,6 +91,7 @@ class AgentSession:
     __slots__ = (
         "_deadline",
         "_ending",
+        "_flooding_since",
         "_rate_checked_at",
         "_rate_tokens",
         "_socket",
@@ -127,6 +130,7 @@ class AgentSession:
         self._transport = transport
         self._deadline: asyncio.Timeout | None = None
         self._ending: SessionEnded | None = None
+        self._flooding_since: float | None = None
         self._rate_tokens = float(FRAMES_BURST)
         self._rate_checked_at = self.heard_at
 
@@ -233,9 +237,26 @@ class AgentSession:
         self.pinged_at = None
 
     async def _throttle(self) -> None:
-        """Let TCP slow down an agent that sends more than FRAMES_PER_SECOND for longer than its burst."""
+        """Let TCP slow down an agent that sends more than FRAMES_PER_SECOND for longer than its burst.
+
+        One that goes on for FLOOD_SECONDS is sent away for a while. Raises SessionEnded.
+        """
         now = self.heard_at
         self._rate_tokens = min(FRAMES_BURST, self._rate_tokens + (now - self._rate_checked_at) * FRAMES_PER_SECOND) - 1
         self._rate_checked_at = now
-        if self._rate_tokens < 0:
-            await asyncio.sleep(-self._rate_tokens / FRAMES_PER_SECOND)
+        if self._rate_tokens >= 0:
+            self._flooding_since = None
+            return
+        self._flooding_since = now if self._flooding_since is None else self._flooding_since
+        if now - self._flooding_since >= FLOOD_SECONDS:
+            message = f"more than {FRAMES_PER_SECOND} frames a second for {FLOOD_SECONDS:g} s"
+            await self.send(
+                Refuse(
+                    code=CloseCode.BUSY,
+                    message=message,
+                    action=RefusalAction.RETRY_AFTER,
+                    retry_after_sec=FLOOD_RETRY_SECONDS,
+                )
+            )
+            raise SessionEnded(CloseCode.BUSY, message, ConnectionReason.PROTOCOL_ERROR)
+        await asyncio.sleep(-self._rate_tokens / FRAMES_PER_SECOND)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import msgspec
 import socketio
@@ -18,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from hub_server.access.model import Permission, Principal, permits
 from hub_server.access.service import AccessService
-from hub_server.access.standings import Session
+from hub_server.access.standings import Session, Standing
 from hub_server.access.tokens import signed_out
 from hub_server.clock import Clock
 from hub_server.errors import HubError, Unauthenticated
@@ -28,6 +27,7 @@ from hub_server.gateway.dashboards.operations import Caller, Operations, request
 from hub_server.gateway.dashboards.pace import Pace
 from hub_server.gateway.dashboards.rooms import rooms_of
 from hub_server.gateway.faults import refusal_of
+from hub_server.gateway.rest.origins import Origins
 from hub_server.gateway.visitors import prove
 from protocol.events import DashboardEvent, name_of
 from protocol.limits import (
@@ -40,7 +40,7 @@ from protocol.operations import AuthRefresh, AuthRefreshReply
 
 log = structlog.get_logger(component="dashboards")
 
-SWEEP_SECONDS: Final = 0.5
+SWEEP_SECONDS: Final = 0.4
 SWEEP_DEADLINE_SECONDS: Final = 10.0
 ABORT_DEADLINE_SECONDS: Final = 1.0
 GOODBYE_SECONDS: Final = 0.25
@@ -74,12 +74,16 @@ class Client(Struct):
     def principal(self) -> Principal:
         return self.session.principal
 
+    @property
+    def standing(self) -> Standing:
+        return self.session.standing
+
 
 class SocketRooms:
     """Rooms and events on the wire, for the feed and the announcer."""
 
-    def __init__(self, allowed_origins: frozenset[str]) -> None:
-        self._allowed_origins = allowed_origins
+    def __init__(self, origins: Origins) -> None:
+        self._origins = origins
         self.server = socketio.AsyncServer(
             async_mode="aiohttp",
             json=Json,
@@ -101,12 +105,7 @@ class SocketRooms:
         await self.server.leave_room(socket_id, room)
 
     def _admits(self, origin: str | None, environ: dict[str, Any]) -> bool:
-        """Scripts send no origin; a page must come from this very address or an allowed one."""
-        if origin is None or origin in self._allowed_origins:
-            return True
-        request: web.Request = environ["aiohttp.request"]
-        parts = urlsplit(origin)
-        return parts.netloc == request.host and parts.scheme == request.scheme
+        return self._origins.admits(origin, environ["aiohttp.request"])
 
 
 class DashboardServer:
@@ -130,6 +129,7 @@ class DashboardServer:
         self._feed = feed
         self._pace = pace
         self._leaving: set[str] = set()
+        self._hearing = asyncio.Lock()
         self._clients: dict[str, Client] = {}
         self._strangers: dict[str, float] = {}
         self._server.on("connect", self._connect)
@@ -153,47 +153,55 @@ class DashboardServer:
         What ended on this hub wakes the first of both tasks at once; the other one looks for the rest.
         """
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._cut_when_told(), name="dashboards-ended")
+            tasks.create_task(self._cut_when_told(tasks), name="dashboards-ended")
             while True:
                 await asyncio.sleep(SWEEP_SECONDS)
                 await self.sweep()
 
     async def sweep(self) -> None:
         await self._note_ended()
-        await self._cut_ended()
         for socket_id, client in list(self._clients.items()):
             if socket_id not in self._leaving and self._does_not_read(socket_id, client):
                 log.info("dashboard cut off", socket_id=socket_id, reason="does not read")
                 await self._abort(self._server.manager.eio_sid_from_sid(socket_id, "/"))
         await self._cut_strangers()
 
-    async def _cut_when_told(self) -> None:
+    async def _cut_when_told(self, tasks: asyncio.TaskGroup) -> None:
         changed = self._access.standings.changed
         while True:
             await changed.wait()
             changed.clear()
-            await self._cut_ended()
+            self._cut(
+                tasks, "sign-in ended", [name for name, client in self._clients.items() if client.standing.is_over]
+            )
 
-    async def _note_ended(self) -> None:
-        """Learn what other processes ended: the command line, another hub."""
+    async def _hear_news(self) -> None:
+        """Before an operation: learn what the command line ended since the last one. Nearly always one `stat`."""
+        standings = self._access.standings
+        if not standings.has_news():
+            return
+        async with self._hearing:
+            news = standings.news()
+            if standings.has_news() and await self._note_ended():
+                standings.note_heard(news)
+
+    async def _note_ended(self) -> bool:
+        """Learn what ended by its time, and what other processes ended. Return False when the database was in no state
+        to say so.
+        """
+        sessions, now = [client.session for client in self._clients.values()], self._clock.now()
+        self._access.standings.end(session.standing for session in sessions if session.expires_at <= now)
         try:
             async with asyncio.timeout(SWEEP_DEADLINE_SECONDS):
-                await self._access.note_ended([client.session for client in self._clients.values()])
+                await self._access.note_ended(sessions)
         except (SQLAlchemyError, OSError, TimeoutError):
             log.warning("sign-ins not checked; tried again with the next sweep")
-
-    async def _cut_ended(self) -> None:
-        now = self._clock.now()
-        await self._cut(
-            {
-                socket_id: "sign-in ended" if client.session.standing.is_over else "sign-in ran out"
-                for socket_id, client in self._clients.items()
-                if client.session.standing.is_over or client.session.expires_at <= now
-            }
-        )
+            return False
+        return True
 
     async def shut_down(self) -> None:
-        await self._cut(dict.fromkeys(self._clients, "hub stops"))
+        async with asyncio.TaskGroup() as tasks:
+            self._cut(tasks, "hub stops", self._clients)
         await self._server.shutdown()
 
     async def _connect(self, socket_id: str, *arguments: Any) -> Any:
@@ -215,8 +223,6 @@ class DashboardServer:
             raise SocketRefused(
                 "unavailable", {"code": "unavailable", "message": "too many dashboards; try again later"}
             )
-        if session.standing.is_over:
-            raise SocketRefused("unauthenticated", {"code": "unauthenticated", "message": "you are signed out"})
         principal = session.principal
         self._clients[socket_id] = Client(session, self._clock.monotonic())
         prove(environ["aiohttp.request"])
@@ -249,7 +255,8 @@ class DashboardServer:
         try:
             if client is None:
                 raise Unauthenticated("sign in first")
-            if client.session.standing.is_over or client.session.expires_at <= self._clock.now():
+            await self._hear_news()
+            if client.standing.is_over or client.session.expires_at <= self._clock.now():
                 raise signed_out()
             self._pace.spend(client.principal, socket_id, name)
             if name == REFRESH:
@@ -274,14 +281,13 @@ class DashboardServer:
             await self._show(socket_id, session.principal)
         return AuthRefreshReply(expires_in_sec=int((session.expires_at - self._clock.now()).total_seconds()))
 
-    async def _cut(self, reasons: Mapping[str, str]) -> None:
+    def _cut(self, tasks: asyncio.TaskGroup, reason: str, socket_ids: Iterable[str]) -> None:
         """End these sockets, all at a time: each is told, and has a moment to close by itself."""
-        async with asyncio.TaskGroup() as tasks:
-            for socket_id, reason in reasons.items():
-                if socket_id not in self._leaving:
-                    self._leaving.add(socket_id)
-                    log.info("dashboard cut off", socket_id=socket_id, reason=reason)
-                    tasks.create_task(self._hang_up(socket_id), name=f"hang-up-{socket_id}")
+        for socket_id in socket_ids:
+            if socket_id not in self._leaving:
+                self._leaving.add(socket_id)
+                log.info("dashboard cut off", socket_id=socket_id, reason=reason)
+                tasks.create_task(self._hang_up(socket_id), name=f"hang-up-{socket_id}")
 
     async def _hang_up(self, socket_id: str) -> None:
         engine_id = self._server.manager.eio_sid_from_sid(socket_id, "/")

@@ -13,6 +13,7 @@ from aiohttp import web
 from hub_server.errors import Forbidden, Unauthenticated
 from hub_server.gateway.rest.addresses import AddressReader, Network
 from hub_server.gateway.rest.bodies import BodyReader, json_answer
+from hub_server.gateway.rest.origins import Origins
 from protocol.enrollment import SignInReply, SignInRequest
 
 PATH: Final = "/api/v1/auth"
@@ -53,7 +54,7 @@ class SignInRoutes:
         bodies: BodyReader | None = None,
     ) -> None:
         self._access = access
-        self._origins = origins
+        self._origins = Origins(origins, trusted_proxies)
         self._is_https = is_https
         self._cookie = "__Host-jtnt_refresh" if is_https else "jtnt_refresh"
         self._cookie_path = "/" if is_https else PATH
@@ -138,7 +139,7 @@ class SignInRoutes:
 
     def _check_origin(self, request: web.Request) -> None:
         origin = request.headers.get("Origin")
-        if origin is not None and origin not in self._origins:
+        if not self._origins.admits(origin, request):
             raise Forbidden(
                 "pages of this origin may not use this hub; its settings name them in people.allowed_origins"
             )

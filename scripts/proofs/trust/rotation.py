@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -73,11 +74,18 @@ class Trial:
         await self._until(lambda: len(self._seen.signers) > known)
         return time.monotonic() - started
 
-    async def keep_ordering(self) -> None:
-        """Order jobs from one agent after the other. Ends by cancellation."""
-        while True:
+    async def grow_old(self) -> float:
+        """Return the seconds until there was one more change of certificate an agent, for no reason but its age."""
+        wanted, started = self._seen.handovers + len(self._agents), time.monotonic()
+        await self._until(lambda: self._seen.handovers >= wanted)
+        return time.monotonic() - started
+
+    async def keep_ordering(self, enough: asyncio.Event) -> None:
+        """Order jobs from one agent after the other until there are enough."""
+        while not enough.is_set():
             await self.order(next(self._turns))
-            await asyncio.sleep(JOB_GAP_SECONDS)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(enough.wait(), JOB_GAP_SECONDS)
 
     async def order(self, agent: RenewingAgent) -> None:
         data = {"argv": ["true"]}
@@ -119,8 +127,11 @@ class Trial:
                 await asyncio.sleep(POLL_SECONDS)
 
 
-async def lived_through(site: Site, folder: Path, count: int) -> str:
-    """Run the whole trial and return its figures. Raises AssertionError for whatever was lost."""
+async def lived_through(site: Site, folder: Path, count: int, *, grow_old: bool = False) -> str:
+    """Run the whole trial and return its figures. Raises AssertionError for whatever was lost.
+
+    `grow_old`: until every certificate was also renewed because of its age.
+    """
     seen, offline = Seen(), Counter[str]()
 
     def away(event: dict[str, Any]) -> None:
@@ -131,22 +142,25 @@ async def lived_through(site: Site, folder: Path, count: int) -> str:
         renewing_fleet(site.join_string, site.agent_port, folder, count, seen) as agents,
     ):
         trial = Trial(site, agents, person, seen)
+        enough = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
-            ordering = tasks.create_task(trial.keep_ordering())
+            tasks.create_task(trial.keep_ordering(enough))
             took = [await trial.rotate_issuer(), await trial.rotate_signer(), await trial.rotate_issuer()]
-            ordering.cancel()
+            if grow_old:
+                took.append(await trial.grow_old())
+            enough.set()
         await trial.order_all()
         ended = await trial.ended()
         assert not seen.problems, seen.problems
         assert not offline, offline
         assert all(agent.is_connected for agent in agents)
-        assert ended == {CommandStatus.COMPLETED: trial.job_count}, ended
+        assert ended == {CommandStatus.COMPLETED: trial.job_count}, (ended, trial.job_count)
         assert seen.handovers >= 2 * count, seen.handovers
         assert len(seen.signers) >= 2, seen.signers
     return (
         f"{count} agents: {seen.handovers} changes of certificate, each make "
         f"before break, no other session lost; {trial.job_count} jobs of {len(seen.signers)} signers, all accepted; "
-        f"everybody came over in {', '.join(f'{seconds:.0f}' for seconds in took)} s"
+        f"the steps took {', '.join(f'{seconds:.0f}' for seconds in took)} s"
     )
 
 
@@ -167,7 +181,7 @@ async def show(report: Report) -> None:
                 site = Site(
                     hub.web_url, hub.agent_port, await hub.access_token(), await hub.join_string(AGENTS), rotate
                 )
-                return await lived_through(site, folder / "agents", AGENTS)
+                return await lived_through(site, folder / "agents", AGENTS, grow_old=True)
             finally:
                 await hub.stop()
 

@@ -6,11 +6,15 @@ import base64
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy import insert
 
+from hub_server.audit.model import NOTHING_BEFORE, AuditEntry
 from hub_server.audit.record import record
 from hub_server.audit.service import AuditService
 from hub_server.audit.store import AuditStore
+from hub_server.audit.tables import AuditHeadRow, AuditRow
 from hub_server.storage.engine import EVERY_ORGANISATION, Database, hub_id_of
 from protocol.envelope import checkpoint_statement
 from protocol.frames import Checkpoint, Signature
@@ -46,6 +50,29 @@ async def add_entries(database: Database, clock: FakeClock, count: int, organisa
                 target=f"command:{index}",
                 detail={"argv": ["écho", str(index)], "note": "ok"},
             )
+
+
+async def add_entries_at_once(database: Database, clock: FakeClock, count: int) -> None:
+    """Begin the hub's chain with many entries, by one statement."""
+    previous, rows = NOTHING_BEFORE, list[dict[str, object]]()
+    async with database.write(EVERY_ORGANISATION) as connection:
+        hub_id = hub_id_of(connection)
+        for number in range(1, count + 1):
+            clock.advance(0.001234)
+            entry = AuditEntry(
+                hub_id=hub_id,
+                number=number,
+                organisation_id="o1",
+                at=clock.now(),
+                actor="user:ada",
+                action="commands:create",
+                target=f"command:{number}",
+                detail='{"note":"ok"}',
+            )
+            previous = entry.hash_after(previous)
+            rows.append(msgspec.structs.asdict(entry) | {"hash": previous})
+        await connection.execute(insert(AuditRow), rows)
+        await connection.execute(insert(AuditHeadRow).values(hub_id=hub_id, number=count, hash=previous, checkpoint=0))
 
 
 async def add_chains(database: Database, clock: FakeClock, signer: Signer) -> Sequence[Checkpoint]:

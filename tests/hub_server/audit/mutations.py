@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -14,8 +15,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import SQLModel
 
 from hub_server.audit.model import AuditEntry
-from hub_server.audit.verification import CHECKPOINTS, ENTRIES, HEADS
-from tests.hub_server.audit.builders import HUBS
+from hub_server.audit.verification import CHECKPOINTS, ENTRIES, HEADS, verify_on
+from hub_server.storage.engine import EVERY_ORGANISATION, Database
+from protocol.frames import Checkpoint
+from tests.hub_server.audit.builders import HUBS, Signer
 
 Named = tuple[str, int | None]
 ENTRIES_A_CHAIN: Final = 20
@@ -229,3 +232,30 @@ def _where(table: Table) -> str:
 
 def _number(value: Any) -> int | None:
     return value if isinstance(value, int) else None
+
+
+class _Undone(Exception):
+    pass
+
+
+@asynccontextmanager
+async def undone(database: Database) -> AsyncIterator[AsyncConnection]:
+    """A transaction that is rolled back when its block ends."""
+    try:
+        async with database.write(EVERY_ORGANISATION) as connection:
+            yield connection
+            raise _Undone
+    except _Undone:
+        pass
+
+
+async def assert_found(database: Database, signer: Signer, witnesses: Sequence[Checkpoint], seed: int) -> str:
+    """Mutate by `seed`, assert that it is found where it was made, and take it back. Return what it was."""
+    async with undone(database) as connection:
+        mutation = await Mutator(connection, random.Random(seed)).mutate()
+        verdict = await verify_on(connection, signer.keys, witnesses if mutation.by_witness else ())
+    of_chain = [fault for fault in verdict.faults if fault.hub_id == mutation.hub_id]
+    assert of_chain, f"seed {seed}: not found: {mutation.what}"
+    first = of_chain[0]
+    assert (first.table, first.number) in mutation.named, f"seed {seed}: {mutation.what}, but {first}"
+    return mutation.what

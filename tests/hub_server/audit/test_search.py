@@ -21,9 +21,9 @@ from hub_server.storage.engine import EVERY_ORGANISATION, Database
 from protocol.enumerations import Role
 from protocol.oversight import AuditSearch
 from tests.clocks import FakeClock
-from tests.hub_server.audit.builders import Signer, add_entries
+from tests.hub_server.audit.builders import Signer, add_entries_at_once
 
-DEEDS = (
+DEEDS: tuple[tuple[str, str, str, str, dict[str, Any]], ...] = (
     ("o1", "user:ada", "users:create", "user:7", {"username": "Grace"}),
     ("o1", "user:ada", "users:lock", "user:7", {"reason": "100% sure_ly"}),
     ("o1", "hub", "agents:revoke", "agent:9", {}),
@@ -101,7 +101,7 @@ async def test_an_entry_that_somebody_spoilt_is_still_shown(audit: AuditService,
 
 
 async def test_an_export_has_every_entry_once(database: Database, clock: FakeClock) -> None:
-    await add_entries(database, clock, 2500)
+    await add_entries_at_once(database, clock, 2500)
     store, numbers = AuditStore(), list[int]()
     async with database.read(EVERY_ORGANISATION) as connection:
         async for entry, entry_hash in store.all(connection, None, AuditSearch()):

@@ -125,7 +125,7 @@ def test_what_is_no_database_is_said(jtnt_hub: JtntHub, data_dir: Path) -> None:
 
 def test_keys_that_others_can_read_are_refused(jtnt_hub: JtntHub, data_dir: Path) -> None:
     jtnt_hub("init")
-    (data_dir / "pki" / "jobs.key").chmod(0o644)
+    (data_dir / "secrets.key").chmod(0o644)
     outcome = jtnt_hub("token", "list")
     assert outcome.code == Exit.KEYS
     assert "chmod 600" in one_line(outcome.err)

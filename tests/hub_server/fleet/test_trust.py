@@ -1,6 +1,7 @@
 """Quarantine, release and revocation: what is stored, what is told, and what is refused; on both databases."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import pytest
@@ -13,13 +14,15 @@ from hub_server.bus.in_process import InProcessBus
 from hub_server.bus.port import Overflow
 from hub_server.errors import Conflict, Forbidden, NotFound
 from hub_server.events import AgentChanged, AgentTrustChanged, DomainEvent, SessionEndRequested
+from hub_server.fleet.model import Agent
+from hub_server.fleet.service import FleetService
 from hub_server.fleet.store import FleetStore
 from hub_server.fleet.trust import TrustDesk
 from hub_server.storage.engine import EVERY_ORGANISATION, Database
 from protocol.enumerations import AgentTrust, ConnectionReason, Role
 from protocol.operations import AgentsQuarantine, AgentsRelease, AgentsRevoke
 from tests.clocks import FakeClock
-from tests.hub_server.fleet.test_fleet import Fleet, principal
+from tests.hub_server.fleet.test_fleet import Anchored, Fleet, principal
 
 FAMILIES: Final = frozenset({"deliver", "fleet"})
 
@@ -45,17 +48,25 @@ class Office:
         self.fleet = Fleet(database, bus, clock)
         self.bus = bus
         self.revocations = Revocations()
-        self.desk = TrustDesk(
-            database=database,
-            bus=bus,
-            clock=clock,
+        self._clock = clock
+        self.desk = self.desk_of(self.fleet.service)
+
+    def desk_of(self, service: FleetService) -> TrustDesk:
+        return TrustDesk(
+            database=self.fleet.database,
+            bus=self.bus,
+            clock=self._clock,
             store=FleetStore(),
-            fleet=self.fleet.service,
+            fleet=service,
             certificates=self.revocations,
         )
 
     async def audited(self) -> list[str]:
-        query = select(col(AuditRow.action)).where(col(AuditRow.action).startswith("agents:")).order_by(col(AuditRow.number))
+        query = (
+            select(col(AuditRow.action))
+            .where(col(AuditRow.action).startswith("agents:"))
+            .order_by(col(AuditRow.number))
+        )
         async with self.fleet.database.read(EVERY_ORGANISATION) as connection:
             return list(await connection.scalars(query))
 
@@ -141,3 +152,32 @@ async def test_another_hubs_decisions_are_learnt_with_the_next_look(
     await office.desk.release(principal(organisation_id), AgentsRelease(agent_id=agents[0]))
     await other.fleet.service.reload_trust()
     assert other.fleet.service.trust_of(agents[0]) is AgentTrust.TRUSTED
+
+
+class Interrupted(FleetStore):
+    """A store that lets something be decided after it has read."""
+
+    def __init__(self, decide: Callable[[], Awaitable[object]]) -> None:
+        self._decide = decide
+
+    async def kept_out(self, connection: AsyncConnection) -> list[Agent]:
+        found = await super().kept_out(connection)
+        await self._decide()
+        return found
+
+
+async def test_a_look_that_was_overtaken_takes_no_decision_back(
+    office: Office, database: Database, bus: InProcessBus, clock: FakeClock, organisation_id: str
+) -> None:
+    agent_id = await office.fleet.with_agent(organisation_id)
+
+    async def decide() -> None:
+        await office.desk.quarantine(principal(organisation_id), AgentsQuarantine(agent_id=agent_id))
+
+    service = FleetService(
+        database=database, bus=bus, clock=clock, store=Interrupted(decide), anchor=Anchored(), purges=()
+    )
+    office.desk = office.desk_of(service)
+    await service.load()
+    await service.reload_trust()
+    assert service.trust_of(agent_id) is AgentTrust.QUARANTINED

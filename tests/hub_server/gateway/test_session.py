@@ -11,9 +11,9 @@ from hub_server.gateway.agents import session as session_module
 from hub_server.gateway.agents.session import SessionEnded
 from protocol.codec import encode_text
 from protocol.codes import CloseCode
-from protocol.enumerations import ConnectionReason
-from protocol.frames import CertificateReply, Error, Heartbeat, HubFrame
-from protocol.limits import OUTBOX_MAX_BYTES
+from protocol.enumerations import ConnectionReason, RefusalAction
+from protocol.frames import CertificateReply, Error, Heartbeat, HubFrame, Refuse
+from protocol.limits import FRAMES_BURST, OUTBOX_MAX_BYTES
 from tests.hub_server.gateway.peers import FakePeer, Recorded, ending_of, session_with
 
 HEARTBEAT = encode_text(Heartbeat(clock_ms=1, monotonic_ms=1))
@@ -90,6 +90,27 @@ async def test_an_unknown_type_is_answered_and_the_next_frame_is_served() -> Non
     assert isinstance(error, Error)
     assert (error.code, error.reply_to) == ("unknown_type", "dance")
     assert len(handler.frames) == 1
+
+
+async def test_an_agent_that_goes_on_flooding_is_sent_away_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "FLOOD_SECONDS", 0.0)
+    peer, handler = FakePeer(), Recorded()
+    for _ in range(FRAMES_BURST + 1):
+        peer.say(HEARTBEAT)
+    assert await ending_of(session_with(peer), handler) is ConnectionReason.PROTOCOL_ERROR
+    (refuse,) = peer.frames
+    assert isinstance(refuse, Refuse)
+    assert (refuse.code, refuse.action, refuse.retry_after_sec) == (CloseCode.BUSY, RefusalAction.RETRY_AFTER, 60)
+    assert (peer.close_code, len(handler.frames)) == (CloseCode.BUSY, FRAMES_BURST)
+
+
+async def test_an_agent_above_its_rate_for_a_moment_is_only_slowed() -> None:
+    peer, handler = FakePeer(), Recorded()
+    for _ in range(FRAMES_BURST + 2):
+        peer.say(HEARTBEAT)
+    peer.go_away()
+    assert await ending_of(session_with(peer), handler) is ConnectionReason.CONNECTION_LOST
+    assert (peer.frames, len(handler.frames)) == ([], FRAMES_BURST + 2)
 
 
 async def test_why_an_agent_said_it_leaves_is_why_it_left() -> None:

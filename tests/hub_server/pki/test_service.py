@@ -11,7 +11,9 @@ from sqlalchemy import func, insert, select
 from sqlmodel import col
 
 from hub_server.access.model import Principal
+from hub_server.bus.in_process import InProcessBus
 from hub_server.errors import Forbidden, InvalidRequest, KeyInUse, NotFound, RateLimited
+from hub_server.fleet.service import FleetService
 from hub_server.fleet.store import FleetStore
 from hub_server.fleet.tables import AgentRow
 from hub_server.pki.authority import Authority
@@ -21,6 +23,7 @@ from hub_server.pki.tables import CertificateRow
 from hub_server.storage.engine import EVERY_ORGANISATION, Database
 from protocol.enumerations import AgentTrust, CertificateState, Role
 from protocol.identity import AgentIdentity
+from protocol.operations import AgentsDelete
 from protocol.oversight import CertificatesList
 from tests.authorities import authority_on
 from tests.certificates import csr_of, ed25519_key
@@ -304,6 +307,34 @@ async def test_a_revocation_that_races_renewals_leaves_no_certificate(world: Wor
         restarted = world.restarted()
         await restarted.load()
         assert restarted.standing(certificate.serial, agent.agent_id) is Standing.REVOKED
+    async with world.database.read(EVERY_ORGANISATION) as connection:
+        usable = select(func.count()).where(col(CertificateRow.revoked_at).is_(None))
+        assert await connection.scalar(usable) == 0
+
+
+async def test_a_deletion_that_races_renewals_leaves_no_certificate(world: World) -> None:
+    fleet = FleetService(
+        database=world.database,
+        bus=InProcessBus(),
+        clock=world.clock,
+        store=FleetStore(),
+        anchor=world.authority,
+        purges=(world.certificates.revoke_agent,),
+    )
+    person = Principal(user_id="u", username="ada", organisation_id=world.organisation_id, role=Role.ORG_ADMIN)
+    for _ in range(10):
+        agent = await world.agent()
+        certificate = await world.issued(agent)
+        await fleet.reload(agent.organisation_id, agent.agent_id)
+        async with asyncio.timeout(30):
+            results = await asyncio.gather(
+                world.renewed(agent, certificate),
+                fleet.delete(person, AgentsDelete(agent_id=agent.agent_id)),
+                return_exceptions=True,
+            )
+        assert not [each for each in results if isinstance(each, Exception) and not isinstance(each, NotFound)]
+        world.certificates.note_revoked(agent.agent_id)
+        assert set(await world.standings(agent)) == {Standing.REVOKED}
     async with world.database.read(EVERY_ORGANISATION) as connection:
         usable = select(func.count()).where(col(CertificateRow.revoked_at).is_(None))
         assert await connection.scalar(usable) == 0

@@ -1,0 +1,141 @@
+"""`jtnt-hub ca`: the hub's certificate authority and signing keys."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+import msgspec
+from cyclopts import App, Parameter
+
+from hub_server.cli.columns import print_columns
+from hub_server.cli.examples import examples
+from hub_server.cli.local_hub import AsJson, LocalHub, Place, with_hub
+from hub_server.cli.outcome import CommandFailed, Exit
+from hub_server.pki.engine import ROTATED, Rotated
+from protocol.enumerations import AuthorityUse
+from protocol.oversight import AuthoritiesListReply
+
+ACTOR: Final = "hub-cli"
+Which = Literal["all", "agents", "servers", "jobs", "audit"]
+_USES: Final[dict[Which, tuple[Rotated, ...]]] = {
+    "all": ROTATED,
+    "agents": (AuthorityUse.AGENTS,),
+    "servers": (AuthorityUse.SERVERS,),
+    "jobs": (AuthorityUse.JOBS,),
+    "audit": (AuthorityUse.AUDIT,),
+}
+
+app = App(
+    name="ca",
+    help="The hub's certificate authority and signing keys. The hub rotates them itself while the root key is at hand.",
+    help_epilogue=examples("jtnt-hub ca show", "jtnt-hub ca rotate agents"),
+)
+
+
+@app.command(help_epilogue=examples("jtnt-hub ca show", "jtnt-hub ca show --json"))
+def show(*, place: Place | None = None, json: AsJson = False) -> None:
+    """Show every key that agents or people trust, and what is to be done."""
+    _print(with_hub(place or Place(), _overview), json=json)
+
+
+@app.command(
+    help_epilogue=examples(
+        "jtnt-hub ca rotate", "jtnt-hub ca rotate agents", "jtnt-hub ca rotate all --root-key /media/stick/root.key"
+    )
+)
+def rotate(
+    which: Annotated[Which, Parameter(help="Which keys; all of them by default.")] = "all",
+    *,
+    root_key: Annotated[Path | None, Parameter(help="File of the root's key, when it is kept offline.")] = None,
+    place: Place | None = None,
+    json: AsJson = False,
+) -> None:
+    """Make new keys now. A hub that runs takes them over within a minute; no session is lost by it."""
+    pem = None if root_key is None else _read_key(root_key)
+
+    async def rotated(hub: LocalHub) -> AuthoritiesListReply:
+        await hub.authority.rotate(*_USES[which], actor=ACTOR, root_key_pem=pem)
+        return hub.authority.overview()
+
+    _print(with_hub(place or Place(), rotated), json=json)
+
+
+@app.command(
+    name="export-root",
+    help_epilogue=examples(
+        "jtnt-hub ca export-root > root.crt", "jtnt-hub ca export-root --with-key /media/stick/root.key --remove"
+    ),
+)
+def export_root(
+    *,
+    with_key: Annotated[Path | None, Parameter(help="Also write the root's private key, to this new file.")] = None,
+    remove: Annotated[bool, Parameter(negative="", help="Then remove the key from the hub: it is offline.")] = False,
+    place: Place | None = None,
+) -> None:
+    """Print the root certificate; with its private key, take the root offline.
+
+    Without the root's key nobody can make a new authority, whatever else of the hub they hold. From then on a person
+    rotates, with `jtnt-hub ca rotate --root-key FILE`; the hub says so 60 days ahead.
+    """
+    if remove and with_key is None:
+        raise CommandFailed("--remove needs --with-key FILE: the only copy of the key would be lost", Exit.USAGE)
+
+    async def exported(hub: LocalHub) -> str:
+        if with_key is not None:
+            _write_key(with_key, hub.authority.root_key_pem())
+        if with_key is not None and remove:
+            await hub.authority.take_root_offline(_read_key(with_key), actor=ACTOR)
+        return hub.authority.root_pem
+
+    print(with_hub(place or Place(), exported), end="")
+
+
+async def _overview(hub: LocalHub) -> AuthoritiesListReply:
+    return hub.authority.overview()
+
+
+def _read_key(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CommandFailed(f"the root key {path} cannot be read: {error.strerror}", Exit.USAGE) from error
+
+
+def _write_key(path: Path, pem: bytes) -> None:
+    """The file may be on a stick whose file system knows neither links nor owners."""
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(pem)
+            file.flush()
+            os.fsync(file.fileno())
+    except FileExistsError as error:
+        raise CommandFailed(f"{path} is there already; name a new file", Exit.USAGE) from error
+    except OSError as error:
+        raise CommandFailed(f"{path} cannot be written: {error.strerror}", Exit.NOT_WRITABLE) from error
+
+
+def _print(overview: AuthoritiesListReply, *, json: bool) -> None:
+    if json:
+        print(msgspec.json.encode(overview).decode())
+        return
+    print_columns(
+        [
+            ("USE", "STATE", "ENDS", "ROTATES", "ID"),
+            *(
+                (
+                    view.use,
+                    view.state,
+                    f"{view.not_after:%Y-%m-%d}",
+                    "-" if view.rotates_at is None else f"{view.rotates_at:%Y-%m-%d}",
+                    view.id,
+                )
+                for view in overview.authorities
+            ),
+        ]
+    )
+    root = "at hand: the hub rotates by itself" if overview.root_at_hand else "offline"
+    print(f"Trust document {overview.trust_version}. The root's key is {root}.")
+    for sentence in overview.advice:
+        print(f"To do: {sentence}.")

@@ -1,0 +1,65 @@
+"""Ends a process at an exact system call, as `kill -9` at that moment would. Linux, with strace installed."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Final
+
+from msgspec import Struct
+
+ATTACH_DEADLINE_SECONDS: Final = 20.0
+END_DEADLINE_SECONDS: Final = 10.0
+ATTACHED: Final = b" attached"
+
+
+class NoStrace(Exception):
+    """There is no strace here, or it may not look at the process. The message says what to do."""
+
+
+class KillPoint(Struct, frozen=True):
+    """The `number`-th call of `call` by one thread, counted from now on; the call is not made any more.
+
+    `in_every_thread`: whichever thread comes to that number first, else the main thread alone.
+    """
+
+    meaning: str
+    call: str
+    number: int
+    in_every_thread: bool
+
+    def arguments(self, pid: int) -> list[str]:
+        follow = ["-f"] if self.in_every_thread else []
+        inject = f"inject={self.call}:signal=KILL:when={self.number}"
+        return [*follow, "-o", "/dev/null", "-e", f"trace={self.call}", "-e", inject, "-p", str(pid)]
+
+
+def is_available() -> bool:
+    return shutil.which("strace") is not None
+
+
+@asynccontextmanager
+async def killed_at(point: KillPoint, pid: int) -> AsyncIterator[None]:
+    """Within the block the process ends at `point`, and is gone after it. Raises NoStrace, TimeoutError."""
+    program = shutil.which("strace")
+    if program is None:
+        raise NoStrace("this needs strace: install it with the system's package manager")
+    tracer = await asyncio.create_subprocess_exec(program, *point.arguments(pid), stderr=asyncio.subprocess.PIPE)
+    assert tracer.stderr is not None
+    try:
+        async with asyncio.timeout(ATTACH_DEADLINE_SECONDS):
+            said = await tracer.stderr.readline()
+        if ATTACHED not in said:
+            raise NoStrace(
+                f"strace cannot watch the process: {said.decode().strip()}; allow ptrace, or run as its user"
+            )
+        yield
+        async with asyncio.timeout(END_DEADLINE_SECONDS):
+            await tracer.wait()  # it ends with the last thread it watches
+    finally:
+        if tracer.returncode is None:
+            with suppress(ProcessLookupError):
+                tracer.terminate()
+            await tracer.wait()
