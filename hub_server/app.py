@@ -208,7 +208,7 @@ def compose(settings: Settings, *, clock: Clock, database: Database, authority: 
             Worker("checkpoints", checkpointer.run),
         ),
         listeners=_listeners(base, subjects, dashboards, door.endpoint, readiness),
-        drain=(door.endpoint.drain, dashboards.server.shut_down, keeper.save),
+        drain=(door.endpoint.drain, dashboards.server.shut_down, keeper.save, checkpointer.sign),
         became_ready=readiness.set,
     )
 

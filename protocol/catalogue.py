@@ -250,7 +250,14 @@ ROUTES: Final[tuple[Route, ...]] = (
         "The hub serves: the store answers and no stop is under way.",
         {200: None, 503: None},
     ),
-    Route(Listener.PEOPLE, "get", "/metrics", "The hub's own metrics as Prometheus text.", {200: None}),
+    Route(
+        Listener.PEOPLE,
+        "get",
+        "/metrics",
+        "The hub's own metrics as Prometheus text: for programs of its machine, or with the settings' bearer token.",
+        {200: None},
+        errors=(403,),
+    ),
 )
 
 REST_REQUESTS: Final[tuple[type[Struct], ...]] = tuple(route.request for route in ROUTES if route.request is not None)

@@ -234,9 +234,9 @@ class CertificateService:
     async def _refuse_untrusted(self, connection: AsyncConnection, organisation_id: str, agent_id: str) -> None:
         """Whoever revokes takes the same lock: either sees what the other has committed."""
         trust = await self._lock_trust(connection, organisation_id, agent_id)
-        if trust is not AgentTrust.TRUSTED:
-            raise NotFound("this agent was deleted; enroll it again")
         if trust is None:
+            raise NotFound("this agent was deleted; enroll it again")
+        if trust is not AgentTrust.TRUSTED:
             raise Forbidden(f"this agent is {trust}: it gets no certificate; ask whoever runs the hub")
 
     async def _renewed_before(

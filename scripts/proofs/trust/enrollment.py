@@ -31,7 +31,7 @@ from scripts.load.identities import SERVER_NAME, client_context, loopback_url, t
 from scripts.load.person import dashboard
 from scripts.measures.hub import Hub
 from scripts.proofs.report import Report
-from scripts.proofs.trust.system_calls import KillPoint, killed_at
+from scripts.proofs.trust.system_calls import Counted, KillPoint, killed_at
 from tests.servers.postgres import running_server
 
 RACERS: Final = 50
@@ -45,18 +45,21 @@ UNHURRIED: Final = {"JTNT_ACCESS__OPERATIONS_PER_SECOND": "10000", "JTNT_ACCESS_
 
 KILL_POINTS: Final[Mapping[str, Sequence[KillPoint]]] = {
     "SQLite": (
-        KillPoint("a statement of the transaction", "write", 14, in_every_thread=True),
-        KillPoint("a later statement", "write", 18, in_every_thread=True),
-        KillPoint("one of its last statements", "write", 22, in_every_thread=True),
-        KillPoint("the first write of the commit", "pwrite64", 1, in_every_thread=True),
-        KillPoint("a write in its middle", "pwrite64", 12, in_every_thread=True),
-        KillPoint("the commit is written, not synced", "fdatasync", 1, in_every_thread=True),
-        KillPoint("committed, before it is logged", "write", 2, in_every_thread=False),
-        KillPoint("committed, before the answer", "write", 3, in_every_thread=False),
+        KillPoint("a statement of the transaction", "write", 14, Counted.ANY_THREAD),
+        KillPoint("a later statement", "write", 18, Counted.ANY_THREAD),
+        KillPoint("one of its last statements", "write", 22, Counted.ANY_THREAD),
+        KillPoint("the first write of the commit", "pwrite64", 1, Counted.ANY_THREAD),
+        KillPoint("a write in its middle", "pwrite64", 12, Counted.ANY_THREAD),
+        KillPoint("the commit written, not synced", "fdatasync", 1, Counted.ANY_THREAD),
+        KillPoint("committed, before the log", "write", 1, Counted.ON_LOG),
+        KillPoint("committed, before the answer", "write", 3, Counted.MAIN_THREAD),
     ),
-    "PostgreSQL": tuple(
-        KillPoint(f"the hub's message {number}", "write", number, in_every_thread=False)
-        for number in (14, 20, 26, 32, 38, 42, 50, 52)
+    "PostgreSQL": (
+        *(
+            KillPoint(f"the hub's message {number}", "write", number, Counted.MAIN_THREAD)
+            for number in (12, 18, 24, 30, 34, 38, 42)
+        ),
+        KillPoint("committed, before the log", "write", 1, Counted.ON_LOG),
     ),
 }
 
@@ -149,7 +152,7 @@ class Site:
         Returns whether the enrollment had been committed. Raises AssertionError when anything does not add up.
         """
         before, body = await counts_in(self.database_url), request_with(join)
-        async with killed_at(point, self.hub.pid), self.machine() as machine:
+        async with killed_at(point, self.hub.pid, self.hub.folder.with_suffix(".log")), self.machine() as machine:
             try:
                 status, _ = await enroll(machine, join, body)
             except aiohttp.ClientError:

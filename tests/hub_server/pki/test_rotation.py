@@ -275,7 +275,7 @@ async def test_two_hubs_that_find_the_same_due_do_it_once(
 ) -> None:
     other = await again(database, tmp_path, clock)
     clock.advance(250 * 86400)
-    assert await asyncio.gather(authority.tend(), other.tend()) == [True, True]
+    assert all(await asyncio.gather(authority.tend(), other.tend()))
     assert other.trust == authority.trust
     assert authority.trust_version == 2
 

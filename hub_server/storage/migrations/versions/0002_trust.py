@@ -201,7 +201,9 @@ def upgrade() -> None:
     _chain_the_audit()
     with op.batch_alter_table("certificates", schema=None) as batch_op:
         batch_op.drop_constraint("fk_certificates_agent_id_agents", type_="foreignkey")
-        batch_op.alter_column("agent_id", existing_type=sa.String(), type_=sa.String(length=64), existing_nullable=False)
+        batch_op.alter_column(
+            "agent_id", existing_type=sa.String(), type_=sa.String(length=64), existing_nullable=False
+        )
         batch_op.add_column(sa.Column("issuer", sa.String(length=64), nullable=False, server_default=""))
         batch_op.add_column(sa.Column("replaces", sa.String(length=64), nullable=True))
         batch_op.add_column(sa.Column("first_used_at", sa.DateTime(timezone=True), nullable=True))
