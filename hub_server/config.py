@@ -196,17 +196,12 @@ class PkiSettings(Section):
     def _fit_together(self) -> PkiSettings:
         longest = max(self.agent_certificate_seconds, self.server_certificate_seconds + self.overlap_seconds)
         if self.issuing_seconds < 2 * longest:
-            raise ValueError(
-                "issuing_seconds must be twice as long as agent_certificate_seconds, and as server_certificate_seconds "
-                "with overlap_seconds"
-            )
+            raise ValueError("issuing_seconds must be twice as long as the certificates with overlap_seconds")
         return self
 
 
 class SecretsSettings(Section):
-    """`[secrets]`: the key that seals secrets in the database. By default `<data_dir>/secrets.key`, made at first
-    start; systemd may pass it as the credential `jtnt-secrets-key`.
-    """
+    """`[secrets]`: the key that seals secrets in the database; by default one is made, `<data_dir>/secrets.key`."""
 
     key_file: Path | None = None
     """A line of 32 bytes in base64 (`openssl rand -base64 32`), readable by the hub's user alone."""

@@ -65,3 +65,7 @@ class TokenRefused(HubError):
 
 class KeyInUse(HubError):
     code = ErrorCode.KEY_IN_USE
+
+
+class KeysRefused(Exception):
+    """Keys of the hub that cannot be used as they are. The message is for whoever runs it and says what to do."""

@@ -10,15 +10,14 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 import structlog
 from aiohttp import web
 
-from hub_server.gateway.admission import Admission, Guest
+from hub_server.gateway.admission import Admission
 from hub_server.gateway.gate import Gate, listen
-from hub_server.gateway.visitors import Stage, Visitor
+from hub_server.gateway.visitors import Stage, Visitors
 
 log = structlog.get_logger(component="hub")
 
@@ -134,9 +133,10 @@ async def _serving(listener: Listener, bound: socket.socket, tasks: asyncio.Task
     runner = web.AppRunner(listener.application, access_log=None, shutdown_timeout=3)
     await runner.setup()
     assert runner.server is not None
+    visitors = Visitors(runner.server, listener.admission, listener.deadlines)
     gate = Gate(
         bound,
-        partial(_visitor, runner.server, listener),
+        visitors.receive,
         listener.admission,
         tls=listener.tls,
         at_once=listener.handshakes_at_once,
@@ -148,7 +148,4 @@ async def _serving(listener: Listener, bound: socket.socket, tasks: asyncio.Task
     finally:
         accepting.cancel()
         await runner.cleanup()
-
-
-def _visitor(server: web.Server, listener: Listener, guest: Guest) -> Visitor:
-    return Visitor(server, admission=listener.admission, guest=guest, deadlines=listener.deadlines)
+        await visitors.end()

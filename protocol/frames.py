@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal, get_args
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from protocol.enumerations import (
     AlertSeverity,
@@ -129,11 +129,12 @@ class StreamAck(Body, frozen=True):
 class Checkpoint(Body, frozen=True):
     """The hub's newest audit checkpoint, kept by agents as witnesses.
 
-    `signature`: Ed25519 in base64 by the audit key `key_id` of the trust document.
+    `number` is `position` on the wire, without which agents of version 0.1 understand no welcome. `signature`: Ed25519
+    in base64 by the audit key `key_id` of the trust document.
     """
 
     hub_id: Word
-    number: Annotated[int, Meta(ge=0, le=2**53)]
+    number: Annotated[int, Meta(ge=0, le=2**53)] = field(name="position")
     hash: Hash
     at_ms: UnixMs
     key_id: Word

@@ -21,6 +21,17 @@ Exit codes: 1 refused, 2 wrong usage, 3 port in use, 4 folder not writable, 5 an
 6 database newer, 7 database not usable, 8 keys not usable, 9 no hub there yet, 78 wrong settings.
 """
 
+GROUPS: Final = (
+    ("users", "users", "People who may sign in."),
+    ("org", "organisations", "Organisations and how much each may have."),
+    ("audit", "audit", "What was done, and the proof of it."),
+    ("token", "tokens", "Enrollment tokens, with which machines join."),
+    ("key", "organisation_keys", "Organisation keys, with which programs register machines."),
+    ("ca", "authorities", "The hub's certificate authority and signing keys."),
+    ("secrets", "secrets", "The key that seals secrets in the database."),
+)
+"""(name, module of `hub_server.cli`, help) of each group of commands."""
+
 
 def version() -> None:
     """Print the version."""
@@ -62,17 +73,8 @@ def application() -> App:
         help="Make a hub's data folder: database, certificate authority, first organisation.",
         help_epilogue=examples("jtnt-hub init --data-dir /var/lib/jtnt"),
     )
-    app.command("hub_server.cli.users:app", name="users", help="People who may sign in.")
-    app.command("hub_server.cli.organisations:app", name="org", help="Organisations and how much each may have.")
-    app.command("hub_server.cli.audit:app", name="audit", help="What was done, and the proof of it.")
-    app.command("hub_server.cli.tokens:app", name="token", help="Enrollment tokens, with which machines join.")
-    app.command(
-        "hub_server.cli.organisation_keys:app",
-        name="key",
-        help="Organisation keys, with which programs register machines.",
-    )
-    app.command("hub_server.cli.authorities:app", name="ca", help="The hub's certificate authority and signing keys.")
-    app.command("hub_server.cli.secrets:app", name="secrets", help="The key that seals secrets in the database.")
+    for name, module, help_text in GROUPS:
+        app.command(f"hub_server.cli.{module}:app", name=name, help=help_text)
     app.command(version, help_epilogue=examples("jtnt-hub version"))
     return app
 

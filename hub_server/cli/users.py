@@ -12,6 +12,7 @@ import orjson
 from cyclopts import App, Parameter
 
 from hub_server.access.model import OnMachine, normalised
+from hub_server.access.strength import NAME_MIN_CHARS
 from hub_server.cli.columns import print_columns
 from hub_server.cli.examples import examples
 from hub_server.cli.local_hub import AsJson, LocalHub, Place, with_hub
@@ -56,7 +57,7 @@ def create(
     json: AsJson = False,
 ) -> None:
     """Make a user; without --password-stdin a password is made and shown this once."""
-    password = _read_password() if password_stdin else generated_password()
+    password = _read_password() if password_stdin else generated_password(name)
 
     async def made(hub: LocalHub, machine: OnMachine) -> UserReply:
         return await hub.users.create(machine, UsersCreate(username=name, password=password, role=role))
@@ -108,7 +109,7 @@ def change_password(
     json: AsJson = False,
 ) -> None:
     """Give a user a new password and end all their sign-ins; for one who lost it."""
-    password = _read_password() if password_stdin else generated_password()
+    password = _read_password() if password_stdin else generated_password(name)
 
     async def changed(hub: LocalHub, machine: OnMachine) -> UserReply:
         user_id = await hub.users.id_of(machine, name)
@@ -200,9 +201,12 @@ def remove_totp(
     )
 
 
-def generated_password() -> str:
-    """Return 100 bits of chance in letters that cannot be mistaken for others."""
-    return "-".join("".join(secrets.choice(_LETTERS) for _ in range(5)) for _ in range(4))
+def generated_password(username: str) -> str:
+    """Return 100 bits of chance in letters that cannot be mistaken for others, without the user's name in them."""
+    while True:
+        password = "-".join("".join(secrets.choice(_LETTERS) for _ in range(5)) for _ in range(4))
+        if len(username) < NAME_MIN_CHARS or normalised(username) not in password:
+            return password
 
 
 def _read_password() -> str:

@@ -102,12 +102,7 @@ class EnrollmentService:
         self._approvals = ApprovalDesk(database=database, clock=clock, life=queue.life)
         self._joining = Joining(certificates=certificates, agents=agents, quotas=quotas, queue=queue)
         self._recovery = Recovery(
-            database=database,
-            certificates=certificates,
-            agents=agents,
-            anchor=anchor,
-            queue=queue,
-            is_enabled=recovers,
+            database=database, certificates=certificates, agents=agents, anchor=anchor, queue=queue, is_enabled=recovers
         )
 
     # What machines ask. `address`: the peer's.

@@ -12,7 +12,7 @@ import structlog
 from aiohttp import web
 
 from hub_server.access.service import AccessService
-from hub_server.config import ConfigError, LimitsSettings, Settings
+from hub_server.config import ConfigError, LimitsSettings, MetricsSettings, Settings
 from hub_server.enrollment.service import EnrollmentService
 from hub_server.gateway.admission import Admission
 from hub_server.gateway.rest.addresses import AddressReader
@@ -73,7 +73,7 @@ def people_application(
     metrics = MetricsRoutes(
         exposition=instruments.text,
         addresses=AddressReader(settings.people.trusted_proxies),
-        token=_metrics_token(settings.metrics.token_file),
+        token=metrics_token(settings.metrics),
     )
     for routes in (
         HealthRoutes(readiness=readiness),
@@ -169,7 +169,9 @@ def _context_of(certificate: Path, key: Path) -> ssl.SSLContext:
     return context
 
 
-def _metrics_token(file: Path | None) -> str | None:
+def metrics_token(settings: MetricsSettings) -> str | None:
+    """Return what a reader of /metrics must show. Raises ConfigError."""
+    file = settings.token_file
     if file is None:
         return None
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from enum import StrEnum
 from http import HTTPStatus
 from typing import Final, cast
@@ -24,6 +25,7 @@ ANSWER_SECONDS: Final = 60.0
 SOCKET_SECONDS: Final = 30.0  # longer than the sockets' own deadlines for a hello or a sign-in
 CLOSING_SECONDS: Final = 3.0
 LINGER_SECONDS: Final = 2.0
+END_SECONDS: Final = 1.0
 HEADERS_MAX: Final = 64
 HEADER_MAX_BYTES: Final = 8190
 SWEPT_LATER_SECONDS: Final = 1.0  # a handler that bounds its body's time itself answers before the sweep cuts
@@ -54,10 +56,41 @@ def stage_deadlines(*, headers_seconds: float, body_seconds: float, idle_seconds
     }
 
 
+class Visitors:
+    """All connections of one listener. `deadlines`: how long one that is not proven may be at each stage."""
+
+    def __init__(self, server: web.Server, admission: Admission, deadlines: Mapping[Stage, float]) -> None:
+        self._server = server
+        self._admission = admission
+        self._deadlines = deadlines
+        self._here: set[Visitor] = set()
+        self._nobody_here = asyncio.Event()
+
+    def receive(self, guest: Guest) -> Visitor:
+        return Visitor(self._server, admission=self._admission, guest=guest, deadlines=self._deadlines, visitors=self)
+
+    def came(self, visitor: Visitor) -> None:
+        self._here.add(visitor)
+        self._nobody_here.clear()
+
+    def went(self, visitor: Visitor) -> None:
+        self._here.discard(visitor)
+        if not self._here:
+            self._nobody_here.set()
+
+    async def end(self) -> None:
+        """Cut off whoever is still there: nobody is waited for to say goodbye."""
+        for visitor in list(self._here):
+            visitor.abort()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(END_SECONDS if self._here else 0):
+                await self._nobody_here.wait()
+
+
 class Visitor(web.RequestHandler):
     """A guest of `admission` until `prove`, or until it is gone."""
 
-    __slots__ = ("_admission", "_connection", "_deadlines", "_guest", "_stage", "_stage_since")
+    __slots__ = ("_admission", "_connection", "_deadlines", "_guest", "_stage", "_stage_since", "_visitors")
 
     def __init__(
         self,
@@ -66,6 +99,7 @@ class Visitor(web.RequestHandler):
         admission: Admission,
         guest: Guest,
         deadlines: Mapping[Stage, float],
+        visitors: Visitors,
     ) -> None:
         super().__init__(
             server,
@@ -81,6 +115,7 @@ class Visitor(web.RequestHandler):
         self._admission = admission
         self._guest = guest
         self._deadlines = deadlines
+        self._visitors = visitors
         self._connection: asyncio.Transport | None = None
         self._stage: tuple[Stage, int] = Stage.HEADERS, 0
         self._stage_since = 0.0
@@ -89,10 +124,12 @@ class Visitor(web.RequestHandler):
         self._connection = cast("asyncio.Transport", transport)  # uvloop's own are not derived from it
         self._stage_since = self._admission.active_seconds()
         self._guest.occupant = self
+        self._visitors.came(self)
         super().connection_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._admission.leave(self._guest)
+        self._visitors.went(self)
         super().connection_lost(exc)
 
     def prove(self) -> None:

@@ -10,7 +10,7 @@ from typing import Final
 
 import structlog
 
-from hub_server.errors import Conflict
+from hub_server.errors import Conflict, KeysRefused
 from hub_server.pki.authority import Authority
 from hub_server.pki.listener import AgentsTls
 
@@ -39,7 +39,10 @@ class Keeper:
 
     async def run(self) -> None:
         while True:
-            await self.tend()
+            try:
+                await self.tend()
+            except KeysRefused as error:
+                log.error("keys of the database not usable; those in memory stay in use", why=str(error))
             await asyncio.sleep(self._round_seconds)
 
     async def tend(self) -> None:

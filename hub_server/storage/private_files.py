@@ -10,14 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from hub_server.errors import KeysRefused
+
 if sys.platform != "win32":
     import fcntl
 
+__all__ = ["KeysRefused", "create_private", "exclusive", "read_private", "sync_directory", "write_private"]
+
 _LOCK_NAME: Final = ".lock"
-
-
-class KeysRefused(Exception):
-    """Keys that cannot be used as they are. The message says what to do."""
 
 
 @contextmanager

@@ -24,6 +24,8 @@ USERNAME: Final = "bench"
 READY_DEADLINE_SECONDS: Final = 30.0
 READY_ANSWER_SECONDS: Final = 5.0
 ACCESS_SECONDS: Final = 3600
+OPERATIONS_PER_SECOND: Final = 10_000
+"""One administrator asks what a whole staff would."""
 TOKEN_TTL: Final = "1h"  # noqa: S105  a time
 LOOPBACK: Final = "127.0.0.1"
 REQUEST_DEADLINE: Final = aiohttp.ClientTimeout(total=10)
@@ -48,6 +50,7 @@ class Hub:
             "JTNT_AGENTS__PORT": str(self.agent_port),
             "JTNT_PUBLIC__AGENT_URL": f"https://localhost:{self.agent_port}",
             "JTNT_ACCESS__ACCESS_TOKEN_SECONDS": str(ACCESS_SECONDS),
+            "JTNT_ACCESS__OPERATIONS_PER_SECOND": str(OPERATIONS_PER_SECOND),
             **self._variables,
         }
 

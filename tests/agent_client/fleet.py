@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,7 @@ import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -247,6 +249,11 @@ class Fleet:
     def command(self, envelope: JobEnvelope, signer: Signer | None = None, command_id: str | None = None) -> Command:
         payload = msgspec.json.encode(envelope)
         return command_of(payload, (signer or self.signer).sign(payload), command_id or envelope.job_id, envelope)
+
+
+def fingerprint_of(key: CertificatePublicKeyTypes) -> str:
+    """Return what the hub shows of a public key to whoever approves it."""
+    return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
 
 
 def described_chain(chain_pem: str) -> bytes:

@@ -139,10 +139,7 @@ class Hub:
                 await peer.send(Refuse(code=4401, message="superseded", action=RefusalAction.RE_ENROLL))
                 await peer.connection.close(4401, "superseded")
             case Hello():
-                self._note_welcome(peer)
-                await peer.send(self._welcome())
-                if self.with_welcome is not None:
-                    await self.with_welcome(peer)
+                await self._welcome(peer)
             case CertificateRequest():
                 if reply := self.certify(frame):
                     await peer.send(reply)
@@ -173,11 +170,14 @@ class Hub:
             case _:
                 pass
 
-    def _note_welcome(self, peer: Peer) -> None:
-        """From here on every certificate but this one is superseded."""
+    async def _welcome(self, peer: Peer) -> None:
+        """Let `peer` in. From here on every certificate but its own is superseded."""
         self.story.append(("welcome", self.peers.index(peer) + 1))
         if peer.serial not in self.welcomed:
             self.welcomed.append(peer.serial)
+        await peer.send(self._greeting())
+        if self.with_welcome is not None:
+            await self.with_welcome(peer)
 
     def tell(self, connection: ServerConnection, request: Request) -> Response | None:
         """Answer a plain GET, as the agents' listener does without a certificate."""
@@ -185,7 +185,7 @@ class Hub:
             return None
         return connection.respond(HTTPStatus.OK, msgspec.json.encode(self.claims()).decode())
 
-    def _welcome(self) -> Welcome:
+    def _greeting(self) -> Welcome:
         values: dict[str, Any] = {
             "protocol": 1,
             "session_id": f"session-{len(self.peers)}",

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import hashlib
 import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +9,6 @@ import msgspec
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from agent_client.cli import main
@@ -26,7 +24,7 @@ from protocol.codes import ErrorCode
 from protocol.enrollment import EnrollPending, EnrollReply, EnrollRequest
 from protocol.identity import AgentIdentity, EnrollmentToken, JoinString
 from tests.agent_client.door import Door, error, listening
-from tests.agent_client.fleet import AGENT, DOMAIN, ORGANISATION, Authority, Fleet, authority
+from tests.agent_client.fleet import AGENT, DOMAIN, ORGANISATION, Authority, Fleet, authority, fingerprint_of
 
 FILES = {
     "config.json",
@@ -356,8 +354,7 @@ def test_a_hub_that_wants_a_persons_approval_is_asked_until_it_has_it(
     assert waits == [4, 4]
     assert len({request.csr_pem for request in door.requests}) == 1
     key = x509.load_pem_x509_csr(door.requests[0].csr_pem.encode()).public_key()
-    der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    assert f"its key is {hashlib.sha256(der).hexdigest()}" in capsys.readouterr().out
+    assert f"its key is {fingerprint_of(key)}" in capsys.readouterr().out
 
 
 def test_approval_is_not_waited_for_for_ever(folder: Path, door: Door, token: EnrollmentToken) -> None:

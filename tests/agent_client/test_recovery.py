@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import ssl
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509 import load_pem_x509_certificate, load_pem_x509_csr
 
 from agent_client.cli import main
@@ -25,7 +23,7 @@ from protocol.enumerations import RefusalAction
 from protocol.frames import Heartbeat, Refuse
 from tests.agent_client.alive import alive, until
 from tests.agent_client.door import Door, Reply, error, listening
-from tests.agent_client.fleet import AGENT, DOMAIN, Fleet, now_ms
+from tests.agent_client.fleet import AGENT, DOMAIN, Fleet, fingerprint_of, now_ms
 from tests.agent_client.hub import Hub, Peer, running
 
 pytestmark = pytest.mark.usefixtures("hurried")
@@ -44,9 +42,8 @@ def is_proven(request: RecoverRequest) -> bool:
     return abs(request.signed_at_ms - now_ms()) < 60_000
 
 
-def fingerprint_of(request: RecoverRequest) -> str:
-    key = load_pem_x509_csr(request.csr_pem.encode()).public_key()
-    return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
+def fingerprint_in(request: RecoverRequest) -> str:
+    return fingerprint_of(load_pem_x509_csr(request.csr_pem.encode()).public_key())
 
 
 async def test_an_expired_agent_waits_for_a_person_with_one_key_and_comes_back_when_approved(
@@ -59,11 +56,11 @@ async def test_an_expired_agent_waits_for_a_person_with_one_key_and_comes_back_w
             await until(lambda: agent.status().advice)
             (request,) = door.recoveries
             assert is_proven(request)
-            assert fingerprint_of(request) in agent.status().advice
+            assert fingerprint_in(request) in agent.status().advice
             assert "approves" in agent.status().advice
             assert agent.status().certificate.renewal == "awaiting_approval"
             assert (agent.status().next_attempt_ms or 0) - now_ms() > 600_000
-            assert fingerprint_of(request) in "\n".join(status_lines(agent.status()))
+            assert fingerprint_in(request) in "\n".join(status_lines(agent.status()))
             agent.reload()
             await until(lambda: len(door.recoveries) == 2)
             assert door.recoveries[1].csr_pem == request.csr_pem

@@ -141,6 +141,7 @@ async def test_what_the_hub_says_on_the_old_socket_at_the_last_moment_is_heard_a
             first, second = await hub.peer(1), await hub.peer(2)
             result = await second.first(CommandResult)
             await ended(first)
+            await until(lambda: len(first.all(CommandState) + second.all(CommandState)) == QUESTIONS)
             assert agent.status().trust_version == 2
     assert result.status is CommandOutcome.COMPLETED
     assert hub.output["job-1", "stdout"] == b"once\n"

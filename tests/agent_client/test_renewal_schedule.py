@@ -17,7 +17,9 @@ def facts(number: int = 0, *, issuer: str = "old", life_days: float = 30) -> Cer
 
 
 def test_a_fleet_renews_spread_over_two_thirds_of_a_life_and_a_tenth_around_it() -> None:
-    fractions = sorted((renewal_at_ms(facts(number), None) - ISSUED_MS) / (30 * DAY_MS - 300_000) for number in range(2000))
+    fractions = sorted(
+        (renewal_at_ms(facts(number), None) - ISSUED_MS) / (30 * DAY_MS - 300_000) for number in range(2000)
+    )
     assert 0.6 <= fractions[0] < 0.602
     assert 0.731 < fractions[-1] <= 0.7334
     assert abs(fractions[1000] - 2 / 3) < 0.01

@@ -85,7 +85,7 @@ async def test_acknowledged_samples_leave_the_spool_and_the_others_come_again_wi
             await first.send(
                 MetricsAck(epoch=frame.epoch, lane=frame.lane, ranges=[(frame.samples[0].seq,) * 2], credits=8)
             )
-            await until(lambda: agent.status().spool.waiting["live"] == 1)
+            await until(lambda: agent._spool.samples("live", 0, 1, 1 << 20)[0].seq == 2)
             hub.acknowledges = True
             first.drop()
             second = await hub.peer(2)

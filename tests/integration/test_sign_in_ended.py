@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import pytest
 from socketio.exceptions import SocketIOError
@@ -150,18 +151,30 @@ async def test_a_script_connects_with_a_key_until_it_is_revoked(hub: RunningHub,
     assert (await refusal_of(hub, {"token": made["keyText"]}))["message"] == "unauthenticated"
 
 
-async def test_a_client_that_stays_after_its_goodbye_is_hung_up_on(hub: RunningHub, person: Person) -> None:
-    """It neither closes nor reads: the hub ends the connection itself."""
+UPGRADE: Final = (
+    b"GET /ws/agents/?EIO=4&transport=websocket HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
+    b"Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+
+
+def masked(text: str) -> bytes:
+    """Return a text frame of 126 bytes or more as clients send it (RFC 6455, 5.2), with a mask that changes nothing."""
+    return b"\x81\xfe" + len(text).to_bytes(2, "big") + bytes(4) + text.encode()
+
+
+async def test_a_client_that_never_says_goodbye_is_hung_up_on(hub: RunningHub, person: Person) -> None:
     user_id = await hub.add_user("stubborn", Role.VIEWER)
     token = await hub.sign_in("stubborn")
-    async with hub.people() as session, session.ws_connect("/ws/agents/?EIO=4&transport=websocket") as raw:
-        await raw.receive_str()
-        await raw.send_str('40{"token":"' + token + '"}')
-        while not (await raw.receive_str()).startswith("40"):
-            pass
-        await person.do("users:lock", userId=user_id)
-        started = time.monotonic()
+    reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(hub.web_url).port)
+    try:
+        writer.write(UPGRADE + masked('40{"token":"' + token + '"}'))
         async with asyncio.timeout(CUT_DEADLINE_SECONDS):
-            while not raw.closed:
-                await raw.receive()
+            await reader.readuntil(b'40{"sid"')
+            await person.do("users:lock", userId=user_id)
+            started = time.monotonic()
+            with suppress(ConnectionResetError):
+                while await reader.read(65536):
+                    pass
         assert time.monotonic() - started < AT_ONCE_SECONDS
+    finally:
+        writer.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -29,7 +30,10 @@ async def show(report: Report) -> None:
 
 async def _asked(engine: str) -> str:
     configuration = structlog.get_config()
-    structlog.configure(processors=[only_faults, *configuration["processors"]])
+    structlog.configure(
+        processors=[only_faults, *configuration["processors"]],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
+    )
     try:
         with tempfile.TemporaryDirectory(prefix="jtnt-prove-matrix-") as name:
             return await _on(engine, Path(name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import tempfile
 import time
@@ -12,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import structlog
 from socketio.exceptions import SocketIOError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -78,9 +80,14 @@ class Bystanders:
 
 
 async def show(report: Report) -> None:
-    async with _bystanders() as people:
-        for words, step in STEPS.items():
-            await report.show(f"{words}: {SOCKETS} sockets closed within 1 s", partial(step, people))
+    configuration = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    try:
+        async with _bystanders() as people:
+            for words, step in STEPS.items():
+                await report.show(f"{words}: {SOCKETS} sockets closed within 1 s", partial(step, people))
+    finally:
+        structlog.configure(**configuration)
 
 
 async def _locked(people: Bystanders) -> str:

@@ -118,6 +118,30 @@ async def test_what_is_no_refresh_token_is_refused(access: AccessService, ada: s
     await access.refresh(good, HOME)
 
 
+async def test_an_address_that_guesses_at_refresh_tokens_is_slowed(
+    access: AccessService, clock: FakeClock, ada: str
+) -> None:
+    good = (await access.sign_in(credentials(), HOME)).refresh_token
+    for _ in range(60):
+        with pytest.raises(Unauthenticated):
+            await access.refresh("jtntr_abc.def", HOME)
+        clock.advance(1)
+    with pytest.raises(RateLimited) as limited:
+        await access.refresh(good, HOME)
+    assert limited.value.retry_after_seconds == 540
+    await access.refresh(good, "203.0.113.9")
+
+
+async def test_refreshes_at_once_are_bounded_and_come_back(access: AccessService, clock: FakeClock, ada: str) -> None:
+    token = (await access.sign_in(credentials(), HOME)).refresh_token
+    for _ in range(20):
+        token = (await access.refresh(token, HOME)).refresh_token
+    with pytest.raises(RateLimited):
+        await access.refresh(token, HOME)
+    clock.advance(1)
+    await access.refresh(token, HOME)
+
+
 async def test_a_locked_person_is_out(access: AccessService, database: Database, ada: str, clock: FakeClock) -> None:
     signed_in = await access.sign_in(credentials(), HOME)
     async with database.write(EVERY_ORGANISATION) as connection:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -14,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
 
 from hub_server.access.model import PERMISSIONS, OnMachine, Permission, Principal
+from hub_server.access.session_store import SessionStore
 from hub_server.access.tables import OrganisationRow, UserRow
 from hub_server.audit.tables import AuditRow
 from hub_server.errors import Conflict, Forbidden, HubError, InvalidRequest, NotFound, QuotaReached, Unauthenticated
@@ -226,6 +228,24 @@ async def test_what_another_process_did_is_found_by_the_sweep(
     assert not sessions[0].standing.is_over
     await house.access.note_ended(sessions)
     assert [session.standing.is_over for session in sessions] == [True, False]
+
+
+async def test_a_lock_between_the_look_into_the_database_and_the_welcome_is_not_missed(
+    house: House, organisation_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada = await added(house, organisation_id, "ada", Role.ORG_ADMIN)
+    grace = await added(house, organisation_id, "grace", Role.OPERATOR)
+    signed_in = await house.access.sign_in(credentials("grace"), HOME)
+    look = SessionStore.second_factor_of
+
+    async def look_and_then_lock(store: SessionStore, *arguments: Any) -> bool | None:
+        found = await look(store, *arguments)
+        await house.users.lock(ada, UsersName(user_id=grace.user_id))
+        return found
+
+    monkeypatch.setattr(SessionStore, "second_factor_of", look_and_then_lock)
+    with pytest.raises(Unauthenticated):
+        await house.access.session_of(signed_in.access_token)
 
 
 async def test_who_is_removed_from_the_last_organisation_is_forgotten(

@@ -4,12 +4,15 @@ import asyncio
 
 import msgspec
 import pytest
+from sqlalchemy import text
 
 from hub_server.bus.in_process import InProcessBus
 from hub_server.bus.port import Overflow
 from hub_server.enrollment.service import POLL_AFTER_SECONDS
-from hub_server.errors import Conflict, Forbidden, NotFound, QuotaReached, TokenRefused
+from hub_server.enrollment.store import ApprovalStore
+from hub_server.errors import Conflict, Forbidden, HubError, NotFound, QuotaReached, TokenRefused
 from hub_server.events import AgentEnrolled
+from hub_server.storage.engine import EVERY_ORGANISATION
 from protocol.enrollment import EnrollPending, EnrollReply, EnrollRequest
 from protocol.enumerations import ApprovalKind, ApprovalState, Role
 from protocol.joining import ApprovalsDecide, ApprovalsList, ApprovalView, TokensCreate, TokensRevoke
@@ -197,6 +200,38 @@ async def test_no_and_a_poll_race_and_only_one_of_them_wins(desk: Desk) -> None:
         is_in = isinstance(got, EnrollReply)
         assert isinstance(taken, Conflict) is is_in
         assert (await desk.counts())["certificates"] - before["certificates"] == int(is_in)
+
+
+async def test_a_poll_that_comes_while_no_is_being_written_waits_for_it(desk: Desk) -> None:
+    request, approval = await asked(desk)
+    await approve(desk, approval)
+    organisation_id, store = desk.principal.organisation_id, ApprovalStore()
+    async with asyncio.TaskGroup() as tasks, desk.database.write(organisation_id) as connection:
+        stored = await store.find(connection, organisation_id, approval.id, lock=True)
+        assert stored is not None
+        poll = tasks.create_task(outcome_of(desk, request))
+        await blocked(desk, poll)
+        no = msgspec.structs.replace(stored, state=ApprovalState.REJECTED)
+        await store.change(connection, organisation_id, approval.id, no)
+    assert isinstance(poll.result(), Forbidden)
+    assert await desk.counts() == NOT_IN
+
+
+async def outcome_of(desk: Desk, request: EnrollRequest) -> EnrollReply | EnrollPending | HubError:
+    try:
+        return await desk.enrollment.enroll(request, HOME)
+    except HubError as error:
+        return error
+
+
+async def blocked(desk: Desk, task: asyncio.Task[object]) -> None:
+    """Return once somebody waits for a lock, or `task` has ended without. On SQLite nobody gets past the one writer."""
+    waiting = text("select count(*) from pg_stat_activity where wait_event_type = 'Lock'")
+    async with asyncio.timeout(10):
+        while not (desk.database.is_sqlite or task.done()):
+            async with desk.database.read(EVERY_ORGANISATION) as connection:
+                if await connection.scalar(waiting):
+                    return
 
 
 async def test_the_same_verdict_twice_is_audited_once(desk: Desk, clock: FakeClock) -> None:

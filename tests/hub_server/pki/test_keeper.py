@@ -1,5 +1,6 @@
 """The keeper of the hub's keys: what it takes over, renews and tells."""
 
+import asyncio
 from datetime import timedelta
 from pathlib import Path
 
@@ -139,3 +140,26 @@ async def test_a_fleet_of_short_lives_is_tended_at_its_pace(
         issuers.add(house.authority.certificate_terms.issuer_sha256)
     assert len(issuers) == 5
     assert house.told.versions == sorted(set(house.told.versions))
+
+
+async def test_the_keeper_says_that_keys_cannot_be_read_and_goes_on(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again, rounds = asyncio.Event(), 0
+
+    async def refused_once() -> bool:
+        nonlocal rounds
+        rounds += 1
+        if rounds == 1:
+            raise KeysRefused("restore that key from its backup")
+        again.set()
+        return False
+
+    monkeypatch.setattr(house.authority, "refresh", refused_once)
+    keeper = Keeper(authority=house.authority, tls=house.tls, round_seconds=0)
+    with capture_logs() as logs:
+        running = asyncio.create_task(keeper.run())
+        async with asyncio.timeout(10):
+            await again.wait()
+        running.cancel()
+    assert [record["why"] for record in logs if record["log_level"] == "error"] == ["restore that key from its backup"]

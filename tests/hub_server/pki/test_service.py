@@ -1,120 +1,17 @@
 """Certificates of agents as the service issues, renews, supersedes, revokes and judges them; on both databases."""
 
-import asyncio
-import uuid
-from dataclasses import dataclass
-from pathlib import Path
-
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import func, insert, select
-from sqlmodel import col
 
 from hub_server.access.model import Principal
-from hub_server.bus.in_process import InProcessBus
 from hub_server.errors import Forbidden, InvalidRequest, KeyInUse, NotFound, RateLimited
-from hub_server.fleet.service import FleetService
 from hub_server.fleet.store import FleetStore
-from hub_server.fleet.tables import AgentRow
-from hub_server.pki.authority import Authority
-from hub_server.pki.model import IssuedCertificate, Standing
-from hub_server.pki.service import CertificateService
-from hub_server.pki.tables import CertificateRow
-from hub_server.storage.engine import EVERY_ORGANISATION, Database
+from hub_server.pki.model import Standing
+from hub_server.storage.engine import EVERY_ORGANISATION
 from protocol.enumerations import AgentTrust, CertificateState, Role
 from protocol.identity import AgentIdentity
-from protocol.operations import AgentsDelete
 from protocol.oversight import CertificatesList
-from tests.authorities import authority_on
 from tests.certificates import csr_of, ed25519_key
-from tests.clocks import FakeClock
-
-APART_SECONDS = 60.0
-
-
-@dataclass
-class World:
-    """A certificate service on a database, with agents to issue for."""
-
-    database: Database
-    clock: FakeClock
-    authority: Authority
-    organisation_id: str
-    certificates: CertificateService
-
-    def restarted(self) -> CertificateService:
-        """Return another hub's service, or this one's after a restart: what it knows is in the database."""
-        return CertificateService(
-            self.database,
-            self.authority,
-            self.clock,
-            lock_trust=FleetStore().lock_trust,
-            renewals_apart_seconds=APART_SECONDS,
-        )
-
-    async def agent(self) -> AgentIdentity:
-        agent_id = str(uuid.uuid4())
-        async with self.database.write(EVERY_ORGANISATION) as connection:
-            await connection.execute(
-                insert(AgentRow).values(
-                    id=agent_id,
-                    organisation_id=self.organisation_id,
-                    hostname="web-01",
-                    name="web-01",
-                    os_type="linux",
-                    agent_version="1",
-                    enrolled_at=self.clock.now(),
-                )
-            )
-        return AgentIdentity("jtnt", self.organisation_id, agent_id)
-
-    async def issued(self, agent: AgentIdentity, csr: str = "") -> IssuedCertificate:
-        async with self.database.write(EVERY_ORGANISATION) as connection:
-            certificate = await self.certificates.issue(
-                connection, agent.organisation_id, agent.agent_id, csr or csr_of(ed25519_key())
-            )
-        self.certificates.note_issued(
-            serial=certificate.serial, agent_id=agent.agent_id, expires_at=certificate.not_after
-        )
-        return certificate
-
-    async def trust(self, agent: AgentIdentity, trust: AgentTrust) -> None:
-        """Do what the fleet's desk does, in its order."""
-        organisation_id, agent_id = agent.organisation_id, agent.agent_id
-        async with self.database.write(organisation_id) as connection:
-            assert await FleetStore().lock_trust(connection, organisation_id, agent_id)
-            await FleetStore().update(connection, organisation_id, agent_id, {"trust": trust})
-            if trust is AgentTrust.REVOKED:
-                await self.certificates.revoke_agent(connection, organisation_id, agent_id)
-        if trust is AgentTrust.REVOKED:
-            self.certificates.note_revoked(agent_id)
-
-    async def renewed(
-        self, agent: AgentIdentity, presented: IssuedCertificate, key: Ed25519PrivateKey | None = None
-    ) -> IssuedCertificate:
-        return await self.certificates.renew(agent, presented.serial, csr_of(key or ed25519_key()))
-
-    def standing(self, certificate: IssuedCertificate) -> Standing:
-        return self.certificates.standing(certificate.serial, certificate.agent_id)
-
-    async def count(self) -> int:
-        async with self.database.read(EVERY_ORGANISATION) as connection:
-            return await connection.scalar(select(func.count()).select_from(CertificateRow)) or 0
-
-    async def standings(self, agent: AgentIdentity) -> list[Standing]:
-        """Return how each certificate of the agent stands, by memory."""
-        query = select(col(CertificateRow.serial)).where(col(CertificateRow.agent_id) == agent.agent_id)
-        async with self.database.read(EVERY_ORGANISATION) as connection:
-            return [self.certificates.standing(each, agent.agent_id) for each in await connection.scalars(query)]
-
-
-@pytest.fixture
-async def world(database: Database, clock: FakeClock, organisation_id: str, tmp_path: Path) -> World:
-    authority = await authority_on(database, tmp_path / "pki", clock=clock)
-    certificates = CertificateService(
-        database, authority, clock, lock_trust=FleetStore().lock_trust, renewals_apart_seconds=APART_SECONDS
-    )
-    return World(database, clock, authority, organisation_id, certificates)
+from tests.hub_server.pki.world import APART_SECONDS, World
 
 
 async def test_a_certificate_is_current_until_it_expires(world: World) -> None:
@@ -276,68 +173,6 @@ async def test_an_expired_certificate_is_recovered_and_a_revoked_or_superseded_o
     await world.certificates.seen(second.serial, agent)
     async with world.database.read(EVERY_ORGANISATION) as connection:
         assert await world.certificates.recoverable(connection, first.serial) is None
-
-
-async def test_a_renewal_whose_commit_is_learnt_after_the_revocation_gets_nobody_in(world: World) -> None:
-    agent = await world.agent()
-    certificate = await world.issued(agent)
-    await world.trust(agent, AgentTrust.REVOKED)
-    world.certificates.note_issued(
-        serial="0A", agent_id=agent.agent_id, expires_at=certificate.not_after, replaces=certificate.serial
-    )
-    assert world.certificates.standing("0A", agent.agent_id) is Standing.REVOKED
-
-
-async def test_a_revocation_that_races_renewals_leaves_no_certificate(world: World) -> None:
-    for _ in range(10):
-        agent = await world.agent()
-        certificate = await world.issued(agent)
-        world.clock.advance(1)
-        async with asyncio.timeout(30):
-            results = await asyncio.gather(
-                world.renewed(agent, certificate),
-                world.trust(agent, AgentTrust.REVOKED),
-                world.renewed(agent, certificate),
-                return_exceptions=True,
-            )
-        assert not [
-            each for each in results if isinstance(each, Exception) and not isinstance(each, Forbidden | RateLimited)
-        ]
-        assert set(await world.standings(agent)) == {Standing.REVOKED}
-        restarted = world.restarted()
-        await restarted.load()
-        assert restarted.standing(certificate.serial, agent.agent_id) is Standing.REVOKED
-    async with world.database.read(EVERY_ORGANISATION) as connection:
-        usable = select(func.count()).where(col(CertificateRow.revoked_at).is_(None))
-        assert await connection.scalar(usable) == 0
-
-
-async def test_a_deletion_that_races_renewals_leaves_no_certificate(world: World) -> None:
-    fleet = FleetService(
-        database=world.database,
-        bus=InProcessBus(),
-        clock=world.clock,
-        store=FleetStore(),
-        anchor=world.authority,
-        purges=(world.certificates.revoke_agent,),
-    )
-    person = Principal(user_id="u", username="ada", organisation_id=world.organisation_id, role=Role.ORG_ADMIN)
-    for _ in range(10):
-        agent = await world.agent()
-        certificate = await world.issued(agent)
-        await fleet.reload(agent.organisation_id, agent.agent_id)
-        async with asyncio.timeout(30):
-            results = await asyncio.gather(
-                world.renewed(agent, certificate),
-                fleet.delete(person, AgentsDelete(agent_id=agent.agent_id)),
-                return_exceptions=True,
-            )
-        assert not [each for each in results if isinstance(each, Exception) and not isinstance(each, NotFound)]
-        world.certificates.note_revoked(agent.agent_id)
-        assert set(await world.standings(agent)) == {Standing.REVOKED}
-    async with world.database.read(EVERY_ORGANISATION) as connection:
-        usable = select(func.count()).where(col(CertificateRow.revoked_at).is_(None))
-        assert await connection.scalar(usable) == 0
 
 
 async def test_what_another_hub_did_is_learnt_at_the_door_and_every_minute(world: World) -> None:
