@@ -27,6 +27,7 @@ from protocol.limits import AGENT_SILENCE_HEARTBEATS, OUTPUT_CREDITS, PROTOCOL_V
 CAPABILITIES: Final = ("exec",)
 OUTPUT_STREAM: Final = "output"
 SILENCE_LOOK_SECONDS: Final = 0.05
+HEARING_OUT_SECONDS: Final = 30.0  # a trust document may be among what is still to be heard; its check takes a while
 
 _log = Log("session")
 
@@ -103,7 +104,7 @@ class Session:
                 for task in speakers:
                     task.cancel()
                 await asyncio.wait(speakers)
-                await self._socket.finish()  # `_receive` hears the rest and ends the group
+                await self._socket.finish(HEARING_OUT_SECONDS)  # `_receive` hears the rest and ends the group
         except ExceptionGroup as group:
             raise _end_of(group) from group
 

@@ -83,8 +83,9 @@ class Socket:
     def heard(self) -> None:
         self.last_received_monotonic = self._clock.monotonic()
 
-    async def finish(self) -> None:
-        """Close in good order. What the hub sent before it closes too can still be received; the time is bounded."""
+    async def finish(self, timeout_seconds: float) -> None:
+        """Close in good order. What the hub sent before it closes too can be received until then, or the timeout."""
+        self._connection.close_timeout = timeout_seconds
         await self._connection.close()
 
     def abort(self) -> None:

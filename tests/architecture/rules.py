@@ -81,7 +81,7 @@ EXCEPTIONS: Final[Mapping[tuple[str, str], str]] = {
     ("file_names", "hub_server/pki/server_certificate.py"): "the one certificate that lives in a file",
     ("file_names", "hub_server/pki/trust.py"): "the root-signed document",
     ("file_names", "hub_server/pki/listener.py"): "the TLS context of the agents' listener and what its peers show",
-    ("function_length", "hub_server/app.py::_subjects"): "the composition root is a list of constructors",
+    ("function_length", "hub_server/composition/subjects.py::subjects_on"): "a list of constructors",
     ("bounded_queues", "hub_server/access/limits.py"): "note_bad keeps no more than bad_allowed",
     ("bounded_queues", "hub_server/bus/in_process.py"): "a subscription holds its own capacity and says what overflows",
     (

@@ -112,7 +112,6 @@ async def show(report: Report) -> None:
     with tempfile.TemporaryDirectory(prefix="jtnt-prove-slow-") as name:
         folder = Path(name)
         hub = Hub(folder / "hub")
-        await hub.create_administrator()
         await hub.start_as_users_do()
         try:
             async with _fleet(hub, folder / "identities") as fleet:

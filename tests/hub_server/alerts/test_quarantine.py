@@ -102,7 +102,7 @@ async def test_a_quarantine_whose_alert_was_lost_in_a_crash_is_made_up_for_once(
     assert open_one.message == "In quarantine: odd"
     await alerts.resolve(person, AlertsResolve(alert_id=open_one.id))
     async with working(bus, alerts, [agent]) as said:
-        bus.publish(decided(agent, AgentTrust.TRUSTED))  # nothing came before it: a person had resolved it
-        bus.publish(decided(agent, AgentTrust.QUARANTINED))
-        assert await next_of(said) == (QUARANTINE, AlertSeverity.WARNING, AlertState.OPEN)
+        bus.publish(decided(agent, AgentTrust.TRUSTED))  # a person had resolved it: nothing is said
+        bus.publish(decided(agent, AgentTrust.QUARANTINED, by_hub=True))
+        assert await next_of(said) == (CLONE_SUSPECTED, AlertSeverity.CRITICAL, AlertState.OPEN)
     assert (await alerts.list(person, AlertsList())).total == 2

@@ -1,0 +1,1 @@
+"""Where the parts of a hub are put together, and nowhere else: constructors, no decisions."""
