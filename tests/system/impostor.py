@@ -20,7 +20,8 @@ class Impostor:
     """Answers like a hub, with a bundle of its choice, and remembers every byte it was sent."""
 
     def __init__(self, bundle_pem: str) -> None:
-        self._answer = json.dumps({"ca_bundle_pem": bundle_pem}).encode()
+        trust = {"document": "e30=", "signatures": []}
+        self._answer = json.dumps({"ca_bundle_pem": bundle_pem, "trust": trust}).encode()
         self.heard = bytearray()
         self.port = 0
 
