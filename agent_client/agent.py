@@ -25,6 +25,7 @@ from agent_client.execution.verification import Audience
 from agent_client.logs import Log, set_level
 from agent_client.memory import give_back_memory
 from agent_client.paths import Places
+from agent_client.renewal.inheritance import Inheritance
 from agent_client.renewal.pairs import Pairs
 from agent_client.renewal.papers import Papers
 from agent_client.renewal.recovery import Recovery
@@ -35,6 +36,7 @@ from agent_client.store.secure import StoreError
 from agent_client.transport.connection import Connection
 from agent_client.transport.parts import Parts
 from agent_client.trust.keeper import TrustKeeper
+from agent_client.turns import Turn
 from agent_client.version import AGENT_VERSION
 from agent_client.witness import Witness
 from protocol.desired import AgentConfig
@@ -67,8 +69,9 @@ class Agent:
             self._spool.append_event(SPOOL_DAMAGED, {"moved_to": str(self._database.replaced)})
         self._journal = Journal(self._database, self._clock)
         self._cadence = Cadence(_settings(places))
-        self._papers = _papers(places, config, self._clock)
-        self._desired = DesiredState(places, self._database, self._cadence, self._papers.trust, self._papers.renewal)
+        turn = Turn(places, config.agent_id)
+        self._papers = _papers(turn, config, self._clock)
+        self._desired = DesiredState(self._database, self._cadence, self._papers.trust, self._papers.renewal, turn)
         job_bounds = JobBounds(config.running_jobs_max, config.kill_grace_seconds)
         self._jobs = Jobs(self._journal, self._terms, self._clock, places.job_output, job_bounds)
         self._board = Board()
@@ -201,19 +204,21 @@ class Agent:
         return Terms(audience, self._papers.trust.document(), self._desired.allowed_actions())
 
 
-def _papers(places: Places, config: Config, clock: Clock) -> Papers:
+def _papers(turn: Turn, config: Config, clock: Clock) -> Papers:
     """Return the agent's papers, after the end of a change of certificate that a crash cut off."""
-    pairs, errands = Pairs(places), ErrandProcesses()
+    places = turn.places
+    pairs, errands = Pairs(places, turn), ErrandProcesses()
     try:
         pairs.finish_promotion()
     except StoreError as error:  # the pair is read where it lies
         _log.error("certificate files not in order", reason=str(error))
-    trust = TrustKeeper(places, errands, config.trust_domain)
+    trust = TrustKeeper(places, errands, config.trust_domain, turn)
     return Papers(
+        inheritance=Inheritance(places, trust, errands, turn),
         pairs=pairs,
         trust=trust,
-        renewal=Renewal(places, pairs, trust, errands, clock, config.agent_id),
-        recovery=Recovery(pairs, trust, errands, config.agent_id, boot_id()),
+        renewal=Renewal(places, pairs, trust, errands, clock, turn),
+        recovery=Recovery(pairs, trust, errands, clock, config.agent_id, boot_id()),
     )
 
 

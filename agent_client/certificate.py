@@ -24,6 +24,8 @@ _NOT_AFTER: Final = "Not-After"
 
 
 class CertificateUnreadable(AgentError):
+    """The message says what to do."""
+
     code: ClassVar[str] = "certificate_unreadable"
 
 
@@ -46,8 +48,15 @@ def described(chain_pem: str, identity: AgentIdentity, not_before: datetime, not
     return ("\n".join(lines) + "\n" + _blocks(chain_pem)).encode()
 
 
+def is_described(content: bytes) -> bool:
+    """Return whether more than a chain is in the file; earlier versions kept the chain alone."""
+    return not content.lstrip().startswith(_BEGIN.encode())
+
+
 def facts_of(content: bytes) -> CertificateFacts:
     """Return what `described` wrote. Raises CertificateUnreadable for anything else."""
+    if not is_described(content):
+        raise CertificateUnreadable("an earlier version wrote it; jtnt-agentd brings it up to date when it connects")
     try:
         text = content.decode("ascii")
         head = text.partition(_BEGIN)[0]
@@ -60,7 +69,7 @@ def facts_of(content: bytes) -> CertificateFacts:
             issuer_sha256=hashlib.sha256(ssl.PEM_cert_to_DER_cert(issuer.strip())).hexdigest(),
         )
     except (ValueError, KeyError, IndexError, MalformedIdentity) as error:
-        raise CertificateUnreadable(f"the agent's certificate file cannot be read ({error}); enroll again") from error
+        raise CertificateUnreadable(f"it cannot be read ({error}); enroll again") from error
 
 
 def chain_of(content: bytes) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -87,7 +87,7 @@ class NotEnrolled(ConfigError):
     code: ClassVar[str] = "not_enrolled"
 
 
-_decoder: Final = msgspec.json.Decoder(Config)
+_FORMER_KEYS: Final = frozenset({"certificate_not_after_ms"})  # the certificate says it itself
 
 
 def load_config(places: Places) -> Config:
@@ -110,7 +110,8 @@ def save_config(places: Places, config: Config) -> None:
 
 def _parse(raw: bytes, where: str) -> Config:
     try:
-        config = _decoder.decode(raw)
+        said = msgspec.json.decode(raw, type=dict[str, Any])
+        config = msgspec.convert({key: said[key] for key in said if key not in _FORMER_KEYS}, Config)
     except msgspec.ValidationError as error:
         message, path = split_path(str(error))
         key = path.removeprefix("$").removeprefix(".")

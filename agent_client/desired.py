@@ -16,6 +16,7 @@ from agent_client.spool.database import Database, DatabaseError
 from agent_client.store.secure import SecureStore, StoreError
 from agent_client.trust.document import TrustError
 from agent_client.trust.keeper import TrustKeeper
+from agent_client.turns import Turn
 from protocol.codec import split_path
 from protocol.desired import AgentConfig, AgentPolicy, CertificateTerms
 from protocol.enumerations import DesiredName
@@ -43,10 +44,9 @@ class LocalPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 class DesiredState:
     """Applies what the hub offers. What is saved survives; what is refused changes nothing."""
 
-    def __init__(
-        self, places: Places, database: Database, cadence: Cadence, trust: TrustKeeper, renewal: Renewal
-    ) -> None:
-        self._places = places
+    def __init__(self, database: Database, cadence: Cadence, trust: TrustKeeper, renewal: Renewal, turn: Turn) -> None:
+        self._turn = turn
+        self._places = places = turn.places
         self._store = SecureStore(places.state)
         self._database = database
         self._cadence = cadence
@@ -90,10 +90,10 @@ class DesiredState:
         match name:
             case DesiredName.CONFIG:
                 settings = _converted(body, AgentConfig)
-                self._store.save(SETTINGS, msgspec.json.encode(settings))
+                self._save(SETTINGS, settings)
                 self._cadence.apply(settings)
             case DesiredName.POLICY:
-                self._store.save(POLICY, msgspec.json.encode(_converted(body, AgentPolicy)))
+                self._save(POLICY, _converted(body, AgentPolicy))
             case DesiredName.TRUST:
                 await self._trust.accept(_converted(body, SignedTrust))
             case DesiredName.CERTIFICATE:
@@ -102,6 +102,10 @@ class DesiredState:
                 raise Unacceptable(f"this version of the agent does not apply {name.value!r}")
             case _:
                 assert_never(name)
+
+    def _save(self, name: str, value: Struct) -> None:
+        with self._turn.taken():
+            self._store.save(name, msgspec.json.encode(value))
 
 
 def stored_settings(places: Places) -> AgentConfig:

@@ -69,6 +69,11 @@ class Places(Struct, frozen=True):
         return self.state / "agentd.lock"
 
     @property
+    def files_lock(self) -> Path:
+        """Held by whoever changes the identity's files."""
+        return self.state / "files.lock"
+
+    @property
     def control_socket(self) -> Path:
         return self.state / "agentd.sock"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import assert_never
 
 from msgspec import Struct
 
@@ -85,7 +86,7 @@ def status_lines(status: Status) -> list[str]:
         f"heartbeat     {_heartbeat_words(status)}",
         f"spool         {size_words(spool.used_bytes)}; waiting for the hub: {waiting}",
         f"jobs          {status.jobs_running} running, {status.jobs_unreported} the hub does not hold the result of",
-        f"certificate   {certificate_words(status.certificate.not_after_ms)}; {_renewal_words(status.certificate)}",
+        f"certificate   {certificate_words(status.certificate.not_after_ms)}{_renewal_words(status.certificate)}",
         f"trust         {trust_words(status.trust_version)}",
     ]
     if spool.dropped:
@@ -127,16 +128,22 @@ def size_words(size_bytes: int) -> str:
 def _renewal_words(certificate: CertificateStatus) -> str:
     match certificate.renewal:
         case "asking" | "changing":
-            return "a new one is being taken up"
+            return "; a new one is being taken up"
         case "failed":
-            return f"NOT RENEWED: {certificate.problem}"
+            return f"; NOT RENEWED: {certificate.problem}"
         case "awaiting_approval":
-            return certificate.problem
-        case _ if certificate.renew_at_ms is None:
-            return "its renewal is planned once connected"
-        case _:
+            return f"; {certificate.problem}"
+        case "forbidden":
+            return f"; IT GETS NONE (403 forbidden): {certificate.problem}"
+        case "scheduled" if (certificate.not_after_ms or 0) / 1000 <= time.time():
+            return ""
+        case "scheduled" if certificate.renew_at_ms is None:
+            return "; its renewal is planned once connected"
+        case "scheduled":
             days = (certificate.renew_at_ms / 1000 - time.time()) / 86400
-            return f"renewed by itself in {max(days, 0):.1f} days"
+            return f"; renewed by itself in {max(days, 0):.1f} days"
+        case _:
+            assert_never(certificate.renewal)
 
 
 def _not_after_ms(places: Places, config: Config) -> int | None:

@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import IO, ClassVar
+from typing import ClassVar
 
 from agent_client.agent import Agent
 from agent_client.config import load_config
@@ -16,12 +16,8 @@ from agent_client.errors import AgentError
 from agent_client.logs import JsonLines, Log, log_to, set_level
 from agent_client.paths import Places
 from agent_client.store.secure import FILE_MODE, SecureStore
+from agent_client.turns import is_locked
 from agent_client.version import AGENT_VERSION
-
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
 
 _log = Log("daemon")
 
@@ -67,7 +63,7 @@ def only_daemon_of(places: Places) -> Iterator[None]:
     """Hold the lock of these places. Raises AlreadyRunning when another daemon has it."""
     SecureStore(places.state).prepare()
     with os.fdopen(os.open(places.lock, os.O_RDWR | os.O_CREAT, FILE_MODE), "r+") as file:
-        if not _is_locked(file):
+        if not is_locked(file):
             file.seek(0)
             pid = file.read(32).strip()
             raise AlreadyRunning(f"another jtnt-agentd already runs in {places.state} (process {pid or 'unknown'})")
@@ -76,17 +72,6 @@ def only_daemon_of(places: Places) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
-
-
-def _is_locked(file: IO[str]) -> bool:
-    with suppress(OSError):
-        if sys.platform == "win32":  # unproven; the locked byte lies behind the process id, which others may read
-            file.seek(1024)
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
-    return False
 
 
 def _watch_children_without_threads() -> None:

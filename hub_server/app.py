@@ -28,6 +28,7 @@ from hub_server.opening import open_authority, round_seconds_of
 from hub_server.pauses import PauseMeter
 from hub_server.pki.authority import Authority
 from hub_server.pki.listener import AgentsTls
+from hub_server.pki.news import NEWS_NAME
 from hub_server.pki.worker import Keeper
 from hub_server.presence.worker import PresenceKeeper, TroubleListener
 from hub_server.storage.engine import Database
@@ -121,6 +122,7 @@ def _keeper(base: Foundation, fleet: FleetService) -> Keeper:
         tls=base.agents_tls,
         round_seconds=round_seconds_of(base.settings),
         on_trust_changed=(fleet.announce_trust,),
+        hears=base.settings.data_dir / NEWS_NAME,
     )
 
 

@@ -22,7 +22,7 @@ class CertificateStatus(Struct, frozen=True, kw_only=True):
 
     not_after_ms: int | None
     renew_at_ms: int | None
-    renewal: Literal["scheduled", "asking", "changing", "failed", "awaiting_approval"]
+    renewal: Literal["scheduled", "asking", "changing", "failed", "awaiting_approval", "forbidden"]
     problem: str
 
 

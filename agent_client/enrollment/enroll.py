@@ -30,6 +30,7 @@ from agent_client.paths import (
 from agent_client.renewal.pairs import Pairs
 from agent_client.store.secure import SecureStore, StoreError
 from agent_client.trust.document import save_trust
+from agent_client.turns import Turn
 from agent_client.version import AGENT_VERSION
 from protocol.codec import split_path
 from protocol.enrollment import EnrollmentSystemInformation, EnrollPending, EnrollReply, EnrollRequest
@@ -37,6 +38,7 @@ from protocol.identity import EnrollmentToken
 
 POLL_MIN_SECONDS: Final = 1
 POLL_MAX_SECONDS: Final = 60
+TURN_WAIT_SECONDS: Final = 10.0
 
 Say = Callable[[str], None]
 
@@ -70,7 +72,10 @@ class Enrollment:
         self._say("the hub's root is the one the token names; enrolling")
         reply = self._ask(key, root_pem, approval_timeout_seconds)
         facts = check_reply(reply, key.public_der(), self._token.pin, datetime.now(UTC))
-        return self._save(key, reply, facts)
+        config = self._configuration(reply, facts)
+        with Turn(self._places, wait_seconds=TURN_WAIT_SECONDS).taken():
+            self._save(key, reply, facts, config)
+        return config
 
     def _key(self) -> AgentKey:
         """Return the key of an interrupted try, or a new one, which is on disk when this returns."""
@@ -98,10 +103,9 @@ class Enrollment:
             time.sleep(wait_seconds)
         return answer
 
-    def _save(self, key: AgentKey, reply: EnrollReply, facts: ChainFacts) -> Config:
-        config = self._configuration(reply, facts)
+    def _save(self, key: AgentKey, reply: EnrollReply, facts: ChainFacts, config: Config) -> None:
         SecureStore(self._places.config).delete(CONFIG)  # from here to the end the machine is not enrolled
-        Pairs(self._places).clear_next()
+        Pairs(self._places).forget_next()
         self._certs.save(CLIENT_KEY, key.to_pem())
         self._certs.save(
             CLIENT_CERTIFICATE, described(reply.client_cert_pem, facts.identity, facts.not_before, facts.not_after)
@@ -113,7 +117,6 @@ class Enrollment:
         self._state.delete(CERTIFICATE_TERMS)
         save_config(self._places, config)
         self._certs.delete(PENDING_KEY)
-        return config
 
     def _configuration(self, reply: EnrollReply, facts: ChainFacts) -> Config:
         """Return the configuration to write; settings that people made in an earlier one stay."""

@@ -32,6 +32,7 @@ from agent_client.errands.shapes import (
 from agent_client.trust.document import TrustError
 from agent_client.trust.root import verify_trust
 from agent_client.version import AGENT_VERSION
+from protocol.codes import ErrorCode
 from protocol.enrollment import EnrollPending, RecoverRequest, recovery_statement
 from protocol.envelope import SignedTrust
 
@@ -43,7 +44,8 @@ def do(errand: Errand) -> Outcome:
     except HubNotReached as error:
         return Failed(fault=Fault.UNREACHED, message=str(error))
     except HubRefused as error:
-        return Failed(fault=Fault.REFUSED, message=str(error))
+        fault = Fault.FORBIDDEN if error.error_code == ErrorCode.FORBIDDEN else Fault.REFUSED
+        return Failed(fault=fault, message=str(error))
     except (TrustError, BadAnswer, WrongHub) as error:
         return Failed(fault=Fault.UNBELIEVABLE, message=str(error))
     except EnrollmentError as error:
@@ -57,7 +59,8 @@ def _done(errand: Errand) -> Outcome:
             return KeyMade(key_pem=key.to_pem().decode(), csr_pem=key.request_pem())
         case CheckCertificate():
             key = AgentKey.from_pem(errand.key_pem.encode())
-            return CertificateChecked(certificate=_checked(errand.chain_pem, key, errand.fleet, errand.agent_id))
+            now = None if errand.may_be_over else datetime.now(UTC)
+            return CertificateChecked(certificate=_checked(errand.chain_pem, key, errand.fleet, errand.agent_id, now))
         case CheckTrust():
             return TrustChecked(trust=_believed(errand.trust, errand.fleet))
         case FetchTrust():
@@ -85,14 +88,14 @@ def _recovery(errand: AskRecovery) -> Outcome:
     if isinstance(answer, EnrollPending):
         return RecoveryPending(fingerprint=new.fingerprint)
     return Recovered(
-        certificate=_checked(answer.client_cert_pem, new, errand.fleet, errand.agent_id),
+        certificate=_checked(answer.client_cert_pem, new, errand.fleet, errand.agent_id, datetime.now(UTC)),
         trust=_believed(answer.trust, errand.fleet),
     )
 
 
-def _checked(chain_pem: str, key: AgentKey, fleet: Fleet, agent_id: str) -> str:
+def _checked(chain_pem: str, key: AgentKey, fleet: Fleet, agent_id: str, now: datetime | None) -> str:
     """Return the certificate file to keep. Raises BadAnswer when the chain is not of this fleet, key and agent."""
-    facts = check_chain(chain_pem, fleet.ca_bundle_pem, key.public_der(), datetime.now(UTC))
+    facts = check_chain(chain_pem, fleet.ca_bundle_pem, key.public_der(), now)
     if (facts.identity.trust_domain, facts.identity.agent_id) != (fleet.trust_domain, agent_id):
         raise BadAnswer(f"the certificate the hub sent is for {facts.identity.uri}, not for this agent")
     return described(chain_pem, facts.identity, facts.not_before, facts.not_after).decode()

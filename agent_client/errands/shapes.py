@@ -27,12 +27,13 @@ class MakeKey(Message, frozen=True, tag="make_key"):
 
 
 class CheckCertificate(Message, frozen=True, tag="check_certificate"):
-    """Is this chain of the fleet, for this key and this agent?"""
+    """Is this chain of the fleet, for this key and this agent? `may_be_over`: whenever it is or was valid."""
 
     fleet: Fleet
     agent_id: str
     chain_pem: str
     key_pem: str
+    may_be_over: bool = False
 
 
 class CheckTrust(Message, frozen=True, tag="check_trust"):
@@ -96,6 +97,7 @@ class Fault(StrEnum):
 
     UNREACHED = "unreached"
     REFUSED = "refused"
+    FORBIDDEN = "forbidden"
     UNBELIEVABLE = "unbelievable"
     BROKEN = "broken"
 

@@ -22,6 +22,7 @@ from agent_client.certificate import CertificateFacts, CertificateUnreadable, ch
 from agent_client.logs import Log
 from agent_client.paths import CLIENT_CERTIFICATE, CLIENT_KEY, Places
 from agent_client.store.secure import SecureStore, StoreError
+from agent_client.turns import Turn
 
 NEXT: Final = "next"
 
@@ -38,9 +39,11 @@ class Pair(Struct, frozen=True):
 
 
 class Pairs:
-    """Reading changes nothing, so any process may; only the daemon and enrollment write."""
+    """Reading changes nothing, so any process may. What writes takes the turn, and raises StoreError."""
 
-    def __init__(self, places: Places) -> None:
+    def __init__(self, places: Places, turn: Turn | None = None) -> None:
+        """`turn`: the one to take before a change, where only one agent may make it."""
+        self._turn = turn or Turn(places)
         self._present = SecureStore(places.certs)
         self._next = SecureStore(places.certs / NEXT)
 
@@ -63,30 +66,42 @@ class Pairs:
         return self._next.load(CLIENT_KEY).decode("ascii", "replace") if self._next.exists(CLIENT_KEY) else ""
 
     def begin(self, key_pem: str) -> None:
-        """Keep a new key before anybody is asked to certify it. Raises StoreError."""
-        self.finish_promotion()
-        self._next.delete(CLIENT_CERTIFICATE)
-        self._next.save(CLIENT_KEY, key_pem.encode())
+        """Keep a new key before anybody is asked to certify it."""
+        with self._turn.taken():
+            self._finish_promotion()
+            self._next.delete(CLIENT_CERTIFICATE)
+            self._next.save(CLIENT_KEY, key_pem.encode())
 
     def complete(self, certificate: bytes) -> None:
-        """Keep the certificate of the next key. Raises StoreError."""
-        self._next.save(CLIENT_CERTIFICATE, certificate)
+        """Keep the certificate of the next key."""
+        with self._turn.taken():
+            self._next.save(CLIENT_CERTIFICATE, certificate)
 
     def promote(self) -> None:
-        """Make the next pair, where there is a whole one, the pair in use. Raises StoreError."""
-        if self._has_whole_next():
-            self._next.hand_over(CLIENT_KEY, self._present)
-        self.finish_promotion()
+        """Make the next pair, where there is a whole one, the pair in use."""
+        with self._turn.taken():
+            if self._has_whole_next():
+                self._next.hand_over(CLIENT_KEY, self._present)
+            self._finish_promotion()
 
     def finish_promotion(self) -> None:
-        """Do what a crash kept a promotion from. Raises StoreError."""
-        if self._is_half_promoted():
-            self._next.hand_over(CLIENT_CERTIFICATE, self._present)
+        """Do what a crash kept a promotion from."""
+        with self._turn.taken():
+            self._finish_promotion()
 
     def clear_next(self) -> None:
-        """Forget a next pair, whole or begun. Raises StoreError."""
+        """Forget a next pair, whole or begun."""
+        with self._turn.taken():
+            self.forget_next()
+
+    def forget_next(self) -> None:
+        """Do as `clear_next`, for a caller that has the turn."""
         self._next.delete(CLIENT_CERTIFICATE)
         self._next.delete(CLIENT_KEY)
+
+    def _finish_promotion(self) -> None:
+        if self._is_half_promoted():
+            self._next.hand_over(CLIENT_CERTIFICATE, self._present)
 
     def _has_whole_next(self) -> bool:
         return self._next.exists(CLIENT_KEY) and self._next.exists(CLIENT_CERTIFICATE)

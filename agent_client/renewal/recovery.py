@@ -2,30 +2,54 @@
 
 from __future__ import annotations
 
-from agent_client.errands.runner import Errands, outcome_of, succeeded
-from agent_client.errands.shapes import AskRecovery, KeyMade, MakeKey, Recovered, RecoveryPending
+from typing import Final
+
+from agent_client.clock import Clock
+from agent_client.errands.runner import ErrandFailed, Errands, outcome_of, succeeded
+from agent_client.errands.shapes import AskRecovery, Fault, KeyMade, MakeKey, Recovered, RecoveryPending
 from agent_client.logs import Log
 from agent_client.renewal.pairs import Pairs
 from agent_client.store.secure import StoreError
 from agent_client.trust.document import TrustError
 from agent_client.trust.keeper import TrustKeeper
 
+FORBIDDEN_PAUSE_SECONDS: Final = 3600.0
+
 _log = Log("recovery")
 
 
 class Recovery:
-    def __init__(self, pairs: Pairs, trust: TrustKeeper, errands: Errands, agent_id: str, boot_id: str) -> None:
+    """A hub that forbids it is not asked again before an hour is over."""
+
+    def __init__(
+        self, pairs: Pairs, trust: TrustKeeper, errands: Errands, clock: Clock, agent_id: str, boot_id: str
+    ) -> None:
         self._pairs = pairs
         self._trust = trust
         self._errands = errands
         self._agent_id = agent_id
         self._boot_id = boot_id
+        self._clock = clock
+        self._forbidden = ""
+        self._asks_again_monotonic = 0.0
 
     async def ask(self, hub_url: str) -> str:
         """Ask the hub. Return the fingerprint of the key that waits for approval, empty once a next pair is on disk.
 
         The new key stays the same from one call to the next. Raises ErrandFailed or StoreError.
         """
+        if self._forbidden and self._clock.monotonic() < self._asks_again_monotonic:
+            raise ErrandFailed(Fault.FORBIDDEN, self._forbidden)
+        try:
+            return await self._asked(hub_url)
+        except ErrandFailed as error:
+            _log.warn("certificate not recovered", reason=str(error), fault=error.fault)
+            if error.fault is Fault.FORBIDDEN:
+                self._forbidden = str(error)
+                self._asks_again_monotonic = self._clock.monotonic() + FORBIDDEN_PAUSE_SECONDS
+            raise
+
+    async def _asked(self, hub_url: str) -> str:
         self._pairs.promote()
         present = self._pairs.candidates(self._agent_id)[-1]
         chain_pem, key_pem = self._pairs.contents(present)

@@ -20,13 +20,14 @@ from agent_client.renewal.pairs import Pair, Pairs
 from agent_client.renewal.schedule import IssuerWanted, leave_at_ms, renewal_at_ms, retry_seconds
 from agent_client.store.secure import SecureStore, StoreError
 from agent_client.trust.keeper import TrustKeeper
+from agent_client.turns import Turn
 from protocol.desired import CertificateTerms
 
 # The clock on the wall may jump: what is due is looked at anew at least this often.
 LOOK_SECONDS: Final = 600.0
 
 Ask = Callable[[str], Awaitable[str]]
-RenewalState = Literal["scheduled", "asking", "changing", "failed", "awaiting_approval"]
+RenewalState = Literal["scheduled", "asking", "changing", "failed", "awaiting_approval", "forbidden"]
 
 _wanted_decoder: Final = msgspec.json.Decoder(IssuerWanted)
 _log = Log("renewal")
@@ -46,7 +47,7 @@ class Renewal:
     """`state` and `problem` are for the status; `facts` are those of the certificate that was welcomed last."""
 
     def __init__(
-        self, places: Places, pairs: Pairs, trust: TrustKeeper, errands: Errands, clock: Clock, agent_id: str
+        self, places: Places, pairs: Pairs, trust: TrustKeeper, errands: Errands, clock: Clock, turn: Turn
     ) -> None:
         self.state: RenewalState = "scheduled"
         self.problem = ""
@@ -55,7 +56,8 @@ class Renewal:
         self._trust = trust
         self._errands = errands
         self._clock = clock
-        self._agent_id = agent_id
+        self._turn = turn
+        self._agent_id = turn.agent_id
         self._store = SecureStore(places.state)
         self._wanted = self._stored_wanted()
         self._wanted_changed = asyncio.Event()
@@ -66,7 +68,8 @@ class Renewal:
         now_ms = self._clock.now_ms()
         leave = leave_at_ms(self.facts, now_ms, terms.over_sec) if self.facts else now_ms
         wanted = IssuerWanted(issuer_sha256=terms.issuer_sha256, leave_at_ms=leave)
-        self._store.save(CERTIFICATE_TERMS, msgspec.json.encode(wanted))
+        with self._turn.taken():
+            self._store.save(CERTIFICATE_TERMS, msgspec.json.encode(wanted))
         self._wanted = wanted
         self._wanted_changed.set()
 
@@ -135,6 +138,10 @@ class Renewal:
 
     def awaits_approval(self, fingerprint: str) -> None:
         self._note("awaiting_approval", f"a person must approve key {fingerprint} on the hub")
+
+    def forbidden(self, reason: str) -> None:
+        """The hub turned a recovery down, for `reason` in its own words."""
+        self._note("forbidden", reason)
 
     async def _complete(self, made: KeyMade, chain_pem: str) -> None:
         errand = CheckCertificate(

@@ -96,12 +96,15 @@ class Connection:
         """Try the newest pair, and the one before where the hub does not take it. Mend what can be mended."""
         self._up_monotonic = None
         try:
+            await self._papers.inheritance.take_up()
             newest, *older = pairs = self._papers.pairs.candidates(self._config().agent_id)
             ending = await self._hold(newest)
             for pair in older:
                 if not self._had_welcome() and turns_down_certificate(ending):
                     ending = await self._hold(pair)
-            return ending if self._had_welcome() else await self._mending.after(ending, self._config(), pairs)
+            if self._had_welcome():
+                return self._mending.after_session(ending, self._config().agent_id)
+            return await self._mending.after(ending, self._config(), pairs)
         except FILE_FAULTS as error:
             return FilesUnusable(str(error))
 

@@ -85,6 +85,20 @@ class AwaitingApproval(Struct, frozen=True):
     fingerprint: str
 
 
+class RecoveryForbidden(Struct, frozen=True):
+    """Our certificate ran out, and the hub gives no other: a person said no, or the agent is not trusted."""
+
+    reason: str
+
+
+class Outdated(Struct, frozen=True):
+    """A session that was up ended because its certificate counts no more, and the agent has a remedy to try."""
+
+    code: int
+    reason: str
+    remedy: str
+
+
 Ending = (
     Unreachable
     | Unanswered
@@ -98,6 +112,8 @@ Ending = (
     | Replaced
     | PapersRenewed
     | AwaitingApproval
+    | RecoveryForbidden
+    | Outdated
 )
 
 _SLOW: Final = frozenset({CloseCode.IDENTITY_UNKNOWN, CloseCode.REVOKED, CloseCode.VERSION})
@@ -158,6 +174,14 @@ def verdict_on(ending: Ending, *, had_welcome: bool, was_stable: bool) -> Verdic
                 f"Compare the fingerprint of its key: {fingerprint}"
             )
             return Verdict(PersonNeeded(), advice)
+        case RecoveryForbidden(reason=reason):
+            advice = (
+                f"this agent's certificate counts no more, and it gets no other (403 forbidden): {reason}. "
+                "It asks again once an hour"
+            )
+            return Verdict(PersonNeeded(), advice, is_to_enroll=True)
+        case Outdated(remedy=remedy):
+            return Verdict(lost, remedy)
         case _:
             assert_never(ending)
 
@@ -189,6 +213,10 @@ def summary_of(ending: Ending) -> tuple[int, str]:
             return 1000, f"{what} renewed"
         case AwaitingApproval():
             return ABNORMAL_CLOSURE, "certificate expired, its recovery waits for a person's approval"
+        case RecoveryForbidden(reason=reason):
+            return ABNORMAL_CLOSURE, f"certificate expired, its recovery is forbidden: {reason}"
+        case Outdated(code=code, reason=reason):
+            return code, reason
         case _:
             assert_never(ending)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
+import ssl
 from typing import ClassVar, Final
 
 import msgspec
@@ -70,6 +72,12 @@ def save_trust(places: Places, signed: SignedTrust) -> None:
 def server_anchors(document: TrustDocument) -> str:
     """Return, as PEM, the authorities that a hub's certificate may come from."""
     return "\n".join(entry.certificate_pem for entry in document.issuing_authorities if entry.use == "servers")
+
+
+def agents_issuers(document: TrustDocument) -> set[str]:
+    """Return the SHA-256, in hexadecimal, of each authority that agents' certificates may come from."""
+    pems = (entry.certificate_pem for entry in document.issuing_authorities if entry.use == "agents")
+    return {hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem.strip())).hexdigest() for pem in pems}
 
 
 def signer_of(document: TrustDocument, key_id: str, now_ms: int) -> KeyAnswer:

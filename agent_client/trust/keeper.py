@@ -10,6 +10,7 @@ from agent_client.logs import Log
 from agent_client.paths import CA_BUNDLE, Places
 from agent_client.store.secure import SecureStore, StoreError
 from agent_client.trust.document import TrustError, load_trust, parse_trust, save_trust, server_anchors
+from agent_client.turns import Turn
 from protocol.envelope import SignedTrust, TrustDocument
 
 _log = Log("trust")
@@ -18,7 +19,8 @@ _log = Log("trust")
 class TrustKeeper:
     """Signatures are checked by errands, against the root of the CA bundle, which nothing but enrollment writes."""
 
-    def __init__(self, places: Places, errands: Errands, trust_domain: str) -> None:
+    def __init__(self, places: Places, errands: Errands, trust_domain: str, turn: Turn) -> None:
+        self._turn = turn
         self._places = places
         self._errands = errands
         self._trust_domain = trust_domain
@@ -85,6 +87,7 @@ class TrustKeeper:
             raise TrustError(f"the trust document never goes back: {version} was offered, {current} is applied")
 
     def _replace(self, verified: SignedTrust) -> None:
-        save_trust(self._places, verified)
+        with self._turn.taken():
+            save_trust(self._places, verified)
         self._stored = (verified, parse_trust(verified))
         _log.info("trust document taken up", version=self._stored[1].version)

@@ -138,6 +138,7 @@ class AccountService:
     async def sign_out_everywhere(self, principal: Principal) -> Reply:
         _check_is_person(principal)
         async with self._database.write(EVERY_ORGANISATION) as connection:
+            await self._people.hold_person(connection, principal.user_id)
             await self._sessions.revoke_sign_ins(connection, principal.user_id, self._clock.now())
             await self._record(connection, principal, "account:sign-out-everywhere")
         self._standings.end_user(principal.user_id)
@@ -161,6 +162,7 @@ class AccountService:
 
     async def _check_unchanged(self, connection: AsyncConnection, proved: Account) -> None:
         """Raises Unauthenticated when the password that was proved is no more the person's."""
+        await self._people.hold_person(connection, proved.user_id)
         now = await self._people.account_in(connection, proved.organisation_id, proved.user_id)
         if now is None or now.is_locked or now.password_hash != proved.password_hash:
             raise signed_out()

@@ -13,6 +13,7 @@ from hub_server.access.authorization import authorize
 from hub_server.access.model import Permission, Principal, covers
 from hub_server.access.session_store import SessionStore, StoredKey
 from hub_server.access.standings import Session, Standings
+from hub_server.access.store import AccessStore
 from hub_server.access.tokens import ApiKey, key_refused
 from hub_server.audit.record import record
 from hub_server.clock import Clock
@@ -39,6 +40,7 @@ class ApiKeyService:
         self._database = database
         self._clock = clock
         self._standings = standings
+        self._people = AccessStore()
         self._store = SessionStore()
 
     async def create(self, principal: Principal, request: ApiKeysCreate) -> ApiKeysCreateReply:
@@ -50,6 +52,7 @@ class ApiKeyService:
             raise Forbidden(f"you cannot give the role {request.role}: it may do more than yours", path="$.role")
         key, now = ApiKey.generate(), self._clock.now()
         async with self._database.write(organisation_id) as connection:
+            await self._people.hold_person(connection, principal.user_id)
             await self._store.add_key(
                 connection,
                 id=key.id,

@@ -88,6 +88,7 @@ class AccessService:
             raise OtpRequired("enter the code that your authenticator app shows, or a recovery code")
         family_id, now = str(uuid.uuid4()), self._clock.now()
         async with self._database.write(account.organisation_id) as connection:
+            await self._check_unchanged(connection, account)
             factor = await self._second_factor(connection, account, request.otp)
             if account.has_totp and factor is None:
                 self._note_refused(address, account.username)
@@ -119,7 +120,7 @@ class AccessService:
         """End the sign-in of this token, whether it is the newest of its family or not. Raises Unauthenticated."""
         presented = await self._genuine(refresh_token)
         async with self._database.write(EVERY_ORGANISATION) as connection:
-            stored = await self._matching(connection, presented, lock=True)
+            stored = await self._held(connection, presented)
             if stored is None or stored.is_revoked:
                 return
             await self._end(connection, stored, "auth:sign-out")
@@ -187,6 +188,13 @@ class AccessService:
             raise Unauthenticated("you are not in an organisation of this name")
         return chosen
 
+    async def _check_unchanged(self, connection: AsyncConnection, proved: Account) -> None:
+        """Raises Unauthenticated when what was proved counts no more: whoever changes it waits for this transaction."""
+        await self._people.hold_person(connection, proved.user_id)
+        now = await self._people.account_in(connection, proved.organisation_id, proved.user_id)
+        if now is None or now.is_locked or (now.password_hash, now.has_totp) != (proved.password_hash, proved.has_totp):
+            raise signed_out()
+
     def _note_refused(self, address: str, username: str) -> None:
         self._by_address.note_bad(network_of(address))
         self._credentials.by_name.note_bad(username)
@@ -200,7 +208,7 @@ class AccessService:
         self, connection: AsyncConnection, presented: RefreshToken
     ) -> tuple[StoredRefresh | None, SignedIn | None]:
         """Return no SignedIn for a token that is good no more; what that means for its family is written, too."""
-        stored = await self._matching(connection, presented, lock=True)
+        stored = await self._held(connection, presented)
         now = self._clock.now()
         if stored is None or stored.is_revoked or stored.expires_at <= now:
             return None, None
@@ -225,10 +233,16 @@ class AccessService:
                 raise signed_out()
         return presented
 
-    async def _matching(
-        self, connection: AsyncConnection, presented: RefreshToken, *, lock: bool = False
-    ) -> StoredRefresh | None:
-        stored = await self._sessions.refresh_token(connection, presented.id, lock=lock)
+    async def _held(self, connection: AsyncConnection, presented: RefreshToken) -> StoredRefresh | None:
+        """Return the token as it stays until the transaction ends: a person's sign-ins change in turn."""
+        stored = await self._matching(connection, presented)
+        if stored is None:
+            return None
+        await self._people.hold_person(connection, stored.user_id)
+        return await self._matching(connection, presented)
+
+    async def _matching(self, connection: AsyncConnection, presented: RefreshToken) -> StoredRefresh | None:
+        stored = await self._sessions.refresh_token(connection, presented.id)
         if stored is None or not hmac.compare_digest(stored.secret_sha256, presented.secret_sha256):
             return None
         return stored

@@ -71,10 +71,9 @@ class SessionStore:
             )
         )
 
-    async def refresh_token(self, connection: AsyncConnection, refresh_id: str, *, lock: bool) -> StoredRefresh | None:
-        """Return the token; `lock` keeps others from changing it until the transaction ends."""
+    async def refresh_token(self, connection: AsyncConnection, refresh_id: str) -> StoredRefresh | None:
         query = select(RefreshTokenRow).where(col(RefreshTokenRow.id) == refresh_id)
-        row = (await connection.execute(query.with_for_update() if lock else query)).one_or_none()
+        row = (await connection.execute(query)).one_or_none()
         if row is None:
             return None
         return StoredRefresh(

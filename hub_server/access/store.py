@@ -87,6 +87,14 @@ class AccessStore:
         query = _accounts().where(col(UserRow.id) == user_id, col(MembershipRow.organisation_id) == organisation_id)
         return _account((await connection.execute(query)).first())
 
+    async def hold_person(self, connection: AsyncConnection, user_id: str) -> None:
+        """Keep others from changing this person, and from beginning or ending their sign-ins, until the end.
+
+        Taken after the organisation's memberships where both are held, and before any row of a sign-in.
+        """
+        query = select(col(UserRow.id)).where(col(UserRow.id) == user_id)
+        await connection.execute(query.with_for_update(key_share=True))
+
     async def user_id_of(self, connection: AsyncConnection, username: str) -> str | None:
         return await connection.scalar(select(col(UserRow.id)).where(col(UserRow.username) == username))
 
@@ -202,7 +210,7 @@ class AccessStore:
         return (await connection.execute(statement.values(**values))).rowcount == 1
 
     async def clear_totp(self, connection: AsyncConnection, user_id: str) -> None:
-        await self._update_user(connection, user_id, totp_sealed=None, totp_confirmed_at=None)
+        await self._update_user(connection, user_id, totp_sealed=None, totp_confirmed_at=None, totp_last_step=0)
         await self.replace_recovery_codes(connection, user_id, ())
 
     async def spend_step(self, connection: AsyncConnection, user_id: str, step: int) -> bool:

@@ -242,6 +242,7 @@ class UserService:
         organisation_id = _permitted(who, Permission.USERS_WRITE)
         async with self._database.write(EVERY_ORGANISATION) as connection:
             await self._hold(connection, who)
+            await self._people.hold_person(connection, user_id)
             member = await self._member(connection, organisation_id, user_id)
             is_last = member.role is Role.ORG_ADMIN and not await self._people.has_other_admin(
                 connection, organisation_id, user_id

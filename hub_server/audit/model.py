@@ -13,6 +13,8 @@ from protocol.envelope import checkpoint_statement
 from protocol.frames import Checkpoint
 
 NOTHING_BEFORE: Final = ""
+CHAIN_BEFORE: Final = "before"
+"""The chain of entries from before there were chains. No hub adds to it."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 import msgspec
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from hub_server.access.authorization import authorize
 from hub_server.access.model import Permission, Principal, permits
-from hub_server.audit.model import AuditEntry, SignedPlace
+from hub_server.audit.model import CHAIN_BEFORE, AuditEntry, SignedPlace
 from hub_server.audit.store import AuditStore
 from hub_server.clock import Clock, from_milliseconds, milliseconds
 from hub_server.storage.engine import EVERY_ORGANISATION, Database, hub_id_of
@@ -30,11 +31,14 @@ class AuditService:
         self._signer = signer
         self._store = AuditStore()
         self._newest: Checkpoint | None = None
+        self._is_earlier_unsigned = False
 
     async def load(self) -> None:
         """Read the newest checkpoint of this hub."""
         async with self._database.read(EVERY_ORGANISATION) as connection:
             place = await self._store.newest_checkpoint(connection, hub_id_of(connection))
+            earlier = await self._store.locked_head(connection, CHAIN_BEFORE)
+            self._is_earlier_unsigned = earlier is not None and earlier[2] == 0
         self._newest = None if place is None else place.as_checkpoint()
 
     def newest_checkpoint(self) -> Checkpoint | None:
@@ -42,26 +46,33 @@ class AuditService:
         return self._newest
 
     async def checkpoint(self) -> None:
-        """Sign the end of this hub's chain, when it moved since the last time."""
+        """Sign the end of this hub's chain when it moved; once also that of what is from before there were chains."""
         async with self._database.write(EVERY_ORGANISATION) as connection:
-            hub_id = hub_id_of(connection)
-            head = await self._store.locked_head(connection, hub_id)
-            if head is None or head[0] == head[2]:
-                return
-            number, entry_hash, previous = head
-            at_ms = milliseconds(self._clock.now())
-            signature = self._signer.sign_checkpoint(checkpoint_statement(hub_id, number, entry_hash, at_ms))
-            place = SignedPlace(
-                hub_id=hub_id,
-                number=number,
-                hash=entry_hash,
-                at=from_milliseconds(at_ms),
-                previous=previous,
-                key_id=signature.key_id,
-                signature=signature.signature,
-            )
-            await self._store.add_checkpoint(connection, place)
-        self._newest = place.as_checkpoint()
+            if self._is_earlier_unsigned:
+                await self._sign_end(connection, CHAIN_BEFORE)
+            place = await self._sign_end(connection, hub_id_of(connection))
+        self._is_earlier_unsigned = False
+        if place is not None:
+            self._newest = place.as_checkpoint()
+
+    async def _sign_end(self, connection: AsyncConnection, hub_id: str) -> SignedPlace | None:
+        head = await self._store.locked_head(connection, hub_id)
+        if head is None or head[0] == head[2]:
+            return None
+        number, entry_hash, previous = head
+        at_ms = milliseconds(self._clock.now())
+        signature = self._signer.sign_checkpoint(checkpoint_statement(hub_id, number, entry_hash, at_ms))
+        place = SignedPlace(
+            hub_id=hub_id,
+            number=number,
+            hash=entry_hash,
+            at=from_milliseconds(at_ms),
+            previous=previous,
+            key_id=signature.key_id,
+            signature=signature.signature,
+        )
+        await self._store.add_checkpoint(connection, place)
+        return place
 
     async def search(self, principal: Principal, request: AuditSearch) -> AuditSearchReply:
         """Return the organisation's entries; to administrators of the hub also those of what it does for all."""

@@ -2,7 +2,7 @@
 
 What each part finds: the hashes an entry that was changed, moved or put in; the numbers one that is missing; the head
 entries that were cut off the end. Who rewrites the head as well is found by a later checkpoint, and who removes those
-too by a witness: a checkpoint that an agent keeps.
+too by a witness: a checkpoint that an agent keeps. A key that was revoked proves what it signed before that.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Final
 
 from cryptography.exceptions import InvalidSignature
@@ -19,6 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from hub_server.audit.evidence import Evidence, StoredCheckpoint, StoredEntry, StoredHead
 from hub_server.audit.model import NOTHING_BEFORE, AuditEntry, SignedPlace, statement_of
+from hub_server.clock import milliseconds
 from hub_server.storage.engine import EVERY_ORGANISATION, Database
 from protocol.frames import Checkpoint
 
@@ -29,6 +32,12 @@ WITNESS: Final = "witness"
 
 AuditKeys = Mapping[str, bytes]
 """Key id → 32 bytes of an Ed25519 key."""
+Revoked = Mapping[str, datetime]
+"""Key id → when the key was revoked."""
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+NONE_REVOKED: Final[Revoked] = MappingProxyType({})
+REVOCATION_HEARD: Final = timedelta(minutes=2)
+"""How long the slowest hub may go on with a key that was revoked."""
 
 
 class Fault(Struct, frozen=True, rename="camel"):
@@ -55,22 +64,35 @@ class _Bad(Exception):
         self.table, self.number, self.message = table, number, message
 
 
-async def verify(database: Database, audit_keys: AuditKeys, witnesses: Sequence[Checkpoint] = ()) -> Verdict:
-    """Check every chain. `audit_keys`: those of root-signed trust documents.
+async def verify(
+    database: Database,
+    audit_keys: AuditKeys,
+    witnesses: Sequence[Checkpoint] = (),
+    revoked: Revoked = NONE_REVOKED,
+) -> Verdict:
+    """Check every chain. `audit_keys`, `revoked`: those of root-signed trust documents.
 
     Holds one page of rows and the witnesses in memory. The hub may write meanwhile.
     """
     async with database.read(EVERY_ORGANISATION) as connection:
-        return await verify_on(connection, audit_keys, witnesses)
+        return await verify_on(connection, audit_keys, witnesses, revoked)
 
 
 async def verify_on(
-    connection: AsyncConnection, audit_keys: AuditKeys, witnesses: Sequence[Checkpoint] = ()
+    connection: AsyncConnection,
+    audit_keys: AuditKeys,
+    witnesses: Sequence[Checkpoint] = (),
+    revoked: Revoked = NONE_REVOKED,
 ) -> Verdict:
     """Check what the transaction of `connection` sees."""
-    signed = [held for held in witnesses if _is_signed(held, audit_keys)]
+    signed = [held for held in witnesses if _is_signed(held, audit_keys) and not _is_late(held, revoked)]
     faults = [
-        Fault(held.hub_id, WITNESS, held.number, "this witness is not signed by a key of this hub")
+        Fault(
+            held.hub_id,
+            WITNESS,
+            held.number,
+            "this witness is not signed by a key of this hub, or by one that had been revoked",
+        )
         for held in witnesses
         if held not in signed
     ]
@@ -79,7 +101,8 @@ async def verify_on(
     if None in stored:
         faults.append(Fault("", ENTRIES, None, "there is a row whose hub id is no text"))
     for hub_id in sorted({*filter(None, stored), *(held.hub_id for held in signed)}):
-        chain = _Chain(evidence, hub_id, audit_keys, [held for held in signed if held.hub_id == hub_id])
+        own = [held for held in signed if held.hub_id == hub_id]
+        chain = _Chain(evidence, hub_id, audit_keys, own, revoked)
         await chain.check()
         faults.extend(chain.faults)
         entries, checkpoints = entries + chain.entries, checkpoints + chain.checkpoints
@@ -89,10 +112,20 @@ async def verify_on(
 class _Chain:
     """One hub's chain. The head is always read before the rows that it is compared with: rows only come to it."""
 
-    def __init__(self, evidence: Evidence, hub_id: str, audit_keys: AuditKeys, witnesses: Sequence[Checkpoint]) -> None:
+    def __init__(
+        self,
+        evidence: Evidence,
+        hub_id: str,
+        audit_keys: AuditKeys,
+        witnesses: Sequence[Checkpoint],
+        revoked: Revoked,
+    ) -> None:
         self._evidence = evidence
         self._hub_id = hub_id
         self._audit_keys = audit_keys
+        self._revoked = revoked
+        self._heard_at = max(revoked.values(), default=_EPOCH) + REVOCATION_HEARD
+        self._is_past_revoked = False
         self._witnesses = sorted(witnesses, key=lambda held: held.number, reverse=True)
         self._last_hash = NOTHING_BEFORE
         self._last_checkpoint = 0
@@ -167,6 +200,10 @@ class _Chain:
         place = _place_of(self._hub_id, stored)
         if place is None or not _is_signed(place.as_checkpoint(), self._audit_keys):
             raise _Bad(CHECKPOINTS, stored.number, "this checkpoint was altered: it has no signature of this hub")
+        is_revoked = place.key_id in self._revoked
+        if is_revoked and (self._is_past_revoked or _is_late(place.as_checkpoint(), self._revoked)):
+            raise _Bad(CHECKPOINTS, place.number, "this checkpoint was put in: its key had been revoked before")
+        self._is_past_revoked = self._is_past_revoked or (not is_revoked and place.at >= self._heard_at)
         if place.previous > self._last_checkpoint:
             raise _Bad(
                 CHECKPOINTS, place.previous, f"this checkpoint is missing: that of entry {place.number} names it"
@@ -218,6 +255,12 @@ def _place_of(hub_id: str, stored: StoredCheckpoint) -> SignedPlace | None:
                 signature=signature,
             )
     return None
+
+
+def _is_late(checkpoint: Checkpoint, revoked: Revoked) -> bool:
+    """Tell whether it says itself that its key had been revoked before."""
+    revoked_at = revoked.get(checkpoint.key_id)
+    return revoked_at is not None and checkpoint.at_ms >= milliseconds(revoked_at + REVOCATION_HEARD)
 
 
 def _is_signed(checkpoint: Checkpoint, audit_keys: AuditKeys) -> bool:

@@ -59,7 +59,7 @@ def verify_audit(
         async with hub.database.read(EVERY_ORGANISATION) as connection:
             keys = await signed_audit_keys(connection, hub.authority.root_pem)
         started = time.monotonic()
-        verdict = await verify(hub.database, keys, witnesses)
+        verdict = await verify(hub.database, keys.keys, witnesses, keys.revoked)
         return verdict, time.monotonic() - started
 
     verdict, seconds = with_hub(place or Place(), verified)

@@ -9,11 +9,14 @@ from typing import Annotated, Final, Literal
 import msgspec
 from cyclopts import App, Parameter
 
+from hub_server.audit.service import AuditService
 from hub_server.cli.columns import print_columns
 from hub_server.cli.examples import examples
 from hub_server.cli.local_hub import AsJson, LocalHub, Place, with_hub
 from hub_server.cli.outcome import CommandFailed, Exit
+from hub_server.clock import SystemClock
 from hub_server.pki.engine import ROTATED, Rotated
+from hub_server.pki.news import NEWS_NAME, ring
 from protocol.enumerations import AuthorityUse
 from protocol.oversight import AuthoritiesListReply
 
@@ -42,21 +45,48 @@ def show(*, place: Place | None = None, json: AsJson = False) -> None:
 
 @app.command(
     help_epilogue=examples(
-        "jtnt-hub ca rotate", "jtnt-hub ca rotate agents", "jtnt-hub ca rotate all --root-key /media/stick/root.key"
+        "jtnt-hub ca rotate agents",
+        "jtnt-hub ca rotate all --root-key /media/stick/root.key",
+        "jtnt-hub ca rotate jobs --revoke",
     )
 )
 def rotate(
-    which: Annotated[Which, Parameter(help="Which keys; all of them by default.")] = "all",
+    which: Annotated[Which | None, Parameter(help="Which keys; all of them by default.")] = None,
     *,
+    revoke: Annotated[
+        bool, Parameter(negative="", help="The keys in use were stolen: trust them no more, from now on.")
+    ] = False,
     root_key: Annotated[Path | None, Parameter(help="File of the root's key, when it is kept offline.")] = None,
     place: Place | None = None,
     json: AsJson = False,
 ) -> None:
-    """Make new keys now. A hub that runs takes them over within a minute; no session is lost by it."""
-    pem = None if root_key is None else _read_key(root_key)
+    """Make new keys now. The hub of this machine takes them over within a second, others within a minute.
+
+    No session is lost by it. With --revoke, the new keys are used at once, and the trust document drops the old ones:
+
+    jobs: agents refuse every command that an old key signed, also those under way; give them again.
+
+    audit: what an old key signed before now still counts as evidence. The end of the audit is signed anew.
+
+    servers: the hub shows another certificate. Agents that are away fetch the new document when they come back.
+
+    agents: every session ends, and no certificate of an old CA lets anybody in. Each machine asks by itself to be let
+    in again, with a proof by its own key, and waits: approve it under Approvals once you have compared the fingerprint.
+    Where recovery is off, enroll each anew.
+
+    An agent that is away goes on trusting an old key until it has reached the true hub.
+    """
+    if revoke and which is None:
+        raise CommandFailed(
+            "--revoke needs the name of what was stolen: agents, servers, jobs, audit or all", Exit.USAGE
+        )
+    uses, pem = _USES[which or "all"], None if root_key is None else _read_key(root_key)
 
     async def rotated(hub: LocalHub) -> AuthoritiesListReply:
-        await hub.authority.rotate(*_USES[which], actor=ACTOR, root_key_pem=pem)
+        await hub.authority.rotate(*uses, actor=ACTOR, root_key_pem=pem, revoke=revoke)
+        ring(hub.settings.data_dir / NEWS_NAME)
+        if revoke and AuthorityUse.AUDIT in uses:
+            await AuditService(database=hub.database, clock=SystemClock(), signer=hub.authority).checkpoint()
         return hub.authority.overview()
 
     _print(with_hub(place or Place(), rotated), json=json)

@@ -51,6 +51,9 @@ class Place:
         return load(config=self.config, data_dir=self.data_dir)
 
 
+Organisation = Annotated[
+    str | None, Parameter(help="Name or id of the organisation (default: the hub's first one).", negative="")
+]
 AsJson = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON, for programs.")]
 
 
@@ -65,8 +68,11 @@ class LocalHub:
     tokens: TokenDesk
     keys: KeyDesk
 
-    async def organisation_id(self) -> str:
-        return await self.users.ensure_default_organisation()
+    async def organisation_id(self, named: str | None = None) -> str:
+        """Return the id of the organisation of this name or id, of the hub's first without one. Raises NotFound."""
+        if named is None:
+            return await self.users.ensure_default_organisation()
+        return (await self.organisations.named(named)).id
 
 
 def with_hub(place: Place, task: Callable[[LocalHub], Awaitable[T]], *, set_up: bool = False) -> T:

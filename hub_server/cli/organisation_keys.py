@@ -10,7 +10,7 @@ from cyclopts import App, Parameter
 
 from hub_server.cli.columns import print_columns
 from hub_server.cli.examples import examples
-from hub_server.cli.local_hub import AsJson, LocalHub, Place, with_hub
+from hub_server.cli.local_hub import AsJson, LocalHub, Organisation, Place, with_hub
 from hub_server.cli.outcome import CommandFailed, Exit
 from hub_server.cli.tokens import ACTOR, seconds_of
 from protocol.joining import (
@@ -34,12 +34,14 @@ app = App(
     help_epilogue=examples(
         "jtnt-hub key create provisioning",
         "jtnt-hub key create image-builder --site berlin --tag web --ttl 30d",
+        "jtnt-hub key create provisioning --organisation berlin",
     )
 )
 def create(
     name: str,
     *,
     place: Place | None = None,
+    organisation: Organisation = None,
     site: Annotated[str, Parameter(help="Site of the machines that register with it.")] = "",
     tag: Annotated[tuple[str, ...], Parameter(negative="", help="A tag of these machines; may be repeated.")] = (),
     ttl: Annotated[str, Parameter(help="How long it is good: 12h, 30d, at most 366d.")] = "90d",
@@ -49,7 +51,7 @@ def create(
     request = _checked({"name": name, "site": site, "tags": list(tag), "ttlSec": seconds_of(ttl)})
 
     async def made(hub: LocalHub) -> OrganisationKeysCreateReply:
-        return await hub.keys.make(await hub.organisation_id(), ACTOR, request)
+        return await hub.keys.make(await hub.organisation_id(organisation), ACTOR, request)
 
     reply = with_hub(place or Place(), made)
     if json:
@@ -60,11 +62,13 @@ def create(
 
 
 @app.command(name="list", help_epilogue=examples("jtnt-hub key list --json"))
-def list_keys(*, place: Place | None = None, limit: int = 100, json: AsJson = False) -> None:
+def list_keys(
+    *, place: Place | None = None, organisation: Organisation = None, limit: int = 100, json: AsJson = False
+) -> None:
     """Show the keys, newest first, without their secrets."""
 
     async def listed(hub: LocalHub) -> OrganisationKeysListReply:
-        return await hub.keys.page(await hub.organisation_id(), OrganisationKeysList(limit=limit))
+        return await hub.keys.page(await hub.organisation_id(organisation), OrganisationKeysList(limit=limit))
 
     reply = with_hub(place or Place(), listed)
     if json:
@@ -78,11 +82,13 @@ def list_keys(*, place: Place | None = None, limit: int = 100, json: AsJson = Fa
 
 
 @app.command(help_epilogue=examples("jtnt-hub key revoke 4kT0xQ2abcD"))
-def revoke(key_id: str, *, place: Place | None = None, json: AsJson = False) -> None:
+def revoke(key_id: str, *, place: Place | None = None, organisation: Organisation = None, json: AsJson = False) -> None:
     """Make a key useless; machines that registered with it stay."""
 
     async def revoked(hub: LocalHub) -> OrganisationKeysRevokeReply:
-        return await hub.keys.revoke(await hub.organisation_id(), ACTOR, OrganisationKeysRevoke(key_id=key_id))
+        return await hub.keys.revoke(
+            await hub.organisation_id(organisation), ACTOR, OrganisationKeysRevoke(key_id=key_id)
+        )
 
     reply = with_hub(place or Place(), revoked)
     print(msgspec.json.encode(reply).decode() if json else f"Key {reply.key.id} is revoked.")

@@ -11,7 +11,7 @@ from cyclopts import App, Parameter
 
 from hub_server.cli.columns import print_columns
 from hub_server.cli.examples import examples
-from hub_server.cli.local_hub import AsJson, LocalHub, Place, with_hub
+from hub_server.cli.local_hub import AsJson, LocalHub, Organisation, Place, with_hub
 from hub_server.cli.outcome import CommandFailed, Exit
 from protocol.joining import (
     TokensCreate,
@@ -39,11 +39,13 @@ app = App(
         "jtnt-hub token create",
         "jtnt-hub token create --site berlin --tag web --tag production --uses 20 --ttl 2h",
         "jtnt-hub token create --approval --uses 200 --ttl 7d",
+        "jtnt-hub token create --organisation berlin",
     )
 )
 def create(
     *,
     place: Place | None = None,
+    organisation: Organisation = None,
     site: Annotated[str, Parameter(help="Site of the machines that join with it.")] = "",
     tag: Annotated[tuple[str, ...], Parameter(negative="", help="A tag of these machines; may be repeated.")] = (),
     uses: Annotated[int, Parameter(help="How many machines may join.")] = 1,
@@ -57,7 +59,7 @@ def create(
     request = _checked({"site": site, "tags": list(tag), "uses": uses, "ttlSec": seconds_of(ttl), "approval": approval})
 
     async def made(hub: LocalHub) -> TokensCreateReply:
-        return await hub.tokens.mint(await hub.organisation_id(), ACTOR, request)
+        return await hub.tokens.mint(await hub.organisation_id(organisation), ACTOR, request)
 
     reply = with_hub(place or Place(), made)
     if json:
@@ -71,11 +73,13 @@ def create(
 
 
 @app.command(name="list", help_epilogue=examples("jtnt-hub token list --json"))
-def list_tokens(*, place: Place | None = None, limit: int = 100, json: AsJson = False) -> None:
+def list_tokens(
+    *, place: Place | None = None, organisation: Organisation = None, limit: int = 100, json: AsJson = False
+) -> None:
     """Show the tokens, newest first, without their secrets."""
 
     async def listed(hub: LocalHub) -> TokensListReply:
-        return await hub.tokens.page(await hub.organisation_id(), TokensList(limit=limit))
+        return await hub.tokens.page(await hub.organisation_id(organisation), TokensList(limit=limit))
 
     reply = with_hub(place or Place(), listed)
     if json:
@@ -89,11 +93,13 @@ def list_tokens(*, place: Place | None = None, limit: int = 100, json: AsJson = 
 
 
 @app.command(help_epilogue=examples("jtnt-hub token revoke 4kT0xQ2abcD"))
-def revoke(token_id: str, *, place: Place | None = None, json: AsJson = False) -> None:
+def revoke(
+    token_id: str, *, place: Place | None = None, organisation: Organisation = None, json: AsJson = False
+) -> None:
     """Make a token useless; machines that joined with it stay."""
 
     async def revoked(hub: LocalHub) -> TokensRevokeReply:
-        return await hub.tokens.revoke(await hub.organisation_id(), ACTOR, TokensRevoke(token_id=token_id))
+        return await hub.tokens.revoke(await hub.organisation_id(organisation), ACTOR, TokensRevoke(token_id=token_id))
 
     reply = with_hub(place or Place(), revoked)
     print(msgspec.json.encode(reply).decode() if json else f"Token {reply.token.id} is revoked.")

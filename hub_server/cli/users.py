@@ -15,7 +15,7 @@ from hub_server.access.model import OnMachine, normalised
 from hub_server.access.strength import NAME_MIN_CHARS
 from hub_server.cli.columns import print_columns
 from hub_server.cli.examples import examples
-from hub_server.cli.local_hub import AsJson, LocalHub, Place, with_hub
+from hub_server.cli.local_hub import AsJson, LocalHub, Organisation, Place, with_hub
 from protocol.enumerations import Role
 from protocol.people import (
     UserReply,
@@ -29,9 +29,6 @@ from protocol.people import (
 
 T = TypeVar("T")
 _LETTERS: Final = "abcdefghijkmnpqrstuvwxyz23456789"
-Organisation = Annotated[
-    str | None, Parameter(help="Name or id of the organisation (default: the hub's first one).", negative="")
-]
 FromStdin = Annotated[bool, Parameter(negative="", help="Read the password from standard input instead of making one.")]
 
 app = App(
@@ -217,10 +214,7 @@ def _on_hub(place: Place | None, organisation: str | None, task: Callable[[Local
     """Run `task` in the organisation of this name or id, without one in the hub's first. Raises CommandFailed."""
 
     async def there(hub: LocalHub) -> T:
-        found = (
-            await hub.organisation_id() if organisation is None else (await hub.organisations.named(organisation)).id
-        )
-        return await task(hub, OnMachine(organisation_id=found))
+        return await task(hub, OnMachine(organisation_id=await hub.organisation_id(organisation)))
 
     return with_hub(place or Place(), there)
 

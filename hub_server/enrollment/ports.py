@@ -60,6 +60,8 @@ class Certificate(Protocol):
     @property
     def serial(self) -> str: ...
     @property
+    def issuer(self) -> str: ...
+    @property
     def pem(self) -> str: ...
     @property
     def public_key_sha256(self) -> bytes: ...
@@ -98,7 +100,16 @@ class Certificates(Protocol):
     async def recoverable(self, connection: AsyncConnection, serial: str) -> OldCertificate | None:
         """Return a certificate, of any organisation, that is neither revoked nor superseded; expired or not."""
 
-    def note_issued(self, *, serial: str, agent_id: str, expires_at: datetime, replaces: str | None = None) -> None:
+    def note_issued(
+        self,
+        *,
+        serial: str,
+        agent_id: str,
+        public_key_sha256: bytes,
+        issuer: str,
+        expires_at: datetime,
+        replaces: str | None = None,
+    ) -> None:
         """The certificate's transaction is committed."""
 
 

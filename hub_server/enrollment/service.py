@@ -284,6 +284,8 @@ class EnrollmentService:
         self._certificates.note_issued(
             serial=certificate.serial,
             agent_id=certificate.agent_id,
+            public_key_sha256=certificate.public_key_sha256,
+            issuer=certificate.issuer,
             expires_at=certificate.not_after,
             replaces=certificate.replaces,
         )

@@ -25,7 +25,18 @@ from hub_server.clock import Clock
 from hub_server.errors import Conflict, InvalidRequest
 from hub_server.pki import certificates, files
 from hub_server.pki.archive import Archive
-from hub_server.pki.engine import ROTATED, Lifetimes, Retire, Rotate, Rotated, Step, advice, rotates_at, state_of
+from hub_server.pki.engine import (
+    ROTATED,
+    Lifetimes,
+    Retire,
+    Revoke,
+    Rotate,
+    Rotated,
+    Step,
+    advice,
+    rotates_at,
+    state_of,
+)
 from hub_server.pki.founding import Founding
 from hub_server.pki.keyring import ISSUING, Keyring
 from hub_server.pki.model import IssuedCertificate, ServerCredentials, serial_text
@@ -132,6 +143,10 @@ class Authority:
         """Return every CA whose agents are let in."""
         return self._keyring.pems(AuthorityUse.AGENTS, self._clock.now())
 
+    def trusts_issuer(self, issuer: str) -> bool:
+        """Tell whether certificates that this CA issued to agents count: one that was revoked is gone."""
+        return issuer in self._keyring.agents_issuers
+
     @property
     def ca_bundle_pem(self) -> str:
         """Return the root, then every issuing CA that has not ended."""
@@ -225,9 +240,10 @@ class Authority:
         self._keyring = keyring
         return True
 
-    async def rotate(self, *uses: Rotated, actor: str, root_key_pem: bytes | None = None) -> None:
+    async def rotate(self, *uses: Rotated, actor: str, root_key_pem: bytes | None = None, revoke: bool = False) -> None:
         """Make new keys for `uses` now (all that are ever rotated when none is named), in one transaction.
 
+        `revoke`: those before them were stolen; the new ones are used at once, and nothing trusts the others any more.
         Raises Conflict when the root is not at hand or a new key waits already, InvalidRequest for a wrong root key;
         nothing is changed then.
         """
@@ -235,7 +251,8 @@ class Authority:
         async with self._database.write(EVERY_ORGANISATION) as connection:
             keyring = await self._locked(connection)
             rotation = self._rotation(connection, keyring, actor)
-            await rotation.carry_out([Rotate(use) for use in uses or ROTATED], given or keyring.root_key)
+            steps = [Revoke(use) if revoke else Rotate(use) for use in uses or ROTATED]
+            await rotation.carry_out(steps, given or keyring.root_key)
             keyring = await self._again(connection)
         self._keyring = keyring
 

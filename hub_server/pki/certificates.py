@@ -214,6 +214,15 @@ def key_sha256_of(key: LeafPublicKey) -> bytes:
     return hashlib.sha256(public_der_of(key)).digest()
 
 
+def key_sha256_of_der(certificate: bytes) -> bytes:
+    """Return `key_sha256_of` for a certificate in DER, with a key of any kind. Raises ValueError for what is none."""
+    try:
+        der = public_der_of_certificate(x509.load_der_x509_certificate(certificate))
+    except (UnsupportedAlgorithm, x509.InvalidVersion) as error:
+        raise ValueError(str(error)) from error
+    return hashlib.sha256(der).digest()
+
+
 def _make_leaf(
     issuer: SigningCa,
     public_key: LeafPublicKey,
@@ -224,6 +233,10 @@ def _make_leaf(
     lifetime: timedelta,
 ) -> x509.Certificate:
     end = min(now + lifetime, issuer.certificate.not_valid_after_utc)
+    if end <= now:
+        raise KeysRefused(
+            f"the CA of the {use} ended on {end:%Y-%m-%d}; set the clock, or run `jtnt-hub ca rotate {use}`"
+        )
     builder = _builder(_name(common_name), issuer.certificate.subject, public_key, now, end)
     builder = (
         builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)

@@ -7,6 +7,10 @@ shows it. The old one stays trusted for another overlap, while every hub changes
 Signer of jobs and key of the audit: a new one is trusted at once and used a lead later, when every agent has the trust
 document that names it. An old signer counts until the last job that it signed has expired; an old key of the audit
 counts for ever, for what it signed is evidence.
+Of a key that was stolen nothing is kept: it is out of the trust document at once, or named there as revoked, and its
+successor is used without a wait.
+A key from the future was made while the clock was ahead, and its certificate counts for nobody yet: another takes its
+place. It stays trusted, for the clock may as well be behind now; one that is behind the root itself certainly is.
 The root is never rotated, and the key of people's access tokens is in no trust document.
 """
 
@@ -24,6 +28,8 @@ LEAD_MAX: Final = timedelta(minutes=2)
 """How long the slowest hub and its agents take to learn of a new key while they are connected."""
 ADVISE_AHEAD: Final = timedelta(days=60)
 ROOT_ADVISE_AHEAD: Final = timedelta(days=365)
+CLOCKS_APART: Final = timedelta(minutes=5)
+"""How far hubs' clocks may differ; certificates are back-dated by as much."""
 GAIN_MIN: Final = 0.1
 """The part of a life that a new certificate must win: near the root's own end another one would change nothing."""
 
@@ -70,6 +76,12 @@ class Rotate(Struct, frozen=True):
     use: Rotated
 
 
+class Revoke(Struct, frozen=True):
+    """Make a new key that is used at once, and trust none of the others any more. Needs the root, and a person."""
+
+    use: Rotated
+
+
 class Retire(Struct, frozen=True):
     """The key is used no more: its private half can go."""
 
@@ -82,7 +94,7 @@ class Forget(Struct, frozen=True):
     id: str
 
 
-Step = Rotate | Retire | Forget
+Step = Rotate | Revoke | Retire | Forget
 
 
 class Term(Struct, frozen=True):
@@ -116,6 +128,14 @@ def newest_of(held: Iterable[Held], use: AuthorityUse) -> Held | None:
     """Return the key that is in use or will be next."""
     usable = (key for key in held if key.use is use and key.retired_at is None)
     return max(usable, key=lambda key: key.active_from, default=None)
+
+
+def made_ahead(held: Iterable[Held], use: AuthorityUse, now: datetime) -> list[Held]:
+    """Return the keys for `use` that were made while the clock was ahead of what it says now."""
+    known = list(held)
+    if any(key.use is AuthorityUse.ROOT and key.made_at > now + CLOCKS_APART for key in known):
+        return []
+    return [key for key in known if key.use is use and key.retired_at is None and key.made_at > now + CLOCKS_APART]
 
 
 def state_of(key: Held, held: Iterable[Held], now: datetime) -> AuthorityState:
@@ -169,6 +189,12 @@ def advice(held: Sequence[Held], now: datetime, *, is_root_at_hand: bool) -> lis
         return found
     for use in ROTATED:
         newest = newest_of(held, use)
+        if made_ahead(held, use, now):
+            found.append(
+                f"the {_WORDS[use]} was made while the clock was ahead, and the root key is not at hand: run "
+                f"`jtnt-hub ca rotate {use} --root-key FILE`"
+            )
+            continue
         if newest is None or newest.not_after - now >= min(ADVISE_AHEAD, (newest.not_after - newest.made_at) / 3):
             continue
         found.append(
@@ -187,10 +213,14 @@ _WORDS: Final[dict[AuthorityUse, str]] = {
 
 
 def _is_due(held: Sequence[Held], newest: Held, use: Rotated, now: datetime, lifetimes: Lifetimes) -> bool:
+    if made_ahead(held, use, now):
+        return True
     if now < rotates_at(newest, lifetimes):
         return False
     root = newest_of(held, AuthorityUse.ROOT)
     root_ends_at = newest.not_after + lifetimes.issuing if root is None else root.not_after
+    if root_ends_at <= now:
+        return False
     won = term_of(use, held, now, lifetimes, root_ends_at).not_after - newest.not_after
     return won >= GAIN_MIN * (newest.not_after - newest.made_at)
 
@@ -205,8 +235,8 @@ def _replaced(held: Sequence[Held], use: Rotated, now: datetime) -> list[Held]:
 def _is_over(key: Held, now: datetime, lifetimes: Lifetimes) -> bool:
     if key.retired_at is None or key.use not in {AuthorityUse.AGENTS, AuthorityUse.SERVERS, AuthorityUse.JOBS}:
         return False
-    if now >= key.not_after:
-        return True
-    if key.use is AuthorityUse.JOBS or now < key.retired_at + lifetimes.overlap:
+    if key.use is AuthorityUse.JOBS:
+        return now >= key.not_after
+    if now < key.retired_at + lifetimes.overlap:  # also of one that ended: the clock may be ahead for a while
         return False
-    return key.needed_until is None or now >= key.needed_until
+    return now >= key.not_after or key.needed_until is None or now >= key.needed_until

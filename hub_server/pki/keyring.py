@@ -52,6 +52,7 @@ class Keyring:
             for record in records
             if record.use in ISSUING and isinstance(key := self._keys.get(record.id), EllipticCurvePrivateKey)
         }
+        self.agents_issuers: Final = frozenset(record.id for record in records if record.use is AuthorityUse.AGENTS)
         self._refuse_strangers()
 
     @property

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hub_server.pki.authority import Authority
+from hub_server.pki.certificates import key_sha256_of_der
 from hub_server.pki.model import Peer
 from protocol.identity import AgentIdentity, MalformedIdentity
 
@@ -56,15 +57,20 @@ def _context_of(credentials: Path, _digest: bytes, anchors_pem: str) -> ssl.SSLC
     return context
 
 
-def peer_of(certificate: Mapping[str, Any] | None) -> Peer | None:
-    """Return who presented `certificate` (as `getpeercert()` gives it), or None when none was presented.
+def peer_of(certificate: Mapping[str, Any] | None, der: bytes | None) -> Peer | None:
+    """Return who presented the certificate, as `getpeercert()` gives it in both forms; None when none was presented.
 
-    Raises MalformedIdentity unless it names exactly one agent and nothing else.
+    Raises MalformedIdentity unless it names exactly one agent and nothing else, and its key can be read.
     """
-    if not certificate:
+    if not certificate or not der:
         return None
     match certificate.get("subjectAltName"):
         case (("URI", str(uri)),):
-            return Peer(identity=AgentIdentity.parse(uri), serial=str(certificate["serialNumber"]))
+            identity = AgentIdentity.parse(uri)
         case _:
             raise MalformedIdentity("the certificate must name one agent and nothing else")
+    try:
+        key = key_sha256_of_der(der)
+    except ValueError as error:
+        raise MalformedIdentity("the certificate's key cannot be read; enroll the agent again") from error
+    return Peer(identity=identity, serial=str(certificate["serialNumber"]), public_key_sha256=key)

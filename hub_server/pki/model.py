@@ -19,6 +19,8 @@ class Standing(StrEnum):
     SUPERSEDED = "superseded"
     REVOKED = "revoked"
     EXPIRED = "expired"
+    UNTRUSTED = "untrusted"
+    """The CA that issued it was revoked."""
 
 
 class IssuedCertificate(Struct, frozen=True, kw_only=True):
@@ -43,6 +45,8 @@ class KnownCertificate(Struct, frozen=True, kw_only=True):
 
     serial: str
     agent_id: str
+    public_key_sha256: bytes
+    issuer: str
     expires_at: datetime
     replaces: str | None = None
     is_used: bool = False
@@ -67,10 +71,11 @@ class ServerCredentials(Struct, frozen=True, kw_only=True):
 
 
 class Peer(Struct, frozen=True, kw_only=True):
-    """Who holds the other end of a TLS connection."""
+    """Who holds the other end of a TLS connection, and by which certificate and key."""
 
     identity: AgentIdentity
     serial: str
+    public_key_sha256: bytes
 
 
 def serial_text(number: int) -> str:

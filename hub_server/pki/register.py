@@ -41,9 +41,10 @@ class CertificateRegister:
     def of_agent(self, agent_id: str) -> list[KnownCertificate]:
         return [self._known[serial] for serial in self._serials.get(agent_id, ())]
 
-    def standing(self, serial: str, agent_id: str, now: datetime) -> Standing:
+    def standing(self, serial: str, agent_id: str, public_key_sha256: bytes, now: datetime) -> Standing:
+        """A known serial with another key was issued by nobody: it is unknown."""
         known = self._known.get(serial)
-        if known is None or known.agent_id != agent_id:
+        if known is None or known.agent_id != agent_id or known.public_key_sha256 != public_key_sha256:
             return Standing.UNKNOWN
         if known.is_revoked:
             return Standing.REVOKED

@@ -19,11 +19,13 @@ from hub_server.pki.engine import (
     Held,
     Lifetimes,
     Retire,
+    Revoke,
     Rotate,
     Rotated,
     Step,
     Term,
     active_of,
+    made_ahead,
     newest_of,
     signs_until,
     steps_due,
@@ -58,6 +60,7 @@ class Rotation:
         self._now = now
         self._actor = actor
         self._records = {record.id: record for record in keyring.records}
+        self._revoked: list[str] = []
 
     async def steps(self) -> list[Step]:
         """Return what is due by the clock."""
@@ -81,10 +84,12 @@ class Rotation:
             case Rotate(use):
                 await self._rotate(use, _needed(root_key))
                 return True
+            case Revoke(use):
+                await self._revoke(use, _needed(root_key))
+                return True
             case Forget(authority_id):
                 _needed(root_key)
-                del self._records[authority_id]
-                await self._archive.forget(self._connection, authority_id)
+                await self._forget(authority_id)
                 await self._audit("authorities:forget", authority_id)
                 return True
             case Retire(authority_id):
@@ -92,6 +97,8 @@ class Rotation:
                 return False
 
     async def _rotate(self, use: Rotated, root_key: EllipticCurvePrivateKey) -> None:
+        for key in made_ahead(await self._held(), use, self._now):
+            await self._retire(key.id)
         held = await self._held()
         newest = newest_of(held, use)
         if newest is not None and newest.active_from > self._now and newest != active_of(held, use, self._now):
@@ -107,6 +114,19 @@ class Rotation:
         await self._archive.add(self._connection, record)
         detail = {"use": use, "activeFrom": record.active_from.isoformat(), "notAfter": record.not_after.isoformat()}
         await self._audit("authorities:rotate", record.id, detail)
+
+    async def _revoke(self, use: Rotated, root_key: EllipticCurvePrivateKey) -> None:
+        """Every key for `use` goes, also one that waits and one that was retired: they lay side by side."""
+        for stolen in [record for record in self._records.values() if record.use is use]:
+            await self._forget(stolen.id)
+            await self._audit("authorities:revoke", stolen.id, {"use": use})
+            if use not in ISSUING:
+                self._revoked.append(stolen.id)
+        await self._rotate(use, root_key)
+
+    async def _forget(self, authority_id: str) -> None:
+        del self._records[authority_id]
+        await self._archive.forget(self._connection, authority_id)
 
     async def _shorten(self, before: Held, term: Term) -> None:
         end = signs_until(before, term, self._lifetimes)
@@ -141,6 +161,7 @@ class Rotation:
             issuing=issuing_authorities(records),
             signers=signing_keys(records, AuthorityUse.JOBS),
             audit_keys=signing_keys(records, AuthorityUse.AUDIT),
+            revoked=self._revoked,
         )
         await self._archive.add_trust(self._connection, document.version, signed(document, root_key), self._now)
         await self._audit("trust:sign", str(document.version))

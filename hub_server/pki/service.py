@@ -76,18 +76,25 @@ class CertificateService:
         self._register.forget_expired(now)
         self._reloaded_at = now
 
-    def standing(self, serial: str, agent_id: str) -> Standing:
-        """Judge a certificate whose chain was verified. `serial`: upper-case hexadecimal, as in `getpeercert()`."""
-        return self._register.standing(serial, agent_id, self._clock.now())
+    def standing(self, serial: str, agent_id: str, public_key_sha256: bytes) -> Standing:
+        """Judge a certificate whose chain was verified: who holds the CA's key can copy a name and a serial, not a key.
 
-    async def look_up(self, serial: str, agent_id: str) -> Standing:
+        `serial`: upper-case hexadecimal, as in `getpeercert()`. `public_key_sha256`: of the SubjectPublicKeyInfo.
+        """
+        known = self._register.get(serial)
+        standing = self._register.standing(serial, agent_id, public_key_sha256, self._clock.now())
+        if standing is Standing.CURRENT and known is not None and not self._authority.trusts_issuer(known.issuer):
+            return Standing.UNTRUSTED
+        return standing
+
+    async def look_up(self, serial: str, agent_id: str, public_key_sha256: bytes) -> Standing:
         """Judge as `standing` does, also a certificate that another hub issued a moment ago."""
         if self._register.get(serial) is None:
             async with self._database.read(EVERY_ORGANISATION) as connection:
                 found = await self._store.find_anywhere(connection, serial)
             if found is not None:
                 self._register.keep(_known_of(found))
-        return self.standing(serial, agent_id)
+        return self.standing(serial, agent_id, public_key_sha256)
 
     def is_successor(self, serial: str, of: str) -> bool:
         """Tell whether the certificate `serial` was issued in place of the certificate `of`."""
@@ -156,9 +163,11 @@ class CertificateService:
         return certificate
 
     async def find(self, connection: AsyncConnection, organisation_id: str, serial: str) -> IssuedCertificate | None:
-        """Return an issued certificate unless it was revoked."""
+        """Return an issued certificate unless it was revoked, or the CA that issued it."""
         found = await self._store.find(connection, organisation_id, serial)
-        return None if found is None or found.revoked_at is not None else found.certificate
+        if found is None or found.revoked_at is not None:
+            return None
+        return found.certificate if self._authority.trusts_issuer(found.certificate.issuer) else None
 
     async def recoverable(self, connection: AsyncConnection, serial: str) -> StoredCertificate | None:
         """Return the certificate by which a machine says who it was, of any organisation; expired or not.
@@ -185,9 +194,25 @@ class CertificateService:
         """Return the SHA-256 of the public key that the CSR proves possession of. Raises InvalidRequest."""
         return key_sha256_of(public_key_of_csr(csr_pem))
 
-    def note_issued(self, *, serial: str, agent_id: str, expires_at: datetime, replaces: str | None = None) -> None:
+    def note_issued(
+        self,
+        *,
+        serial: str,
+        agent_id: str,
+        public_key_sha256: bytes,
+        issuer: str,
+        expires_at: datetime,
+        replaces: str | None = None,
+    ) -> None:
         """Let the certificate in from now on: its transaction is committed."""
-        known = KnownCertificate(serial=serial, agent_id=agent_id, expires_at=expires_at, replaces=replaces)
+        known = KnownCertificate(
+            serial=serial,
+            agent_id=agent_id,
+            public_key_sha256=public_key_sha256,
+            issuer=issuer,
+            expires_at=expires_at,
+            replaces=replaces,
+        )
         self._register.keep(known)
 
     async def seen(self, serial: str, identity: AgentIdentity) -> None:
@@ -245,6 +270,8 @@ class CertificateService:
         """Return what this key got already in place of the presented certificate. Raises Forbidden, InvalidRequest."""
         organisation_id, agent_id = identity.organisation_id, identity.agent_id
         presented = await self._standing_by(connection, organisation_id, agent_id, presented_serial)
+        if not self._authority.trusts_issuer(presented.certificate.issuer):
+            raise Forbidden("the authority of this certificate was revoked; the agent asks for recovery by itself")
         if presented.certificate.not_after <= self._clock.now():
             raise Forbidden("this certificate has expired; the agent recovers by itself, or enroll it again")
         earlier = await self._store.successor(connection, organisation_id, presented_serial, key)
@@ -286,6 +313,8 @@ def _fresh(certificate: IssuedCertificate) -> KnownCertificate:
     return KnownCertificate(
         serial=certificate.serial,
         agent_id=certificate.agent_id,
+        public_key_sha256=certificate.public_key_sha256,
+        issuer=certificate.issuer,
         expires_at=certificate.not_after,
         replaces=certificate.replaces,
     )

@@ -20,6 +20,8 @@ from protocol.oversight import CertificatesList
 _KNOWN = (
     col(CertificateRow.serial),
     col(CertificateRow.agent_id),
+    col(CertificateRow.public_key_sha256),
+    col(CertificateRow.issuer),
     col(CertificateRow.not_after),
     col(CertificateRow.replaces),
     col(CertificateRow.first_used_at),
@@ -141,11 +143,12 @@ class CertificateStore:
         )
 
     async def prune(self, connection: AsyncConnection, expired_before: datetime) -> None:
-        """Drop revoked certificates that nobody can present any more."""
+        """Drop certificates that ended and by which nobody can recover: an agent leaves one at each renewal."""
+        counts_no_more = or_(
+            col(CertificateRow.revoked_at).is_not(None), col(CertificateRow.superseded_at).is_not(None)
+        )
         await connection.execute(
-            delete(CertificateRow).where(
-                col(CertificateRow.revoked_at).is_not(None), col(CertificateRow.not_after) < expired_before
-            )
+            delete(CertificateRow).where(counts_no_more, col(CertificateRow.not_after) < expired_before)
         )
 
     async def page(
@@ -175,6 +178,8 @@ class CertificateStore:
             KnownCertificate(
                 serial=row.serial,
                 agent_id=row.agent_id,
+                public_key_sha256=row.public_key_sha256,
+                issuer=row.issuer,
                 expires_at=row.not_after,
                 replaces=row.replaces,
                 is_used=row.first_used_at is not None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
@@ -27,8 +28,9 @@ def next_document(
     issuing: list[IssuingAuthority],
     signers: list[SigningKey],
     audit_keys: list[SigningKey],
+    revoked: Sequence[str] = (),
 ) -> TrustDocument:
-    """Return the version after `before`; what is not given here stays as it was."""
+    """Return the version after `before`; what is not given here stays as it was. `revoked`: key ids that come to it."""
     return TrustDocument(
         version=1 if before is None else before.version + 1,
         issued_at_ms=milliseconds(now),
@@ -37,7 +39,7 @@ def next_document(
         signers=signers,
         update_keys=[] if before is None else before.update_keys,
         audit_keys=audit_keys,
-        revoked_key_ids=[] if before is None else before.revoked_key_ids,
+        revoked_key_ids=[*([] if before is None else before.revoked_key_ids), *revoked],
     )
 
 

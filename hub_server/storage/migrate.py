@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 from alembic import command
@@ -11,6 +13,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from hub_server.storage.engine import EVERY_ORGANISATION, Database, enter_scope
+from hub_server.storage.private_files import keep_private
 
 _ADVISORY_LOCK: Final = 0x4A544E54
 
@@ -45,5 +48,7 @@ async def _set_foreign_keys(connection: AsyncConnection, state: str) -> None:
 
 
 async def migrate(database: Database) -> None:
-    """Raises what Alembic raises when the database is newer than this program; nothing is changed then."""
+    """Raises what Alembic raises when the database is newer than this program; nothing is changed then. OSError."""
+    if database.is_sqlite and database.engine.url.database is not None:
+        await asyncio.to_thread(keep_private, Path(database.engine.url.database))
     await with_alembic(database, command.upgrade, "head")

@@ -15,7 +15,15 @@ from hub_server.errors import KeysRefused
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["KeysRefused", "create_private", "exclusive", "read_private", "sync_directory", "write_private"]
+__all__ = [
+    "KeysRefused",
+    "create_private",
+    "exclusive",
+    "keep_private",
+    "read_private",
+    "sync_directory",
+    "write_private",
+]
 
 _LOCK_NAME: Final = ".lock"
 
@@ -70,6 +78,16 @@ def create_private(path: Path, content: bytes) -> bool:
         temporary.unlink(missing_ok=True)
     sync_directory(path.parent)
     return True
+
+
+def keep_private(path: Path) -> None:
+    """Let nobody else read the file that some library writes; make it empty where there is none. Raises OSError."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        if os.name == "posix":
+            os.fchmod(descriptor, 0o600)
+    finally:
+        os.close(descriptor)
 
 
 def sync_directory(directory: Path) -> None:

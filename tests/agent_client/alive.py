@@ -16,9 +16,9 @@ WAIT_SECONDS = 30.0
 
 
 @asynccontextmanager
-async def alive(places: Places) -> AsyncIterator[Agent]:
+async def alive(places: Places, clock: SteppingClock | None = None) -> AsyncIterator[Agent]:
     """Run the whole agent of `places`, and stop it orderly."""
-    agent = Agent(places, load_config(places), SteppingClock())
+    agent = Agent(places, load_config(places), clock or SteppingClock())
     async with asyncio.TaskGroup() as group:
         group.create_task(agent.run(), name="agent")
         try:

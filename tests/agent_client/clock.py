@@ -26,14 +26,15 @@ class DrivenClock:
 
 
 class SteppingClock(DrivenClock):
-    """Runs with real time, and its wall clock may jump by `offset_ms`."""
+    """Runs with real time; its wall clock may jump by `offset_ms`, and `ahead_seconds` of waiting may be skipped."""
 
     def __init__(self) -> None:
         super().__init__()
         self.offset_ms = 0
+        self.ahead_seconds = 0.0
 
     def now_ms(self) -> int:
         return time.time_ns() // 1_000_000 + self.offset_ms
 
     def monotonic(self) -> float:
-        return time.monotonic()
+        return time.monotonic() + self.ahead_seconds

@@ -140,7 +140,9 @@ class Fleet:
         return TrustDocument(**values | changes)
 
     def sign_trust(self, document: TrustDocument) -> SignedTrust:
-        exact = msgspec.json.encode(document)
+        return self.sign_exactly(msgspec.json.encode(document))
+
+    def sign_exactly(self, exact: bytes) -> SignedTrust:
         signature = self.root.key.sign(exact, ec.ECDSA(SHA256()))
         return SignedTrust(
             document=base64.b64encode(exact).decode(),

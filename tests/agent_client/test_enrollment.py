@@ -30,6 +30,7 @@ FILES = {
     "config.json",
     "trust.json",
     "policy.json",
+    "files.lock",
     "certs/client.crt",
     "certs/client.key",
     "certs/ca-bundle.crt",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import ssl
+from functools import partial
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.x509 import load_pem_x509_certificate, load_pem_x509_csr
 
+from agent_client.agent import Agent
 from agent_client.cli import main
 from agent_client.errands.desk import do
 from agent_client.errands.shapes import AskRecovery, Failed, Fault, KeyMade, MakeKey, RecoveryPending
@@ -22,6 +24,7 @@ from protocol.enrollment import EnrollPending, RecoverRequest, recovery_statemen
 from protocol.enumerations import RefusalAction
 from protocol.frames import Heartbeat, Refuse
 from tests.agent_client.alive import alive, until
+from tests.agent_client.clock import SteppingClock
 from tests.agent_client.door import Door, Reply, error, listening
 from tests.agent_client.fleet import AGENT, DOMAIN, Fleet, fingerprint_of, now_ms
 from tests.agent_client.hub import Hub, Peer, running
@@ -111,6 +114,76 @@ async def test_a_recovery_that_is_refused_or_does_not_hold_is_said_and_changes_n
             assert (agent.status().next_attempt_ms or 0) - now_ms() > 600_000
     assert (places.certs / "client.crt").read_bytes() == before
     assert not (places.certs / "next" / "client.crt").exists()
+
+
+@pytest.mark.parametrize("is_told", [True, False], ids=["the hub says so", "only our clock does"])
+async def test_a_session_that_ends_because_the_certificate_ran_out_is_followed_by_a_recovery_at_once(
+    fleet: Fleet, places: Places, tmp_path: Path, is_told: bool
+) -> None:
+    async with running(fleet, tmp_path, Hub()) as hub:
+        fleet.enroll_by_hand(places, hub.port, days=3 / 86_400, first_retry_spread_seconds=40.0)
+        async with alive(places) as agent:
+            peer = await hub.peer()
+            await peer.first(Heartbeat)
+            facts = Pairs(places).candidates(AGENT)[0].facts
+            await until(lambda: now_ms() > facts.not_after_ms)
+            await peer.connection.close(4401, "the agent's certificate has expired" if is_told else "come no more")
+            await until(lambda: agent.status().next_attempt_ms)
+            assert (agent.status().next_attempt_ms or 0) - now_ms() <= 40_000
+            assert "ran out; it asks for a new one" in agent.status().advice
+            assert "renewed by itself" not in "\n".join(status_lines(agent.status()))
+            agent.stop()
+    door = Door(fleet, port=hub.port, recover=pending)
+    with listening(door, tmp_path / "server", only_clients_of=fleet, verify_mode=ssl.CERT_OPTIONAL):
+        async with alive(places) as agent:
+            await until(lambda: door.recoveries)
+
+
+async def test_a_certificate_that_counts_still_is_not_recovered_when_the_hub_ends_a_session(
+    fleet: Fleet, places: Places, tmp_path: Path
+) -> None:
+    async with running(fleet, tmp_path, Hub()) as hub:
+        fleet.enroll_by_hand(places, hub.port)
+        async with alive(places) as agent:
+            peer = await hub.peer()
+            await peer.first(Heartbeat)
+            await peer.connection.close(4401, "this hub does not know the agent")
+            await until(lambda: agent.status().next_attempt_ms)
+            assert (agent.status().next_attempt_ms or 0) - now_ms() > 600_000
+            assert "does not know this agent; enroll again" in agent.status().advice
+
+
+def turned_away_since(agent: Agent, tried_ms: int | None) -> bool:
+    """Return whether an attempt later than that at `tried_ms` ended with the hub's no."""
+    status = agent.status()
+    is_later = status.next_attempt_ms not in {None, tried_ms}
+    return is_later and "403 forbidden" in status.advice and status.certificate.renewal == "forbidden"
+
+
+async def test_after_a_persons_no_the_hub_is_asked_again_once_an_hour_and_the_status_says_so(
+    fleet: Fleet, places: Places, tmp_path: Path
+) -> None:
+    no = "this machine was turned away by a person; ask whoever runs the hub"
+    door, clock = Door(fleet, recover=lambda _: (403, error(ErrorCode.FORBIDDEN, no))), SteppingClock()
+    with listening(door, tmp_path / "server", only_clients_of=fleet, verify_mode=ssl.CERT_OPTIONAL):
+        fleet.enroll_by_hand(places, door.port, days=-1)
+        async with alive(places, clock) as agent:
+            await until(lambda: agent.status().advice)
+            shown = "\n".join(status_lines(agent.status()))
+            assert f"403 forbidden): the hub refused: {no}. It asks again once an hour; enroll again:" in shown
+            assert "IT GETS NONE (403 forbidden)" in shown
+            assert agent.status().certificate.renewal == "forbidden"
+            for minutes in (15, 30, 59):
+                clock.ahead_seconds = minutes * 60
+                tried_ms = agent.status().next_attempt_ms
+                agent.reload()
+                await until(partial(turned_away_since, agent, tried_ms))
+            assert len(door.recoveries) == 1
+            door.recover = lambda request: (200, door.enrolled(request))
+            clock.ahead_seconds = 61 * 60
+            agent.reload()
+            await until((places.certs / "next" / "client.crt").exists)
+            assert len(door.recoveries) == 2
 
 
 @pytest.mark.parametrize("is_ours", [True, False])

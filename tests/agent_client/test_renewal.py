@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from agent_client.paths import Places
 from agent_client.renewal.pairs import Pairs
+from agent_client.turns import Turn
 from protocol.desired import CertificateTerms
 from protocol.enumerations import CommandOutcome, DesiredName, Lane
 from protocol.frames import (
@@ -52,6 +53,13 @@ def serial_on_disk(places: Places) -> str:
     (pair,) = Pairs(places).candidates(AGENT)
     ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(pair.certificate, pair.key)
     return f"{x509.load_pem_x509_certificates(pair.certificate.read_bytes())[0].serial_number:X}"
+
+
+def put_next(fleet: Fleet, places: Places) -> None:
+    """Leave a next pair as a renewal does whose second connection broke."""
+    key = Ed25519PrivateKey.generate()
+    Pairs(places).begin(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode())
+    Pairs(places).complete(described_chain(fleet.client_certificate(key.public_key())))
 
 
 async def ended(peer: Peer) -> None:
@@ -253,6 +261,40 @@ async def test_after_a_crash_the_older_certificate_is_tried_where_the_hub_does_n
             await (await hub.peer()).first(Heartbeat)
             assert agent.status().link == "connected"
     assert certificate_files(places) == {"client.key", "client.crt", "ca-bundle.crt"}
+
+
+async def test_where_the_hub_ends_the_older_session_the_next_certificate_is_tried_before_the_slow_lane(
+    fleet: Fleet, places: Places, tmp_path: Path
+) -> None:
+    async with running(fleet, tmp_path, Hub()) as hub:
+        fleet.enroll_by_hand(places, hub.port)
+        async with alive(places):
+            first = await hub.peer(1)
+            await first.first(Heartbeat)
+            put_next(fleet, places)
+            await first.connection.close(4401, "the agent has a newer certificate than this one")
+            second = await hub.peer(2)
+            await second.first(Heartbeat)
+            assert second.serial != first.serial
+    assert serial_on_disk(places).lstrip("0") == second.serial.lstrip("0")
+
+
+async def test_where_the_hub_ends_the_newer_session_the_older_certificate_is_tried_before_the_slow_lane(
+    fleet: Fleet, places: Places, tmp_path: Path
+) -> None:
+    """As after the hub's database was put back: it let the newer in, and then knew the older alone."""
+    async with running(fleet, tmp_path, Hub()) as hub:
+        fleet.enroll_by_hand(places, hub.port)
+        put_next(fleet, places)
+        with Turn(places).taken():  # so the newer does not move up
+            async with alive(places):
+                newer = await hub.peer(1)
+                await newer.first(Heartbeat)
+                hub.welcomed[:] = [newer.serial, "another"]
+                await newer.connection.close(4401, "this hub does not know the agent")
+                older = await hub.peer(3)
+                await older.first(Heartbeat)
+                assert hub.peers[1].serial == newer.serial != older.serial
 
 
 async def test_an_agent_leaves_an_issuer_that_the_hub_names_another_for(places: Places, tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import insert, text
+from sqlalchemy import delete, insert
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import SQLModel
 
 from hub_server.access.tables import OrganisationRow
@@ -53,6 +54,12 @@ async def migrated(url: str) -> None:
         await opened.close()
 
 
+async def empty(connection: AsyncConnection) -> None:
+    """Delete every row: for few of them a twentieth of what `truncate` takes, which makes all tables' files anew."""
+    deletions = " ".join(str(delete(table)) + ";" for table in reversed(SQLModel.metadata.sorted_tables))
+    await connection.exec_driver_sql(f"do $$ begin {deletions} end $$")
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
@@ -68,8 +75,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     try:
         if not opened.is_sqlite:
             async with opened.write(EVERY_ORGANISATION) as connection:
-                tables = ", ".join(table.name for table in SQLModel.metadata.sorted_tables)
-                await connection.execute(text(f"truncate {tables} restart identity cascade"))
+                await empty(connection)
         yield opened
     finally:
         await opened.close()

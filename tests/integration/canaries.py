@@ -164,15 +164,13 @@ class Author:
         used = confirmed["recoveryCodes"][0]
         await self._signed_in("sign-in", WITNESS, password, otp=used)
         await self._rest("sign-in refused", SIGN_IN, {"username": WITNESS, "password": password, "otp": used})
-        renewed = await witness.do(
-            "account:new-recovery-codes", password=password, code=confirmed["recoveryCodes"][1]
-        )
+        renewed = await witness.do("account:new-recovery-codes", password=password, code=confirmed["recoveryCodes"][1])
         for number, code in enumerate(renewed["recoveryCodes"]):
             self.story.plant(f"new recovery code {number}", code, "account:new-recovery-codes")
 
     async def _signed_in(self, where: str, username: str, password: str, **further: str) -> str:
         """Sign in, refresh twice, use a refresh token again, and sign in anew; return the last access token."""
-        token = ""
+        token, cookies = "", [""]
         for _ in range(2):
             body = {"username": username, "password": password, **further}
             async with self._hub.people() as http:

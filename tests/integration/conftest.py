@@ -8,8 +8,9 @@ import pytest
 import structlog
 
 from hub_server.access import credentials
+from protocol.frames import HeartbeatAck
 from tests.integration.hub import FAULTS, RunningHub, only_faults, quick_passwords, running_hub
-from tests.integration.machine import Identity, enroll, greeted
+from tests.integration.machine import Identity, enroll, greeted, heartbeat
 from tests.integration.person import Person, known_to, watching
 from tests.servers.postgres import PostgresServer
 
@@ -60,9 +61,11 @@ async def person(hub: RunningHub, token: str) -> AsyncIterator[Person]:
 
 @pytest.fixture(scope="session")
 async def identity(hub: RunningHub, token: str, tmp_path_factory: pytest.TempPathFactory) -> Identity:
-    """The one agent that all refusals speak as, or ask about."""
+    """The one agent that all refusals speak as, or ask about. The first use of its certificate is stored already."""
     joined = await enroll(hub, tmp_path_factory.mktemp("agent"), "refused")
-    async with watching(hub, token) as person, greeted(hub, joined):
+    async with watching(hub, token) as person, greeted(hub, joined) as agent:
+        await agent.send(heartbeat())
+        await agent.take(HeartbeatAck)
         await known_to(person, joined.agent_id)
     return joined
 

@@ -137,6 +137,7 @@ class Forger:
             ),
             "altered after it was signed": (self._altered, SHUT_OUT),
             "with a serial number that nobody issued": (self._forged, "4401"),
+            "with the name and the serial number of the true one": (self.same_serial, "4401"),
             "with the serial number of another agent's": (
                 lambda: self._forged(names=[_uri(self._nobody().uri)], serial=self._true.serial_number),
                 "4401",
@@ -144,6 +145,7 @@ class Forger:
         }
 
     def _wrong_names(self) -> Mapping[str, tuple[Callable[[], ssl.SSLContext], str]]:
+        """All with the serial number of the true certificate, so that nothing but the name is wrong for the hub."""
         uri = self.name.uri
         foreign = AgentIdentity("elsewhere", self.name.organisation_id, self.name.agent_id)
         other = AgentIdentity(self.name.trust_domain, "another-organisation", self.name.agent_id)
@@ -169,7 +171,10 @@ class Forger:
             "a line feed": [_uri(f"{uri}\n")],
             "another scheme": [_uri(uri.replace("spiffe://", "https://"))],
         }
-        return {f"names: {what}": (partial(self._forged, names=names), "4401") for what, names in named.items()}
+        return {
+            f"names: {what}": (partial(self._forged, names=names, serial=self._true.serial_number), "4401")
+            for what, names in named.items()
+        }
 
     # How each is made.
 

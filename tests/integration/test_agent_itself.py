@@ -16,7 +16,9 @@ from agent_client.config import load_config, save_config
 from agent_client.paths import Places
 from agent_client.renewal.pairs import Pairs
 from agent_client.witness import Witness
+from hub_server.pki.news import NEWS_NAME, ring
 from hub_server.pki.tables import CertificateRow
+from protocol.enumerations import AuthorityUse
 from tests.integration.hub import RunningHub, running_hub
 from tests.integration.person import watching
 
@@ -93,3 +95,21 @@ async def test_an_agent_whose_certificate_ran_out_is_back_after_a_persons_yes(fo
             agent.reload()
             await session_after(agent, "")
             assert agent.status().advice == ""
+
+
+async def test_an_agent_whose_authority_was_revoked_is_back_after_a_persons_yes(folder: Path) -> None:
+    async with running_hub(folder / "hub") as hub:
+        places = await enrolled(hub, folder / "agent")
+        async with watching(hub, await hub.sign_in()) as person, at_work(places) as agent:
+            first = await session_after(agent, "")
+            await hub.authority.rotate(AuthorityUse.AGENTS, actor="test", revoke=True)
+            ring(hub.settings.data_dir / NEWS_NAME)
+            while "approves" not in agent.status().advice:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            (waiting,) = (await person.do("approvals:list"))["approvals"]
+            assert (waiting["kind"], waiting["agentId"]) == ("recover", agent.config.agent_id)
+            await person.do("approvals:approve", approvalId=waiting["id"])
+            agent.reload()
+            assert await session_after(agent, first) != first
+            (pair,) = Pairs(places).candidates(agent.config.agent_id)
+            assert pair.facts.issuer_sha256 == hub.authority.certificate_terms.issuer_sha256

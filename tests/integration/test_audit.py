@@ -30,7 +30,7 @@ async def verified(hub: RunningHub, *witnesses: Checkpoint) -> Verdict:
     root_pem = (hub.settings.pki_dir / "root.crt").read_text()
     async with hub.database.read(EVERY_ORGANISATION) as connection:
         keys = await signed_audit_keys(connection, root_pem)
-    return await verify(hub.database, keys, witnesses)
+    return await verify(hub.database, keys.keys, witnesses, keys.revoked)
 
 
 async def test_an_agent_is_witness_of_all_that_was_done_before_the_hub_stopped(

@@ -167,3 +167,4 @@ async def test_a_proxy_that_is_not_named_is_not_believed(hub: RunningHub) -> Non
     proxied = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "evil.example"}
     async with browser(hub.web_url, proxied) as visitor:
         await assert_shut(visitor, "https://evil.example")
+        await assert_shut(visitor, hub.web_url.replace("http", "https"))

@@ -8,8 +8,17 @@ from pathlib import Path
 import pytest
 
 from hub_server.telemetry.tables import MetricRow
-from protocol.enumerations import CommandOutcome, JobState
-from protocol.frames import Command, CommandAccepted, CommandResult, CommandResultAck, Drain, JobProgress, MetricsAck
+from protocol.enumerations import CommandOutcome, JobState, RefusalAction
+from protocol.frames import (
+    Command,
+    CommandAccepted,
+    CommandResult,
+    CommandResultAck,
+    Drain,
+    JobProgress,
+    MetricsAck,
+    Refuse,
+)
 from tests.integration.hub import RunningHub, running_hub
 from tests.integration.machine import connected, enroll, greeted, heartbeat, metrics, now_ms, sample
 from tests.integration.person import known_to, watching
@@ -72,7 +81,9 @@ async def test_what_was_refused_before_a_restart_is_refused_after_it(folder: Pat
         await hub.stop()
         await hub.start()
         async with connected(hub, identity.tls()) as agent:
-            assert (await agent.ended())[0] == 4401
+            refuse = await agent.take(Refuse)
+            assert (refuse.code, refuse.action) == (4403, RefusalAction.NEVER)
+            assert (await agent.ended())[0] == 4403
 
 
 async def test_a_second_hub_cannot_take_the_same_ports(folder: Path) -> None:

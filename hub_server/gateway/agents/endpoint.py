@@ -6,6 +6,7 @@ Refusals come after the upgrade, with a code: in TLS 1.3 a client cannot tell wh
 from __future__ import annotations
 
 import asyncio
+import ssl
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -104,8 +105,8 @@ class AgentEndpoint:
 
     async def connect(self, request: web.Request) -> web.StreamResponse:
         """The route's handler: 401 without a client certificate, else an upgrade."""
-        certificate = _client_certificate(request)
-        if certificate is None:
+        shown = _client_certificate(request)
+        if shown is None:
             raise Unauthenticated("agents connect with their client certificate; run jtnt-agent enroll")
         socket = web.WebSocketResponse(
             protocols=(SUBPROTOCOL,),
@@ -117,7 +118,7 @@ class AgentEndpoint:
         )
         await socket.prepare(request)
         try:
-            origin, agent = await self._identify(request, certificate)
+            origin, agent = await self._identify(request, *shown)
             if socket.ws_protocol != SUBPROTOCOL:
                 raise Refused(CloseCode.VERSION, f"subprotocol {SUBPROTOCOL} is needed", RefusalAction.FIX_CONFIG)
             await self._session(request, socket, origin, agent, await self._hello(socket))
@@ -140,18 +141,18 @@ class AgentEndpoint:
             await session.send(Drain(over_sec=over_seconds, slot_sec=index // RETURNS_PER_SECOND))
             session.end(SessionEnded(CloseCode.DRAINING, "the hub stops"))
 
-    async def _identify(self, request: web.Request, certificate: dict[str, Any]) -> tuple[Origin, Agent]:
+    async def _identify(self, request: web.Request, certificate: dict[str, Any], der: bytes) -> tuple[Origin, Agent]:
         if self._draining:
             raise Refused(CloseCode.DRAINING, "the hub is stopping", RefusalAction.RETRY)
         try:
-            peer = peer_of(certificate)
+            peer = peer_of(certificate, der)
         except MalformedIdentity as error:
             raise Refused(CloseCode.IDENTITY_UNKNOWN, str(error), RefusalAction.RE_ENROLL) from error
         if peer is None or peer.identity.trust_domain != self._trust_domain:
             raise _refused(UNKNOWN)
-        origin = Origin(peer.identity, peer.serial, request.remote or "")
+        origin = Origin(peer.identity, peer.serial, peer.public_key_sha256, request.remote or "")
         agent = await self._fleet.find(origin.identity.organisation_id, origin.identity.agent_id)
-        await self._certificates.look_up(origin.serial, origin.identity.agent_id)
+        await self._certificates.look_up(origin.serial, origin.identity.agent_id, origin.public_key_sha256)
         self._refuse_unwelcome(origin)
         if agent is None:  # it was deleted between the two questions
             raise _refused(UNKNOWN)
@@ -257,11 +258,11 @@ class AgentEndpoint:
         )
 
 
-def _client_certificate(request: web.Request) -> dict[str, Any] | None:
-    """Return the verified client certificate as the ssl module describes it, None where none was given."""
-    tls = request.transport.get_extra_info("ssl_object") if request.transport else None
-    certificate: dict[str, Any] | None = tls.getpeercert() if tls is not None else None
-    return certificate or None
+def _client_certificate(request: web.Request) -> tuple[dict[str, Any], bytes] | None:
+    """Return the verified client certificate as the ssl module describes it and in DER; None where none was given."""
+    tls: ssl.SSLObject | None = request.transport.get_extra_info("ssl_object") if request.transport else None
+    certificate, der = (tls.getpeercert(), tls.getpeercert(binary_form=True)) if tls is not None else (None, None)
+    return (certificate, der) if certificate and der else None
 
 
 def _refused(objection: Objection) -> Refused:

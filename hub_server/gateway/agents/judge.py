@@ -62,6 +62,13 @@ EXPIRED: Final = Objection(
     RefusalAction.RE_ENROLL,
     ConnectionReason.CONNECTION_LOST,
 )
+UNTRUSTED: Final = Objection(
+    CloseCode.SUPERSEDED,
+    "the authority of the agent's certificate was revoked; the agent asks for recovery, or enroll it again",
+    RefusalAction.RETRY,
+    ConnectionReason.CONNECTION_LOST,
+)
+"""The agent tries again at once, and learns of it in the handshake."""
 MOVED: Final = Objection(
     CloseCode.SUPERSEDED,
     "the agent goes on with a newer certificate",
@@ -74,6 +81,7 @@ _BY_STANDING: Final = {
     Standing.REVOKED: REVOKED,
     Standing.UNKNOWN: UNKNOWN,
     Standing.EXPIRED: EXPIRED,
+    Standing.UNTRUSTED: UNTRUSTED,
     Standing.SUPERSEDED: SUPERSEDED,
 }
 
@@ -90,7 +98,7 @@ class Judge:
 
     def objection(self, origin: Origin) -> Objection | None:
         """Return why the agent is not welcome, None when it is."""
-        standing = self._certificates.standing(origin.serial, origin.identity.agent_id)
+        standing = self._certificates.standing(origin.serial, origin.identity.agent_id, origin.public_key_sha256)
         trust = self._fleet.trust_of(origin.identity.agent_id)
         if trust is AgentTrust.REVOKED or standing is Standing.REVOKED:
             return REVOKED

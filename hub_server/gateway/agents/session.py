@@ -46,10 +46,11 @@ class SessionEnded(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Who speaks, with which certificate, from where. `serial`: as `getpeercert()` has it."""
+    """Who speaks, with which certificate and key, from where. `serial`: as `getpeercert()` has it."""
 
     identity: AgentIdentity
     serial: str
+    public_key_sha256: bytes
     address: str
 
 

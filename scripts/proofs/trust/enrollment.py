@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final
@@ -146,30 +146,31 @@ class Site:
             )
         return Counter(status for status, _ in answers), time.monotonic() - began_at
 
-    async def kill(self, point: KillPoint, join: JoinString) -> bool:
-        """Kill the hub at `point` of an enrollment, start it again, and let the machine ask again.
+    async def kill(self, meaning: str, killed: AbstractAsyncContextManager[None], join: JoinString) -> bool:
+        """Kill the hub at some point of an enrollment, start it again, and let the machine ask again.
 
-        Returns whether the enrollment had been committed. Raises AssertionError when anything does not add up.
+        `killed`: within it the hub ends there. `meaning`: where that is. Returns whether the enrollment had been
+        committed. Raises AssertionError when anything does not add up.
         """
         before, body = await counts_in(self.database_url), request_with(join)
-        async with killed_at(point, self.hub.pid, self.hub.folder.with_suffix(".log")), self.machine() as machine:
+        async with killed, self.machine() as machine:
             try:
                 status, _ = await enroll(machine, join, body)
             except aiohttp.ClientError:
                 pass
             else:
-                raise AssertionError(f"the hub was not killed ({point.meaning}): it answered {status}")
+                raise AssertionError(f"the hub was not killed ({meaning}): it answered {status}")
         await self.hub.stop()
         await self.hub.start_as_users_do()
         left = (await counts_in(self.database_url)).since(before)
-        assert left.are_equal, f"{point.meaning}: {left}"
+        assert left.are_equal, f"{meaning}: {left}"
         async with self.machine() as machine:
             status, first = await enroll(machine, join, body)
-            assert status == HTTPStatus.OK, f"{point.meaning}: asked again, the hub said {status} {first!r}"
+            assert status == HTTPStatus.OK, f"{meaning}: asked again, the hub said {status} {first!r}"
             _, second = await enroll(machine, join, body)
-        assert certificate_in(first) == certificate_in(second), point.meaning
+        assert certificate_in(first) == certificate_in(second), meaning
         after = (await counts_in(self.database_url)).since(before)
-        assert after == Counts(1, 1, 1, 1), f"{point.meaning}: {after}"
+        assert after == Counts(1, 1, 1, 1), f"{meaning}: {after}"
         return left.certificates == 1
 
 
@@ -211,7 +212,10 @@ async def races(site: Site, racers: int, rounds: int) -> str:
 
 async def kills(site: Site, points: Sequence[KillPoint]) -> str:
     join = JoinString.parse(await site.hub.join_string(len(points)))
-    committed = [point.meaning for point in points if await site.kill(point, join)]
+    log = site.hub.folder.with_suffix(".log")
+    committed = [
+        point.meaning for point in points if await site.kill(point.meaning, killed_at(point, site.hub.pid, log), join)
+    ]
     return (
         f"{len(points)} kills, uses = certificates after each, and asked again the machine has one certificate; "
         f"committed at: {', '.join(committed) or 'none'}"
@@ -219,9 +223,11 @@ async def kills(site: Site, points: Sequence[KillPoint]) -> str:
 
 
 @asynccontextmanager
-async def site_in(folder: Path, variables: Mapping[str, str], racers: int = RACERS) -> AsyncIterator[Site]:
+async def site_in(
+    folder: Path, variables: Mapping[str, str], racers: int = RACERS, kind: type[Hub] = Hub
+) -> AsyncIterator[Site]:
     """A hub with its administrator in `folder`, and nobody else yet."""
-    hub = Hub(folder / "hub", {**UNHURRIED, **variables})
+    hub = kind(folder / "hub", {**UNHURRIED, **variables})
     await asyncio.to_thread(folder.mkdir, exist_ok=True)
     url = variables.get("JTNT_DATABASE_URL", f"sqlite+aiosqlite:///{folder / 'hub' / 'hub.db'}")
     try:

@@ -31,6 +31,7 @@ AGENTS: Final = 200
 CLIENTS: Final = 300
 CLIENTS_AN_ADDRESS: Final = 30
 HEARTBEATS_PER_SECOND: Final = 100
+SETTLE_SECONDS: Final = 5.0
 BEFORE_SECONDS: Final = 15.0
 GRACE_SECONDS: Final = 4.0
 """For the sweep's step, a handshake's turn among hundreds, and the clients' own start."""
@@ -115,6 +116,8 @@ async def show(report: Report) -> None:
         await hub.start_as_users_do()
         try:
             async with _fleet(hub, folder / "identities") as fleet:
+                await asyncio.sleep(SETTLE_SECONDS)
+                fleet.taken()
                 await asyncio.sleep(BEFORE_SECONDS)
                 before = fleet.taken()
                 with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as elsewhere:

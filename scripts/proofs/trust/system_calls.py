@@ -50,10 +50,6 @@ class KillPoint(Struct, frozen=True):
                 return ["-f", "-P", str(log), *options]
 
 
-def is_available() -> bool:
-    return shutil.which("strace") is not None
-
-
 @asynccontextmanager
 async def killed_at(point: KillPoint, pid: int, log: Path) -> AsyncIterator[None]:
     """Within the block the process, which writes to `log`, ends at `point`, and is gone after it.

@@ -1,5 +1,5 @@
 import type { ErrorBody, ErrorCode } from '../generated/protocol'
-import { sentence } from '../text/words'
+import { sentence, withWait } from '../text/words'
 
 /** The hub said no; the message is for people. */
 export class Refused extends Error {
@@ -23,7 +23,6 @@ export class Unanswered extends Error {
 export function wordsOf(error: unknown): string {
   if (error instanceof Unanswered) return 'The hub did not answer. Check the connection and try again.'
   if (!(error instanceof Refused)) return 'Something went wrong in this page. Reload it and try again.'
-  const wait = error.retryAfterSec === null ? '' : ` Try again in ${error.retryAfterSec} s.`
   const message = error.message === '' ? `The hub refused (${error.code}).` : sentence(error.message)
-  return message + wait
+  return withWait(message, error.retryAfterSec)
 }

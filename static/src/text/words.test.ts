@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { actorWords, kindWords, reasonWords, systemWords, sentence } from './words.ts'
+import { actorWords, kindWords, reasonWords, systemWords, sentence, withWait } from './words.ts'
 
 test('a known reason is told in words, any other as it is', () => {
   assert.equal(reasonWords('connection_lost'), 'connection lost')
@@ -26,4 +26,10 @@ test('a system is named once', () => {
 
 test('a sentence has a capital and a stop', () => {
   assert.deepEqual(['stolen laptop', 'Why?', ''].map(sentence), ['Stolen laptop.', 'Why?', ''])
+})
+
+test('how long to wait is said once', () => {
+  assert.equal(withWait('Too many attempts: try again in 5 s.', 5), 'Too many attempts: try again in 5 s.')
+  assert.equal(withWait('The hub is busy.', 2), 'The hub is busy. Try again in 2 s.')
+  assert.equal(withWait('This is taken.', null), 'This is taken.')
 })

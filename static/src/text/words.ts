@@ -92,3 +92,8 @@ export function sentence(text: string): string {
   const start = text.charAt(0).toUpperCase() + text.slice(1)
   return start === '' || /[.!?]$/.test(start) ? start : `${start}.`
 }
+
+/** `message` with how long to wait after it, unless it says so itself. */
+export function withWait(message: string, seconds: number | null): string {
+  return seconds === null || /try again in \d/i.test(message) ? message : `${message} Try again in ${seconds} s.`
+}

@@ -178,6 +178,16 @@ async def test_a_second_factor_is_removed_with_password_and_code_and_all_are_sig
     await house.access.sign_in(credentials(), HOME)
 
 
+async def test_after_a_removal_another_is_set_up_in_the_same_half_minute(
+    house: House, clock: FakeClock, ada: str
+) -> None:
+    signed_in = await house.access.sign_in(credentials(), HOME)
+    phone, _ = await set_up(house, clock, signed_in)
+    principal = await house.access.principal_of(signed_in.access_token)
+    await house.accounts.remove_totp(principal, AccountRemoveTotp(password=PASSWORD, code=phone.code()))
+    await set_up(house, clock, await house.access.sign_in(credentials(), HOME))
+
+
 @pytest.mark.parametrize("role", Role)
 async def test_who_may_run_commands_needs_a_second_factor_where_the_hub_demands_it(
     strict: House, organisation_id: str, role: Role

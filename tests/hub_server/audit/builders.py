@@ -26,15 +26,16 @@ HUBS: Final = ("hub-a", "hub-b")
 class Signer:
     """Signs checkpoints with a key that only it has."""
 
-    def __init__(self) -> None:
+    def __init__(self, key_id: str = "audit-1") -> None:
         self._key = Ed25519PrivateKey.generate()
+        self._key_id = key_id
 
     @property
     def keys(self) -> Mapping[str, bytes]:
-        return {"audit-1": self._key.public_key().public_bytes_raw()}
+        return {self._key_id: self._key.public_key().public_bytes_raw()}
 
     def sign_checkpoint(self, statement: bytes) -> Signature:
-        return Signature(key_id="audit-1", signature=base64.b64encode(self._key.sign(statement)).decode())
+        return Signature(key_id=self._key_id, signature=base64.b64encode(self._key.sign(statement)).decode())
 
 
 async def add_entries(database: Database, clock: FakeClock, count: int, organisation_id: str = "o1") -> None:

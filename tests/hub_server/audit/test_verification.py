@@ -7,16 +7,18 @@ import base64
 import random
 import string
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import msgspec
 import pytest
 
+from hub_server.audit.model import CHAIN_BEFORE
 from hub_server.audit.service import AuditService
-from hub_server.audit.verification import CHECKPOINTS, ENTRIES, WITNESS, verify, verify_on
+from hub_server.audit.verification import CHECKPOINTS, ENTRIES, HEADS, WITNESS, verify, verify_on
 from hub_server.storage.engine import EVERY_ORGANISATION, Database
 from protocol.frames import Checkpoint
 from tests.clocks import FakeClock
-from tests.hub_server.audit.builders import HUBS, Signer, add_chains, add_entries, add_entries_at_once
+from tests.hub_server.audit.builders import HUBS, Signer, add_chains, add_entries, add_entries_at_once, witness_of
 from tests.hub_server.audit.mutations import ENTRIES_A_CHAIN, TABLES, Mutator, assert_found, undone
 
 MUTATIONS = 60
@@ -126,3 +128,83 @@ async def test_a_signature_is_written_in_one_way_only(
         await connection.execute(table.update().where(this).values(signature=other))
         verdict = await verify_on(connection, signer.keys, witnesses)
     assert [(fault.hub_id, fault.table, fault.number) for fault in verdict.faults] == [(HUBS[0], CHECKPOINTS, 5)]
+
+
+# A key of the audit that was stolen.
+
+
+async def signed_by(database: Database, clock: FakeClock, signer: Signer) -> None:
+    await add_entries(database, clock, 5)
+    await AuditService(database=database, clock=clock, signer=signer).checkpoint()
+
+
+async def test_what_a_revoked_key_signed_before_still_stands(
+    database: Database, clock: FakeClock, signer: Signer, witnesses: Sequence[Checkpoint]
+) -> None:
+    successor = Signer("audit-2")
+    revoked = {"audit-1": clock.now()}
+    clock.advance(30)
+    await signed_by(database, clock, successor)
+    await signed_by(database, clock, signer)  # a hub that has not heard yet
+    clock.advance(60)
+    await signed_by(database, clock, successor)
+    verdict = await verify(database, {**signer.keys, **successor.keys}, witnesses, revoked)
+    assert (verdict.checkpoints, verdict.faults) == (9, [])
+
+
+@pytest.mark.parametrize("is_back_dated", [False, True])
+async def test_what_a_thief_signs_with_a_revoked_key_is_found(
+    database: Database, clock: FakeClock, signer: Signer, is_back_dated: bool
+) -> None:
+    successor, thief = Signer("audit-2"), FakeClock()
+    keys, revoked = {**signer.keys, **successor.keys}, {"audit-1": clock.now()}
+    await signed_by(database, clock, signer)
+    clock.advance(300)
+    if is_back_dated:
+        await signed_by(database, clock, successor)
+    assert (await verify(database, keys, (), revoked)).faults == []
+    await signed_by(database, thief if is_back_dated else clock, signer)
+    [fault] = (await verify(database, keys, (), revoked)).faults
+    assert (fault.table, "had been revoked" in fault.message) == (CHECKPOINTS, True)
+    assert (await verify(database, keys)).faults == []
+
+
+async def test_a_witness_of_a_key_that_had_been_revoked_is_none(
+    database: Database, clock: FakeClock, signer: Signer
+) -> None:
+    await add_entries(database, clock, 5)
+    witness = await witness_of(database, signer)  # it says: 1 ms after the epoch
+    long_before = {"audit-1": datetime(1960, 1, 1, tzinfo=UTC)}
+    assert (await verify(database, signer.keys, [witness])).faults == []
+    [fault] = (await verify(database, signer.keys, [witness], long_before)).faults
+    assert fault.table == WITNESS
+
+
+async def test_what_was_written_before_there_were_chains_is_signed_once(
+    database: Database, clock: FakeClock, signer: Signer
+) -> None:
+    earlier = Database(database.engine.url.render_as_string(hide_password=False), hub_id=CHAIN_BEFORE)
+    try:
+        await add_entries(earlier, clock, 5)
+        for _ in range(2):
+            audit = AuditService(database=database, clock=clock, signer=signer)
+            await audit.load()
+            await add_entries(database, clock, 2)
+            await audit.checkpoint()
+            verdict = await verify(database, signer.keys)
+            assert (verdict.checkpoints, verdict.faults) == (verdict.entries // 2 - 1, [])
+            newest = audit.newest_checkpoint()
+            assert newest is not None
+            assert newest.hub_id != CHAIN_BEFORE
+    finally:
+        await earlier.close()
+    async with database.write(EVERY_ORGANISATION) as connection:
+        entries = TABLES[ENTRIES]
+        of_chain = entries.c.hub_id == CHAIN_BEFORE
+        await connection.execute(entries.delete().where(of_chain, entries.c.number == 5))
+        rewritten = (await connection.execute(entries.select().where(of_chain, entries.c.number == 4))).one()
+        heads = TABLES[HEADS]
+        end = heads.update().where(heads.c.hub_id == CHAIN_BEFORE)
+        await connection.execute(end.values(number=4, hash=rewritten.hash))
+    [fault] = (await verify(database, signer.keys)).faults
+    assert (fault.hub_id, fault.table, fault.number) == (CHAIN_BEFORE, ENTRIES, 5)

@@ -53,7 +53,7 @@ def test_a_witness_that_is_no_witness_is_said(jtnt_hub: JtntHub, tmp_path: Path)
         assert (refused.code, "is no witness" in refused.err) == (Exit.USAGE, True)
     path.write_text("[]")
     assert jtnt_hub("audit", "verify", "--witness", str(path)).code == Exit.DONE
-    forged = {"hubId": "hub-x", "number": 3, "hash": "0" * 64, "atMs": 1, "keyId": "k", "signature": "AA=="}
+    forged = {"hubId": "hub-x", "position": 3, "hash": "0" * 64, "atMs": 1, "keyId": "k", "signature": "AA=="}
     path.write_text(json.dumps([forged]))
     verdict = jtnt_hub("audit", "verify", "--witness", str(path))
     assert (verdict.code, "not signed by a key of this hub" in verdict.err) == (Exit.REFUSED, True)

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from hub_server.cli.main import run
 from hub_server.cli.outcome import Exit
+from hub_server.pki.news import NEWS_NAME
 from tests.hub_server.cli.conftest import JtntHub
 
 
@@ -46,6 +47,24 @@ def test_it_rotates_one_or_all(jtnt_hub: JtntHub) -> None:
     again = jtnt_hub("ca", "rotate", "servers")
     assert (again.code, "waits already" in again.err) == (Exit.REFUSED, True)
     assert jtnt_hub("ca", "rotate", "access").code == Exit.USAGE
+
+
+def test_stolen_keys_are_revoked_and_named(jtnt_hub: JtntHub, data_dir: Path) -> None:
+    assert jtnt_hub("org", "create", "one").code == Exit.DONE
+    before = {view["use"]: view["id"] for view in shown(jtnt_hub)["authorities"]}
+    assert jtnt_hub("ca", "rotate", "--revoke").code == Exit.USAGE
+    assert shown(jtnt_hub)["trustVersion"] == 1
+    overview = json.loads(jtnt_hub("ca", "rotate", "jobs", "--revoke", "--json").out)
+    assert states(overview) == [(use, "active") for use in ("access", "agents", "audit", "jobs", "root", "servers")]
+    assert before["jobs"] not in {view["id"] for view in overview["authorities"]}
+    assert (data_dir / NEWS_NAME).stat().st_size == 1
+    assert jtnt_hub("ca", "rotate", "all", "--revoke").code == Exit.DONE
+    after = {view["use"]: view["id"] for view in shown(jtnt_hub)["authorities"]}
+    assert {use for use, key_id in before.items() if after[use] == key_id} == {"root", "access"}
+    said = json.loads(jtnt_hub("audit", "verify", "--json").out)
+    assert (said["checkpoints"], said["faults"]) == (1, [])
+    found = json.loads(jtnt_hub("audit", "search", "--action", "authorities:revoke", "--json").out)
+    assert found["total"] == 1 + 4
 
 
 def test_the_root_goes_offline_and_rotates_from_there(jtnt_hub: JtntHub, data_dir: Path, tmp_path: Path) -> None:

@@ -56,3 +56,23 @@ def test_every_help_has_an_example(command: list[str], capsys: pytest.CaptureFix
 def test_the_help_shows_how_to_ask_for_approval(capsys: pytest.CaptureFixture[str]) -> None:
     run(["token", "create", "--help"])
     assert "jtnt-hub token create --approval" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("command", "name", "listed"), [("token", (), "tokens"), ("key", ("provisioning",), "keys")])
+def test_each_organisation_has_its_own(jtnt_hub: JtntHub, command: str, name: tuple[str, ...], listed: str) -> None:
+    jtnt_hub("init")
+    jtnt_hub("org", "create", "berlin")
+    there = ("--organisation", "berlin")
+
+    def ids(*organisation: str) -> list[str]:
+        return [each["id"] for each in json.loads(jtnt_hub(command, "list", "--json", *organisation).out)[listed]]
+
+    assert jtnt_hub(command, "create", *name, *there).code == Exit.DONE
+    assert "There are no" in jtnt_hub(command, "list").out
+    (made,) = ids(*there)
+    assert jtnt_hub(command, "revoke", made).code == Exit.REFUSED
+    assert jtnt_hub(command, "revoke", made, *there).code == Exit.DONE
+    assert jtnt_hub(command, "create", *name).code == Exit.DONE
+    assert made not in ids()
+    missing = jtnt_hub(command, "create", *name, "--organisation", "nowhere")
+    assert (missing.code, "no organisation 'nowhere'" in missing.err) == (Exit.REFUSED, True)

@@ -197,4 +197,4 @@ async def test_a_failure_after_the_burning_undoes_it(desk: Desk, monkeypatch: py
             await desk.enrollment.enroll(request_of(token.token_text), HOME)
     assert await desk.counts() == NOTHING
     reply = await desk.enrolled(request_of(token.token_text))
-    assert desk.certificates.standing("00", reply.agent_id) is Standing.UNKNOWN
+    assert desk.certificates.standing("00", reply.agent_id, bytes(32)) is Standing.UNKNOWN

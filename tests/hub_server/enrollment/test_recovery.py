@@ -21,6 +21,7 @@ from hub_server.errors import (
     RateLimited,
     Unauthenticated,
 )
+from hub_server.pki.certificates import key_sha256_of
 from hub_server.pki.model import Standing
 from hub_server.pki.tables import CertificateRow
 from hub_server.storage.engine import EVERY_ORGANISATION
@@ -132,7 +133,8 @@ async def test_once_the_new_certificate_was_seen_the_old_key_opens_nothing(desk:
     reply = await recover(desk, request)
     assert isinstance(reply, EnrollReply)
     serial = await serial_of_newest(desk)
-    assert desk.certificates.standing(serial, machine.agent_id) is Standing.CURRENT
+    key = key_sha256_of(new.public_key())
+    assert desk.certificates.standing(serial, machine.agent_id, key) is Standing.CURRENT
     await desk.certificates.seen(serial, AgentIdentity("jtnt", organisation_id, machine.agent_id))
     await refused(desk, request, Unauthenticated, "counts no more", "$.certificate_pem")
 

@@ -88,7 +88,7 @@ def session_with(
 ) -> AgentSession:
     pauses = pauses or PauseMeter(FakeClock(), lambda _seconds: None)
     socket: Any = peer
-    origin = Origin(IDENTITY, serial, address)
+    origin = Origin(IDENTITY, serial, b"key", address)
     return AgentSession(f"session-{serial}", origin, cast("web.WebSocketResponse", socket), peer, pauses)
 
 

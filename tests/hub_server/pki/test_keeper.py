@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 from hub_server.pki.authority import Authority
 from hub_server.pki.engine import Lifetimes
 from hub_server.pki.listener import AgentsTls
+from hub_server.pki.news import NEWS_NAME, ring
 from hub_server.pki.worker import Keeper
 from hub_server.storage.engine import Database
 from hub_server.storage.private_files import KeysRefused
@@ -163,3 +164,21 @@ async def test_the_keeper_says_that_keys_cannot_be_read_and_goes_on(
             await again.wait()
         running.cancel()
     assert [record["why"] for record in logs if record["log_level"] == "error"] == ["restore that key from its backup"]
+
+
+async def test_news_of_a_command_is_taken_over_long_before_the_next_round(
+    house: House, database: Database, tmp_path: Path, clock: FakeClock
+) -> None:
+    news, told = tmp_path / NEWS_NAME, asyncio.Event()
+    keeper = Keeper(
+        authority=house.authority, tls=house.tls, round_seconds=3600, on_trust_changed=[told.set], hears=news
+    )
+    running = asyncio.create_task(keeper.run())
+    beside = await authority_on(database, tmp_path / "beside", clock=clock)
+    await asyncio.sleep(0)  # the first round has begun
+    await beside.rotate(AuthorityUse.JOBS, actor="hub-cli", revoke=True)
+    ring(news)
+    async with asyncio.timeout(10):
+        await told.wait()
+    running.cancel()
+    assert house.authority.sign_job(b"x").key_id == beside.sign_job(b"x").key_id

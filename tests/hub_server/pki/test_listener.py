@@ -29,6 +29,8 @@ from tests.clocks import FakeClock
 QUICK = Lifetimes(issuing=timedelta(days=3650), agent_certificate=timedelta(days=365), overlap=timedelta(days=1))
 IDENTITY = AgentIdentity("jtnt", "org-1", "agent-1")
 DEADLINE_SECONDS = 5.0
+Shown = tuple[dict[str, Any] | None, bytes | None]
+"""A client's certificate as the ssl module describes it, and in DER."""
 
 
 class Hub:
@@ -43,26 +45,26 @@ class Hub:
             listening.settimeout(DEADLINE_SECONDS)
             greeting = hub.submit(self._greet, listening)
             heard, client_error, has_ticket = _visit(listening.getsockname(), context, name)
-            peer, error = greeting.result(DEADLINE_SECONDS)
-        return Meeting(heard, client_error, has_ticket, peer, error)
+            shown, error = greeting.result(DEADLINE_SECONDS)
+        return Meeting(heard, client_error, has_ticket, shown, error)
 
-    def _greet(self, listening: socket.socket) -> tuple[dict[str, Any] | None, str]:
+    def _greet(self, listening: socket.socket) -> tuple[Shown, str]:
         accepted, _ = listening.accept()
         accepted.settimeout(DEADLINE_SECONDS)
         with accepted:
             try:
                 with self._context.wrap_socket(accepted, server_side=True) as connection:
                     connection.sendall(b"welcome")
-                    return connection.getpeercert(), ""
+                    return (connection.getpeercert(), connection.getpeercert(binary_form=True)), ""
             except OSError as error:
-                return None, str(error)
+                return (None, None), str(error)
 
 
 class Meeting(NamedTuple):
     heard: bytes
     client_error: str
     has_ticket: bool
-    peer: dict[str, Any] | None
+    shown: Shown
     error: str
 
 
@@ -113,16 +115,17 @@ def test_an_agent_is_known_by_its_certificate(
     chain = end_of(issued.pem) if sends_leaf_alone else issued.pem
     meeting = hub.meet(client(authority, write_client(tmp_path, "agent", chain, key)))
     assert meeting.heard == b"welcome"
-    peer = peer_of(meeting.peer)
+    peer = peer_of(*meeting.shown)
     assert peer is not None
     assert peer.identity == IDENTITY
     assert peer.serial == issued.serial
+    assert peer.public_key_sha256 == issued.public_key_sha256
 
 
 def test_without_a_certificate_one_is_nobody(hub: Hub, authority: Authority) -> None:
     meeting = hub.meet(client(authority))
     assert meeting.heard == b"welcome"
-    assert peer_of(meeting.peer) is None
+    assert peer_of(*meeting.shown) is None
 
 
 @pytest.mark.parametrize("name", ["localhost", "127.0.0.1", "::1", "hub.example", "192.0.2.7", socket.gethostname()])
@@ -256,4 +259,9 @@ def test_a_certificate_that_names_more_than_one_agent_is_nobodys() -> None:
     two = (("URI", IDENTITY.uri), ("URI", IDENTITY.uri + "2"))
     for names in (two, (("DNS", "localhost"), ("URI", IDENTITY.uri)), (), (("URI", "https://example.com"),)):
         with pytest.raises(MalformedIdentity):
-            peer_of({"subjectAltName": names, "serialNumber": "01"})
+            peer_of({"subjectAltName": names, "serialNumber": "01"}, b"not looked at")
+
+
+def test_a_certificate_whose_key_cannot_be_read_is_nobodys() -> None:
+    with pytest.raises(MalformedIdentity, match="key"):
+        peer_of({"subjectAltName": (("URI", IDENTITY.uri),), "serialNumber": "01"}, b"no certificate")

@@ -347,3 +347,44 @@ async def test_the_overview_says_what_each_key_is(authority: Authority, clock: F
     assert (overview.trust_version, overview.root_at_hand, overview.advice) == (2, True, [])
     root = x509.load_pem_x509_certificate(authority.root_pem.encode())
     assert overview.root_fingerprint == root.fingerprint(SHA256()).hex()
+
+
+# A clock that was wrong for a while.
+
+
+@pytest.mark.parametrize("days", [250, 1000, 9000])
+async def test_a_clock_that_was_ahead_for_an_hour_locks_nobody_out(
+    authority: Authority, clock: FakeClock, database: Database, days: int
+) -> None:
+    old_pem = authority.agents_ca_pem
+    await certificate_row(database, authority.certificate_terms.issuer_sha256, clock.now(), clock.now() + 30 * DAY)
+    clock.advance(days * 86400)
+    for _ in range(60):
+        await authority.tend()
+        clock.advance(60)
+    clock.advance(-days * 86400)
+    await authority.tend()
+    assert not await authority.tend()
+    assert authority.trust_version <= 4
+    assert old_pem in authority.agents_anchors_pem
+    shown = authority.server_credentials([]).certificate_path.read_text() + authority.agents_ca_pem
+    for certificate in x509.load_pem_x509_certificates(shown.encode()):
+        assert certificate.not_valid_before_utc <= clock.now() < certificate.not_valid_after_utc
+    named = {key.key_id for key in document_of(authority.trust).signers}
+    assert authority.sign_job(b"x").key_id in named
+
+
+async def test_without_the_root_a_clock_that_was_ahead_costs_no_key(authority: Authority, clock: FakeClock) -> None:
+    clock.advance(250 * 86400)
+    await authority.tend()
+    await authority.take_root_offline(authority.root_key_pem(), actor="test")
+    clock.advance(-250 * 86400)
+    await authority.tend()
+    assert authority.sign_job(b"x").key_id
+    assert any("ahead" in sentence and "--root-key" in sentence for sentence in authority.advice())
+
+
+async def test_while_the_clock_is_behind_nothing_is_rotated(authority: Authority, clock: FakeClock) -> None:
+    clock.advance(-20 * 365 * 86400)
+    assert not await authority.tend()
+    assert authority.trust_version == 1

@@ -11,15 +11,16 @@ from protocol.enumerations import AgentTrust, CertificateState, Role
 from protocol.identity import AgentIdentity
 from protocol.oversight import CertificatesList
 from tests.certificates import csr_of, ed25519_key
-from tests.hub_server.pki.world import APART_SECONDS, World
+from tests.hub_server.pki.world import APART_SECONDS, World, standing_by
 
 
 async def test_a_certificate_is_current_until_it_expires(world: World) -> None:
     agent = await world.agent()
     certificate = await world.issued(agent)
     assert world.standing(certificate) is Standing.CURRENT
-    assert world.certificates.standing(certificate.serial, "another") is Standing.UNKNOWN
-    assert world.certificates.standing("00", agent.agent_id) is Standing.UNKNOWN
+    key = certificate.public_key_sha256
+    assert world.certificates.standing(certificate.serial, "another", key) is Standing.UNKNOWN
+    assert world.certificates.standing("00", agent.agent_id, key) is Standing.UNKNOWN
     assert world.certificates.expires_at(agent.agent_id) == certificate.not_after
     world.clock.advance(30 * 86400)
     assert world.standing(certificate) is Standing.EXPIRED
@@ -34,12 +35,28 @@ async def test_a_restart_remembers_what_was_issued_superseded_and_revoked(world:
     restarted = world.restarted()
     await restarted.load()
     for service in (world.certificates, restarted):
-        assert service.standing(first.serial, kept.agent_id) is Standing.SUPERSEDED
-        assert service.standing(second.serial, kept.agent_id) is Standing.CURRENT
-        assert service.standing(of_revoked.serial, revoked.agent_id) is Standing.REVOKED
+        assert standing_by(service, first) is Standing.SUPERSEDED
+        assert standing_by(service, second) is Standing.CURRENT
+        assert standing_by(service, of_revoked) is Standing.REVOKED
         assert service.is_successor(second.serial, of=first.serial)
         assert service.expires_at(revoked.agent_id) is None
         assert service.expires_at(kept.agent_id) == second.not_after
+
+
+async def test_a_certificate_counts_with_its_own_key_alone(world: World) -> None:
+    """Also after a restart, and whatever became of it: who shows another key learns nothing of the true one."""
+    kept, revoked = await world.agent(), await world.agent()
+    first, of_revoked = await world.issued(kept), await world.issued(revoked)
+    second = await world.renewed(kept, first)
+    await world.certificates.seen(second.serial, kept)
+    await world.trust(revoked, AgentTrust.REVOKED)
+    restarted, learning = world.restarted(), world.restarted()
+    await restarted.load()
+    await learning.reload()
+    for service in (world.certificates, restarted, learning):
+        for each in (first, second, of_revoked):
+            assert service.standing(each.serial, each.agent_id, bytes(32)) is Standing.UNKNOWN
+    assert standing_by(restarted, second) is Standing.CURRENT
 
 
 async def test_a_revoked_certificate_is_not_handed_out_again(world: World) -> None:
@@ -168,7 +185,12 @@ async def test_an_expired_certificate_is_recovered_and_a_revoked_or_superseded_o
             connection, agent.organisation_id, agent.agent_id, csr_of(ed25519_key()), replaces=first.serial
         )
     world.certificates.note_issued(
-        serial=second.serial, agent_id=agent.agent_id, expires_at=second.not_after, replaces=first.serial
+        serial=second.serial,
+        agent_id=agent.agent_id,
+        public_key_sha256=second.public_key_sha256,
+        issuer=second.issuer,
+        expires_at=second.not_after,
+        replaces=first.serial,
     )
     await world.certificates.seen(second.serial, agent)
     async with world.database.read(EVERY_ORGANISATION) as connection:
@@ -180,15 +202,18 @@ async def test_what_another_hub_did_is_learnt_at_the_door_and_every_minute(world
     here = world.restarted()
     await here.load()
     first = await world.issued(agent)
-    assert await here.look_up(first.serial, agent.agent_id) is Standing.CURRENT
-    assert await here.look_up("00", agent.agent_id) is Standing.UNKNOWN
+    key = first.public_key_sha256
+    assert await here.look_up(first.serial, agent.agent_id, bytes(32)) is Standing.UNKNOWN
+    assert await here.look_up(first.serial, agent.agent_id, key) is Standing.CURRENT
+    assert await here.look_up("00", agent.agent_id, key) is Standing.UNKNOWN
     second = await world.renewed(agent, first)
     await world.certificates.seen(second.serial, agent)
     await here.reload()
-    assert here.standing(first.serial, agent.agent_id) is Standing.SUPERSEDED
+    assert standing_by(here, first) is Standing.SUPERSEDED
     await world.trust(agent, AgentTrust.REVOKED)
     await here.reload()
-    assert {await here.look_up(each.serial, agent.agent_id) for each in (first, second)} == {Standing.REVOKED}
+    for each in (first, second):
+        assert await here.look_up(each.serial, agent.agent_id, each.public_key_sha256) is Standing.REVOKED
 
 
 async def test_the_certificates_of_a_deleted_agent_are_known_as_revoked_until_they_expired(world: World) -> None:
@@ -199,14 +224,14 @@ async def test_the_certificates_of_a_deleted_agent_are_known_as_revoked_until_th
         await FleetStore().delete(connection, agent.organisation_id, agent.agent_id)
     restarted = world.restarted()
     await restarted.load()
-    assert restarted.standing(certificate.serial, agent.agent_id) is Standing.REVOKED
+    assert standing_by(restarted, certificate) is Standing.REVOKED
     world.clock.advance(29 * 86400)
     await restarted.reload()
     assert await world.count() == 1
     world.clock.advance(2 * 86400 + 1)
     await restarted.reload()
     assert await world.count() == 0
-    assert restarted.standing(certificate.serial, agent.agent_id) is Standing.UNKNOWN
+    assert standing_by(restarted, certificate) is Standing.UNKNOWN
 
 
 async def test_certificates_are_listed_by_state_soonest_to_end_first(world: World) -> None:
@@ -249,3 +274,18 @@ async def test_suspicions_count_for_an_hour(world: World) -> None:
     assert counts == [1, 2, 3, 3]
     gone = AgentIdentity("jtnt", world.organisation_id, "nobody")
     assert await world.certificates.suspect_clone(gone, older_address="", newer_address="") == 0
+
+
+async def test_of_certificates_that_ended_only_those_by_which_an_agent_may_recover_are_kept(world: World) -> None:
+    agent = await world.agent()
+    first = await world.issued(agent)
+    await world.certificates.seen(first.serial, agent)
+    second = await world.renewed(agent, first)
+    await world.certificates.seen(second.serial, agent)
+    await world.certificates.reload()
+    assert await world.count() == 2
+    world.clock.advance(32 * 86400)
+    await world.certificates.reload()
+    assert await world.count() == 1
+    async with world.database.read(EVERY_ORGANISATION) as connection:
+        assert await world.certificates.recoverable(connection, second.serial) is not None

@@ -15,7 +15,7 @@ from hub_server.pki.tables import CertificateRow
 from hub_server.storage.engine import EVERY_ORGANISATION
 from protocol.enumerations import AgentTrust, Role
 from protocol.operations import AgentsDelete
-from tests.hub_server.pki.world import World
+from tests.hub_server.pki.world import World, standing_by
 
 
 async def test_a_renewal_whose_commit_is_learnt_after_the_revocation_gets_nobody_in(world: World) -> None:
@@ -23,9 +23,14 @@ async def test_a_renewal_whose_commit_is_learnt_after_the_revocation_gets_nobody
     certificate = await world.issued(agent)
     await world.trust(agent, AgentTrust.REVOKED)
     world.certificates.note_issued(
-        serial="0A", agent_id=agent.agent_id, expires_at=certificate.not_after, replaces=certificate.serial
+        serial="0A",
+        agent_id=agent.agent_id,
+        public_key_sha256=b"key",
+        issuer=certificate.issuer,
+        expires_at=certificate.not_after,
+        replaces=certificate.serial,
     )
-    assert world.certificates.standing("0A", agent.agent_id) is Standing.REVOKED
+    assert world.certificates.standing("0A", agent.agent_id, b"key") is Standing.REVOKED
 
 
 async def test_a_revocation_that_races_renewals_leaves_no_certificate(world: World) -> None:
@@ -46,7 +51,7 @@ async def test_a_revocation_that_races_renewals_leaves_no_certificate(world: Wor
         assert set(await world.standings(agent)) == {Standing.REVOKED}
         restarted = world.restarted()
         await restarted.load()
-        assert restarted.standing(certificate.serial, agent.agent_id) is Standing.REVOKED
+        assert standing_by(restarted, certificate) is Standing.REVOKED
     async with world.database.read(EVERY_ORGANISATION) as connection:
         usable = select(func.count()).where(col(CertificateRow.revoked_at).is_(None))
         assert await connection.scalar(usable) == 0

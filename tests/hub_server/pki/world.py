@@ -64,7 +64,11 @@ class World:
                 connection, agent.organisation_id, agent.agent_id, csr or csr_of(ed25519_key())
             )
         self.certificates.note_issued(
-            serial=certificate.serial, agent_id=agent.agent_id, expires_at=certificate.not_after
+            serial=certificate.serial,
+            agent_id=agent.agent_id,
+            public_key_sha256=certificate.public_key_sha256,
+            issuer=certificate.issuer,
+            expires_at=certificate.not_after,
         )
         return certificate
 
@@ -85,7 +89,7 @@ class World:
         return await self.certificates.renew(agent, presented.serial, csr_of(key or ed25519_key()))
 
     def standing(self, certificate: IssuedCertificate) -> Standing:
-        return self.certificates.standing(certificate.serial, certificate.agent_id)
+        return standing_by(self.certificates, certificate)
 
     async def count(self) -> int:
         async with self.database.read(EVERY_ORGANISATION) as connection:
@@ -93,6 +97,15 @@ class World:
 
     async def standings(self, agent: AgentIdentity) -> list[Standing]:
         """Return how each certificate of the agent stands, by memory."""
-        query = select(col(CertificateRow.serial)).where(col(CertificateRow.agent_id) == agent.agent_id)
+        columns = (col(CertificateRow.serial), col(CertificateRow.public_key_sha256))
+        query = select(*columns).where(col(CertificateRow.agent_id) == agent.agent_id)
         async with self.database.read(EVERY_ORGANISATION) as connection:
-            return [self.certificates.standing(each, agent.agent_id) for each in await connection.scalars(query)]
+            return [
+                self.certificates.standing(serial, agent.agent_id, key)
+                for serial, key in await connection.execute(query)
+            ]
+
+
+def standing_by(service: CertificateService, certificate: IssuedCertificate) -> Standing:
+    """Return how `service` judges whoever shows this certificate with its own key."""
+    return service.standing(certificate.serial, certificate.agent_id, certificate.public_key_sha256)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.test_utils import TestClient, TestServer, make_mocked_request
 
 from hub_server.config import ConfigError, MetricsSettings, Settings
 from hub_server.gateway.listeners import metrics_token
@@ -32,6 +32,16 @@ async def answered(
 
 async def test_a_program_of_the_hubs_machine_may() -> None:
     assert await answered({}) == (200, "jtnt_up 1\n")
+
+
+@pytest.mark.parametrize(
+    ("remote", "is_local"),
+    [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("::ffff:127.0.0.1", True)]
+    + [(remote, False) for remote in ("192.0.2.1", "::ffff:192.0.2.1", "fe80::1", "unknown", "127.0.0.1.evil")],
+)
+def test_only_loopback_is_this_machine(remote: str, is_local: bool) -> None:
+    request = make_mocked_request("GET", "/metrics").clone(remote=remote)
+    assert AddressReader().is_local(request) is is_local
 
 
 @pytest.mark.parametrize("proxies", [[], ["127.0.0.1"]])

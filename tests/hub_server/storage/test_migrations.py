@@ -1,6 +1,8 @@
 """The schema on both engines: what the tables say is what the migrations make."""
 
 import asyncio
+import os
+from pathlib import Path
 
 import pytest
 from alembic import command
@@ -104,3 +106,19 @@ async def test_sqlite_syncs_every_commit(database: Database) -> None:
     async with database.write(EVERY_ORGANISATION) as connection:
         assert (await connection.exec_driver_sql("PRAGMA synchronous")).scalar_one() == 2
         assert (await connection.exec_driver_sql("PRAGMA journal_mode")).scalar_one() == "wal"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows guards the folder")
+async def test_nobody_else_on_the_machine_reads_the_database(tmp_path: Path) -> None:
+    path = tmp_path / "hub.db"
+    path.touch(0o644)  # as an earlier version made it, in a folder that an administrator made
+    database = Database(f"sqlite+aiosqlite:///{path}")
+    try:
+        await migrate(database)
+        assert modes_in(tmp_path) == dict.fromkeys(("hub.db", "hub.db-wal", "hub.db-shm"), 0o600)
+    finally:
+        await database.close()
+
+
+def modes_in(folder: Path) -> dict[str, int]:
+    return {file.name: file.stat().st_mode & 0o777 for file in folder.iterdir()}
