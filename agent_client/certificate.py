@@ -30,12 +30,15 @@ class CertificateUnreadable(AgentError):
 
 
 class CertificateFacts(Struct, frozen=True):
-    """`not_before_ms`, `not_after_ms`: since the epoch, whole seconds. `issuer_sha256`: of the issuing CA in DER."""
+    """`not_before_ms`, `not_after_ms`: since the epoch, whole seconds. `issuer_sha256`, `sha256`: of the issuing CA and
+    of the certificate itself, in DER.
+    """
 
     identity: AgentIdentity
     not_before_ms: int
     not_after_ms: int
     issuer_sha256: str
+    sha256: str
 
 
 def described(chain_pem: str, identity: AgentIdentity, not_before: datetime, not_after: datetime) -> bytes:
@@ -61,12 +64,13 @@ def facts_of(content: bytes) -> CertificateFacts:
         text = content.decode("ascii")
         head = text.partition(_BEGIN)[0]
         said = dict(line.split(": ", 1) for line in head.splitlines() if ": " in line)
-        issuer = _blocks(text).split(_END)[1] + _END
+        leaf, issuer = _blocks(text).split(_END)[:2]
         return CertificateFacts(
             identity=AgentIdentity.parse(said[_IDENTITY]),
             not_before_ms=_milliseconds(said[_NOT_BEFORE]),
             not_after_ms=_milliseconds(said[_NOT_AFTER]),
-            issuer_sha256=hashlib.sha256(ssl.PEM_cert_to_DER_cert(issuer.strip())).hexdigest(),
+            issuer_sha256=_sha256(issuer),
+            sha256=_sha256(leaf),
         )
     except (ValueError, KeyError, IndexError, MalformedIdentity) as error:
         raise CertificateUnreadable(f"it cannot be read ({error}); enroll again") from error
@@ -80,6 +84,11 @@ def chain_of(content: bytes) -> str:
 def _blocks(text: str) -> str:
     _, begin, rest = text.partition(_BEGIN)
     return begin + rest
+
+
+def _sha256(block: str) -> str:
+    """Return that of a PEM block that lacks its last line."""
+    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(block.strip() + "\n" + _END)).hexdigest()
 
 
 def _milliseconds(text: str) -> int:

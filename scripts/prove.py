@@ -10,8 +10,12 @@ from typing import Final
 
 from scripts.proofs import main_job
 from scripts.proofs.report import Report
+from scripts.proofs.trust import lines as trust
 
-PROOFS: Final[Mapping[str, Callable[[Report], Coroutine[None, None, None]]]] = {"main-job": main_job.prove}
+PROOFS: Final[Mapping[str, Callable[[Report], Coroutine[None, None, None]]]] = {
+    "main-job": main_job.prove,
+    "trust": trust.prove,
+}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -19,7 +23,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="dev.py prove",
         description="Show with figures that a promise holds: one line a step, exit code 1 when any does not.",
-        epilog="Examples:\n  dev.py prove main-job\n  dev.py prove main-job --only kill",
+        epilog="Examples:\n  dev.py prove main-job\n  dev.py prove main-job --only kill\n  dev.py prove trust",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("name", choices=PROOFS, metavar="NAME", help=f"one of: {', '.join(PROOFS)}")

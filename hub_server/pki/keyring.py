@@ -100,6 +100,11 @@ class Keyring:
         named = {record.certificate_pem if record.use in ISSUING else record.id for record in self.records}
         if not trusted <= named:
             raise KeysRefused("the database lacks authorities that agents trust; restore the database from one backup")
+        if not {record.certificate_pem for record in self.records if record.use in ISSUING} <= trusted:
+            raise KeysRefused(
+                "the database holds issuing CAs that are not in the trust document, so somebody put them there; remove "
+                "them, or restore the database from one backup"
+            )
 
 
 def issuing_authorities(records: Sequence[Record]) -> list[IssuingAuthority]:

@@ -164,7 +164,8 @@ async def test_after_a_persons_no_the_hub_is_asked_again_once_an_hour_and_the_st
     fleet: Fleet, places: Places, tmp_path: Path
 ) -> None:
     no = "this machine was turned away by a person; ask whoever runs the hub"
-    door, clock = Door(fleet, recover=lambda _: (403, error(ErrorCode.FORBIDDEN, no))), SteppingClock()
+    clock = SteppingClock()
+    door = Door(fleet, recover=lambda _: (403, error(ErrorCode.FORBIDDEN, no)))
     with listening(door, tmp_path / "server", only_clients_of=fleet, verify_mode=ssl.CERT_OPTIONAL):
         fleet.enroll_by_hand(places, door.port, days=-1)
         async with alive(places, clock) as agent:

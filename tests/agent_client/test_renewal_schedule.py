@@ -13,7 +13,7 @@ ISSUED_MS = START_MS + 300_000
 
 def facts(number: int = 0, *, issuer: str = "old", life_days: float = 30) -> CertificateFacts:
     identity = AgentIdentity("fleet.test", "org-1", f"agent-{number}")
-    return CertificateFacts(identity, START_MS, START_MS + int(life_days * DAY_MS), issuer)
+    return CertificateFacts(identity, START_MS, START_MS + int(life_days * DAY_MS), issuer, "sha256")
 
 
 def test_a_fleet_renews_spread_over_two_thirds_of_a_life_and_a_tenth_around_it() -> None:

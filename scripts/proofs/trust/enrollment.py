@@ -1,4 +1,7 @@
-"""One use of a token, one certificate: whoever races for it, and wherever the hub is killed."""
+"""One use of a token, one certificate: whoever races for it, and wherever the hub is killed.
+
+The kills are at single system calls and need strace; without it their lines fail and say what to install.
+"""
 
 from __future__ import annotations
 

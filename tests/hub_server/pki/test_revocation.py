@@ -4,7 +4,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import insert, select
 from sqlmodel import col
 
 from hub_server.audit.tables import AuditRow
@@ -16,6 +16,7 @@ from hub_server.pki.model import Standing
 from hub_server.pki.tables import AuthorityRow
 from hub_server.pki.trust import document_of
 from hub_server.storage.engine import EVERY_ORGANISATION, Database
+from hub_server.storage.private_files import KeysRefused
 from protocol.enumerations import AuthorityUse
 from tests.authorities import authority_on
 from tests.certificates import csr_of, ed25519_key
@@ -137,3 +138,18 @@ async def test_certificates_of_a_revoked_ca_get_nobody_in_and_are_not_renewed(wo
         replaces=old.serial,
     )
     assert world.standing(new) is Standing.CURRENT
+
+
+async def test_a_revoked_ca_that_somebody_puts_back_into_the_database_is_not_believed(
+    authority: Authority, database: Database
+) -> None:
+    """Its certificate is signed by the root and no secret; that it counts no more is said by the trust document alone."""
+    async with database.read(EVERY_ORGANISATION) as connection:
+        query = select(AuthorityRow).where(col(AuthorityRow.use) == AuthorityUse.AGENTS)
+        stolen = (await connection.execute(query)).one()._asdict()
+    await authority.rotate(AuthorityUse.AGENTS, actor="test", revoke=True)
+    async with database.write(EVERY_ORGANISATION) as connection:
+        await connection.execute(insert(AuthorityRow).values(**stolen | {"sealed_key": None}))
+    with pytest.raises(KeysRefused, match="trust document"):
+        await authority.refresh()
+    assert stolen["certificate_pem"] not in authority.agents_anchors_pem
