@@ -60,6 +60,8 @@ class Turn(Struct, frozen=True):
         except OSError as error:
             raise Unwritable(f"cannot open {path}: {error.strerror or error}") from error
         with file:
+            self._wait_for(file)
+            self._require_owner()
             yield
 
     def _wait_for(self, file: IO[str]) -> None:

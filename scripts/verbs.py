@@ -22,6 +22,7 @@ examples:
   python3 scripts/dev.py up --web-port 8080       its other options: up --help
   python3 scripts/dev.py test                     all tests
   python3 scripts/dev.py test -k enrollment -x    whatever pytest understands
+  python3 scripts/dev.py test -n 0 tests/protocol one after the other
   python3 scripts/dev.py check                    everything that is checked without running it
   python3 scripts/dev.py prove main-job           show with figures that a promise holds
   python3 scripts/dev.py run jtnt-agent --help    any program of the environment, in your current folder
@@ -61,12 +62,14 @@ CHECKS: Final[Mapping[str, Sequence[str]]] = {
     "dashboard's bundle": ("python", "hatch_build.py"),
     "architecture": module("pytest", "-q", "tests/architecture"),
 }
+SIDE_BY_SIDE: Final = ("-n", "auto", "--maxprocesses", "4", "--dist", "loadfile")
+"""Most tests wait for sockets, disks and processes more than they compute; `-n 0` behind them runs one after the other."""
 EVERYTHING: Final = frozenset(Part)
 BUNDLE: Final = frozenset({Part.BUNDLE})
 TOOLS: Final = frozenset({Part.NODE_PACKAGES})
 VERBS: Final[Mapping[str, Verb]] = {
     "up": Verb("start the hub, with this machine as its first agent", BUNDLE, {"up": module("scripts.up")}),
-    "test": Verb("run the tests; arguments go to pytest", EVERYTHING, {"test": module("pytest")}),
+    "test": Verb("run the tests; arguments go to pytest", EVERYTHING, {"test": module("pytest", *SIDE_BY_SIDE)}),
     "check": Verb("check format, lint, types, generated files, dashboard, architecture", TOOLS, CHECKS),
     "bench": Verb("measure the product under load", BUNDLE, {"bench": module("scripts.bench")}),
     "prove": Verb("NAME: show that a promise holds", EVERYTHING, {"prove": module("scripts.prove")}),

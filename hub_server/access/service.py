@@ -1,7 +1,9 @@
 """Signing in and staying signed in.
 
-A sign-in starts a family of refresh tokens. Each is good once and gives the next; one that comes back after it was used
-was copied, so the whole family ends. Access tokens name their family and end with it.
+A sign-in starts a family of refresh tokens. Each is good once and gives the next. One whose answer was lost is good again
+for a moment: what that answer gave is revoked, and another next one is given. Otherwise a token that comes back after it
+was used or revoked was copied, so the whole family ends: whoever has the copy and its owner cannot both go on. Access
+tokens name their family and end with it.
 """
 
 from __future__ import annotations
@@ -34,6 +36,8 @@ from protocol.enrollment import SignInRequest
 REFRESHES_AT_ONCE: Final = 20
 REFRESHES_PER_SECOND: Final = 5.0
 BAD_REFRESHES: Final = 60  # in ten minutes: a whole office shares an address
+LOST_ANSWER_SECONDS: Final = 30.0
+"""How long a refresh token counts once more after its first use: a page that reloads does not hear the answer."""
 log = structlog.get_logger(component="access")
 
 
@@ -112,7 +116,7 @@ class AccessService:
             stored, signed_in = await self._refreshed(connection, presented)
         if signed_in is None:
             self._refreshes.note_bad(network)
-            self.standings.end_sessions({stored.family_id} if stored is not None and stored.is_used else ())
+            self.standings.end_sessions({stored.family_id} if stored is not None else ())
             raise signed_out()
         return signed_in
 
@@ -121,7 +125,7 @@ class AccessService:
         presented = await self._genuine(refresh_token)
         async with self._database.write(EVERY_ORGANISATION) as connection:
             stored = await self._held(connection, presented)
-            if stored is None or stored.is_revoked:
+            if stored is None or not await self._family_stands(connection, stored):
                 return
             await self._end(connection, stored, "auth:sign-out")
         self.standings.end_sessions({stored.family_id})
@@ -207,23 +211,42 @@ class AccessService:
     async def _refreshed(
         self, connection: AsyncConnection, presented: RefreshToken
     ) -> tuple[StoredRefresh | None, SignedIn | None]:
-        """Return no SignedIn for a token that is good no more; what that means for its family is written, too."""
+        """Return no SignedIn for a token that is good no more, with the token when its family ended for that."""
         stored = await self._held(connection, presented)
         now = self._clock.now()
-        if stored is None or stored.is_revoked or stored.expires_at <= now:
+        if stored is None or stored.expires_at <= now or not await self._family_stands(connection, stored):
             return None, None
-        if stored.is_used:
+        if not await self._counts(connection, stored):
             log.warning("refresh token used twice; the sign-in is ended", session_id=stored.family_id)
             await self._end(connection, stored, "auth:refresh-reused")
             return stored, None
         account = await self._people.account_in(connection, stored.organisation_id, stored.user_id)
         if account is None or account.is_locked:
             return None, None
-        await self._sessions.burn_refresh(connection, stored.organisation_id, stored.id, now)
+        if stored.used_at is None:
+            await self._sessions.burn_refresh(connection, stored.organisation_id, stored.id, now)
+        else:
+            await self._sessions.revoke_unspent(connection, stored.organisation_id, stored.family_id, now)
         signed_in = await self._continued(
             connection, account, stored.family_id, stored.signed_in_at, stored.has_second_factor
         )
         return stored, signed_in
+
+    async def _counts(self, connection: AsyncConnection, stored: StoredRefresh) -> bool:
+        """Tell whether a token of a family that stands gives the next one: it is unspent, or its answer may be lost."""
+        if stored.is_revoked:
+            return False
+        if stored.used_at is None:
+            return True
+        if abs(self._clock.now() - stored.used_at) > timedelta(seconds=LOST_ANSWER_SECONDS):
+            return False
+        return not await self._sessions.is_used_later(connection, stored)
+
+    async def _family_stands(self, connection: AsyncConnection, stored: StoredRefresh) -> bool:
+        second_factor = await self._sessions.second_factor_of(
+            connection, stored.organisation_id, stored.family_id, self._clock.now()
+        )
+        return second_factor is not None
 
     async def _genuine(self, text: str) -> RefreshToken:
         """Raises Unauthenticated, without a wait for the writer, for what this hub never gave."""

@@ -24,7 +24,7 @@ class StoredRefresh(Struct, frozen=True, kw_only=True):
     expires_at: datetime
     signed_in_at: datetime
     has_second_factor: bool
-    is_used: bool = False
+    used_at: datetime | None = None
     is_revoked: bool = False
 
 
@@ -85,7 +85,7 @@ class SessionStore:
             expires_at=row.expires_at,
             signed_in_at=row.signed_in_at,
             has_second_factor=row.has_second_factor,
-            is_used=row.used_at is not None,
+            used_at=row.used_at,
             is_revoked=row.revoked_at is not None,
         )
 
@@ -96,6 +96,31 @@ class SessionStore:
             update(RefreshTokenRow)
             .where(col(RefreshTokenRow.organisation_id) == organisation_id, col(RefreshTokenRow.id) == refresh_id)
             .values(used_at=at)
+        )
+
+    async def is_used_later(self, connection: AsyncConnection, refresh: StoredRefresh) -> bool:
+        """Tell whether another token of the family was used at or after the time at which this one was used first."""
+        query = select(col(RefreshTokenRow.id)).where(
+            col(RefreshTokenRow.organisation_id) == refresh.organisation_id,
+            col(RefreshTokenRow.family_id) == refresh.family_id,
+            col(RefreshTokenRow.id) != refresh.id,
+            col(RefreshTokenRow.used_at) >= refresh.used_at,
+        )
+        return await connection.scalar(query.limit(1)) is not None
+
+    async def revoke_unspent(
+        self, connection: AsyncConnection, organisation_id: str, family_id: str, at: datetime
+    ) -> None:
+        """End the token that a family would go on with; the family stands by those that were used."""
+        await connection.execute(
+            update(RefreshTokenRow)
+            .where(
+                col(RefreshTokenRow.organisation_id) == organisation_id,
+                col(RefreshTokenRow.family_id) == family_id,
+                col(RefreshTokenRow.used_at).is_(None),
+                col(RefreshTokenRow.revoked_at).is_(None),
+            )
+            .values(revoked_at=at)
         )
 
     async def revoke_family(

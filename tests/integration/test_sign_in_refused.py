@@ -188,6 +188,8 @@ async def test_a_refresh_token_is_good_once_and_its_copy_ends_the_sign_in(hub: R
     assert (status, second == first) == (200, False)
     async with watching(hub, access):
         pass
+    status, second = await posted(hub, REFRESH, second)
+    assert status == 200
     assert (await posted(hub, REFRESH, first))[0] == 401  # a copy
     assert (await posted(hub, REFRESH, second))[0] == 401
     assert (await refusal_of(hub, {"token": access}))["message"] == "unauthenticated"

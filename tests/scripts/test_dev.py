@@ -81,7 +81,7 @@ def test_arguments_go_to_the_verbs_program_in_the_projects_folder(monkeypatch: p
     monkeypatch.setattr(verbs, "set_up", lambda root, _: Environment(root))
     monkeypatch.setattr(verbs, "become", become)
     assert verbs.main(["test", "-k", "enrollment", "--help"]) == 5
-    assert asked == [(("python", "-m", "pytest", "-k", "enrollment", "--help"), ROOT)]
+    assert asked == [(("python", "-m", "pytest", *verbs.SIDE_BY_SIDE, "-k", "enrollment", "--help"), ROOT)]
 
 
 def test_a_set_up_that_fails_is_said_in_one_line(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, Final
@@ -49,6 +50,8 @@ QUEUED_PACKETS_USUAL: Final = 20
 QUEUED_PACKETS_MAX: Final = 2000
 STRANGERS_MAX: Final = 512
 CLIENTS_MAX: Final = 5000
+SOCKETS_EACH_MAX: Final = 200
+"""Of one person's sign-ins together, and of each API key."""
 REFRESH: Final = "auth:refresh"
 
 
@@ -131,6 +134,7 @@ class DashboardServer:
         self._leaving: set[str] = set()
         self._hearing = asyncio.Lock()
         self._clients: dict[str, Client] = {}
+        self._sockets_of: Counter[str] = Counter()
         self._strangers: dict[str, float] = {}
         self._server.on("connect", self._connect)
         self._server.on("disconnect", self._disconnect)
@@ -219,16 +223,31 @@ class DashboardServer:
             code = error.code if isinstance(error, HubError) else "unavailable"
             log.info("dashboard refused", address=environ["aiohttp.request"].remote, reason=str(error))
             raise SocketRefused(str(code), {"code": str(code), "message": str(error)}) from error
-        if len(self._clients) >= CLIENTS_MAX:
-            raise SocketRefused(
-                "unavailable", {"code": "unavailable", "message": "too many dashboards; try again later"}
-            )
         principal = session.principal
+        self._check_room_for(principal)
         self._clients[socket_id] = Client(session, self._clock.monotonic())
+        self._sockets_of[_holder_of(principal)] += 1
         prove(environ["aiohttp.request"])
         self._feed.join_unsubscribed(principal.organisation_id)
         await self._show(socket_id, principal)
         log.info("dashboard connected", username=principal.username, socket_id=socket_id)
+
+    def _check_room_for(self, principal: Principal) -> None:
+        """Raises SocketRefused when the hub, or this person or key, has all the sockets it may have."""
+        if len(self._clients) >= CLIENTS_MAX:
+            raise _unavailable("too many dashboards; try again later")
+        if self._sockets_of[_holder_of(principal)] >= SOCKETS_EACH_MAX:
+            holder = "you have" if principal.api_key_id is None else "this API key has"
+            raise _unavailable(f"{holder} {SOCKETS_EACH_MAX} open connections, no more are allowed: close some first")
+
+    def _forget(self, socket_id: str) -> Client | None:
+        client = self._clients.pop(socket_id, None)
+        if client is not None:
+            holder = _holder_of(client.principal)
+            self._sockets_of[holder] -= 1
+            if not self._sockets_of[holder]:
+                del self._sockets_of[holder]
+        return client
 
     async def _show(self, socket_id: str, principal: Principal) -> None:
         """Let a client hear what its person may hear."""
@@ -240,7 +259,7 @@ class DashboardServer:
     async def _disconnect(self, socket_id: str, *arguments: Any) -> Any:
         if self._server.manager.is_connected(socket_id, "/"):
             return await self._operation("disconnect", socket_id, *arguments)  # an event that a client named so
-        client = self._clients.pop(socket_id, None)
+        client = self._forget(socket_id)
         if client is not None:
             await self._feed.drop(socket_id, client.principal.organisation_id)
             log.info("dashboard disconnected", socket_id=socket_id, reason=arguments[0] if arguments else "")
@@ -256,7 +275,8 @@ class DashboardServer:
             if client is None:
                 raise Unauthenticated("sign in first")
             await self._hear_news()
-            if client.standing.is_over or client.session.expires_at <= self._clock.now():
+            is_gone = self._clients.get(socket_id) is not client  # while the news was heard
+            if is_gone or client.standing.is_over or client.session.expires_at <= self._clock.now():
                 raise signed_out()
             self._pace.spend(client.principal, socket_id, name)
             if name == REFRESH:
@@ -343,6 +363,14 @@ class DashboardServer:
             if now - since > SIGN_IN_TIMEOUT_SECONDS or surplus > 0:
                 surplus -= 1
                 await self._abort(engine_id)
+
+
+def _holder_of(principal: Principal) -> str:
+    return principal.api_key_id or principal.user_id
+
+
+def _unavailable(message: str) -> SocketRefused:
+    return SocketRefused("unavailable", {"code": "unavailable", "message": message})
 
 
 def _token_in(auth: Any) -> str:

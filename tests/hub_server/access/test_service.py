@@ -4,10 +4,11 @@ from datetime import timedelta
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import func, select, update
+from sqlmodel import col
 
-from hub_server.access.service import AccessService, SignedIn
+from hub_server.access.service import AccessService
 from hub_server.access.tables import MembershipRow, RefreshTokenRow, UserRow
-from hub_server.access.tokens import AccessTokens
+from hub_server.access.tokens import AccessTokens, RefreshToken
 from hub_server.errors import RateLimited, Unauthenticated
 from hub_server.storage.engine import EVERY_ORGANISATION, Database
 from protocol.enumerations import Role
@@ -67,10 +68,18 @@ async def test_a_refresh_rotates_and_continues_the_sign_in(access: AccessService
     assert sessions[0].session_id == sessions[1].session_id
 
 
-async def test_a_burnt_refresh_token_ends_the_whole_sign_in(house: House, access: AccessService, ada: str) -> None:
+@pytest.mark.parametrize("reused", ["late", "after its successor"])
+async def test_a_burnt_refresh_token_ends_the_whole_sign_in(
+    house: House, access: AccessService, clock: FakeClock, ada: str, reused: str
+) -> None:
     stolen = await access.sign_in(credentials(), HOME)
     elsewhere = await access.sign_in(credentials(), HOME)
     owner = await access.refresh(stolen.refresh_token, HOME)
+    if reused == "late":
+        clock.advance(30.001)
+    else:
+        clock.advance(1)
+        owner = await access.refresh(owner.refresh_token, HOME)
     for token in (stolen.refresh_token, owner.refresh_token):
         with pytest.raises(Unauthenticated):
             await access.refresh(token, HOME)
@@ -80,15 +89,66 @@ async def test_a_burnt_refresh_token_ends_the_whole_sign_in(house: House, access
     assert (await house.actions())[-1] == "auth:refresh-reused"
 
 
-async def test_of_racing_refreshes_one_wins_and_the_sign_in_ends(access: AccessService, ada: str) -> None:
+async def test_a_refresh_whose_answer_was_lost_counts_once_more(
+    house: House, access: AccessService, clock: FakeClock, ada: str
+) -> None:
+    first = await access.sign_in(credentials(), HOME)
+    session = await access.session_of(first.access_token)
+    clock.advance(60)
+    for seconds in (0, 10, 20):  # in all 30 seconds after the first use
+        clock.advance(seconds)
+        newest = await access.refresh(first.refresh_token, HOME)
+    assert (await access.session_of(newest.access_token)).session_id == session.session_id
+    clock.advance(3600)
+    newest = await access.refresh(newest.refresh_token, HOME)
+    clock.advance(30)
+    newest = await access.refresh(newest.refresh_token, HOME)
+    assert not session.standing.is_over
+    assert "auth:refresh-reused" not in await house.actions()
+
+
+async def test_a_thief_and_the_owner_collide_though_a_lost_answer_is_forgiven(
+    house: House, access: AccessService, clock: FakeClock, ada: str
+) -> None:
+    stolen = await access.sign_in(credentials(), HOME)
+    owner = await access.refresh(stolen.refresh_token, HOME)
+    clock.advance(5)
+    thief = await access.refresh(stolen.refresh_token, HOME)
+    session = await access.session_of(thief.access_token)
+    clock.advance(600)
+    for token in (owner.refresh_token, thief.refresh_token):
+        with pytest.raises(Unauthenticated):
+            await access.refresh(token, HOME)
+    assert session.standing.is_over
+    assert (await house.actions())[-1] == "auth:refresh-reused"
+
+
+async def test_of_racing_refreshes_one_stays_good(access: AccessService, database: Database, ada: str) -> None:
     signed_in = await access.sign_in(credentials(), HOME)
-    outcomes = await asyncio.gather(
-        *(access.refresh(signed_in.refresh_token, HOME) for _ in range(8)), return_exceptions=True
-    )
-    winners = [outcome for outcome in outcomes if isinstance(outcome, SignedIn)]
-    assert len(winners) == 1
+    async with asyncio.timeout(30):
+        renewed = await asyncio.gather(*(access.refresh(signed_in.refresh_token, HOME) for _ in range(8)))
+    async with database.read(EVERY_ORGANISATION) as connection:
+        unspent = select(RefreshTokenRow.id).where(
+            col(RefreshTokenRow.used_at).is_(None), col(RefreshTokenRow.revoked_at).is_(None)
+        )
+        (good_id,) = await connection.scalars(unspent)
+    good = {one.refresh_token for one in renewed if RefreshToken.parse(one.refresh_token).id == good_id}
+    assert len(good) == 1
+    another = next(one.refresh_token for one in renewed if one.refresh_token not in good)
+    for token in (another, *good):
+        with pytest.raises(Unauthenticated):
+            await access.refresh(token, HOME)
+
+
+async def test_signing_out_by_a_token_that_was_given_in_vain_ends_the_sign_in(
+    access: AccessService, clock: FakeClock, ada: str
+) -> None:
+    first = await access.sign_in(credentials(), HOME)
+    lost = await access.refresh(first.refresh_token, HOME)
+    newest = await access.refresh(first.refresh_token, HOME)
+    await access.sign_out(lost.refresh_token)
     with pytest.raises(Unauthenticated):
-        await access.refresh(winners[0].refresh_token, HOME)
+        await access.principal_of(newest.access_token)
 
 
 async def test_a_refresh_token_ends_after_fourteen_days(access: AccessService, clock: FakeClock, ada: str) -> None:

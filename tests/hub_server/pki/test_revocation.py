@@ -143,7 +143,7 @@ async def test_certificates_of_a_revoked_ca_get_nobody_in_and_are_not_renewed(wo
 async def test_a_revoked_ca_that_somebody_puts_back_into_the_database_is_not_believed(
     authority: Authority, database: Database
 ) -> None:
-    """Its certificate is signed by the root and no secret; that it counts no more is said by the trust document alone."""
+    """The root signed its certificate, which is no secret; the trust document alone says that it counts no more."""
     async with database.read(EVERY_ORGANISATION) as connection:
         query = select(AuthorityRow).where(col(AuthorityRow.use) == AuthorityUse.AGENTS)
         stolen = (await connection.execute(query)).one()._asdict()
