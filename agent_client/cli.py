@@ -37,7 +37,7 @@ _ENROLL_EPILOG: Final = """The token is sent only to a hub whose root certificat
 
 exit codes: 0 enrolled · 3 already enrolled · 4 hub not reached · 5 wrong hub (token not sent) · 6 refused by the hub
 7 answer not believable · 64 wrong arguments · 73, 77 files cannot be written, or are open to others
-1 not approved in time, or the key of an earlier try cannot be read
+75 the daemon is changing the files, try again · 1 not approved in time, or the key of an earlier try cannot be read
 """
 _STATUS_EPILOG: Final = (
     "exit codes: 0 the daemon answered, connected or not · 3 no daemon runs there · 64 wrong arguments"

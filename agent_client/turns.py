@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import IO, ClassVar, Final
+from typing import IO, ClassVar
 
 import msgspec
 from msgspec import Struct
@@ -19,10 +18,6 @@ if sys.platform == "win32":
     import msvcrt
 else:
     import fcntl
-
-# Whoever has the turn writes a handful of small files. The daemon's loop stands still while it waits.
-WAIT_SECONDS: Final = 2.0
-_LOOK_SECONDS: Final = 0.01
 
 
 class FilesBusy(StoreError):
@@ -45,13 +40,13 @@ class Turn(Struct, frozen=True):
 
     places: Places
     agent_id: str = ""
-    wait_seconds: float = WAIT_SECONDS
 
     @contextmanager
     def taken(self) -> Iterator[None]:
         """Hold the turn until the end of the block; a process that dies gives it back. Not to be taken twice.
 
-        Raises FilesBusy when another process does not end its turn in time, AnotherIdentity, or Unwritable.
+        It is not waited for: the daemon's loop must not stand still, and what an enrollment keeps it from writing will
+        not be its own any more. Raises FilesBusy, AnotherIdentity, or Unwritable.
         """
         SecureStore(self.places.state).prepare()
         path = self.places.files_lock
@@ -60,16 +55,10 @@ class Turn(Struct, frozen=True):
         except OSError as error:
             raise Unwritable(f"cannot open {path}: {error.strerror or error}") from error
         with file:
-            self._wait_for(file)
+            if not is_locked(file):
+                raise FilesBusy(f"another process is changing the files in {self.places.state}; try again in a moment")
             self._require_owner()
             yield
-
-    def _wait_for(self, file: IO[str]) -> None:
-        deadline = time.monotonic() + self.wait_seconds
-        while not is_locked(file):
-            if time.monotonic() >= deadline:
-                raise FilesBusy(f"another process is changing the files in {self.places.state}; try again in a moment")
-            time.sleep(_LOOK_SECONDS)
 
     def _require_owner(self) -> None:
         if not self.agent_id:

@@ -63,7 +63,7 @@ CHECKS: Final[Mapping[str, Sequence[str]]] = {
     "architecture": module("pytest", "-q", "tests/architecture"),
 }
 SIDE_BY_SIDE: Final = ("-n", "auto", "--maxprocesses", "4", "--dist", "loadfile")
-"""Most tests wait for sockets, disks and processes more than they compute; `-n 0` behind them runs one after the other."""
+"""Most tests wait for sockets, disks and processes more than they compute; `-n 0` runs them one by one."""
 EVERYTHING: Final = frozenset(Part)
 BUNDLE: Final = frozenset({Part.BUNDLE})
 TOOLS: Final = frozenset({Part.NODE_PACKAGES})

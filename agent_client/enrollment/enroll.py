@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Final
 
@@ -30,7 +31,7 @@ from agent_client.paths import (
 from agent_client.renewal.pairs import Pairs
 from agent_client.store.secure import SecureStore, StoreError
 from agent_client.trust.document import save_trust
-from agent_client.turns import Turn
+from agent_client.turns import FilesBusy, Turn
 from agent_client.version import AGENT_VERSION
 from protocol.codec import split_path
 from protocol.enrollment import EnrollmentSystemInformation, EnrollPending, EnrollReply, EnrollRequest
@@ -39,6 +40,7 @@ from protocol.identity import EnrollmentToken
 POLL_MIN_SECONDS: Final = 1
 POLL_MAX_SECONDS: Final = 60
 TURN_WAIT_SECONDS: Final = 10.0
+TURN_LOOK_SECONDS: Final = 0.02
 
 Say = Callable[[str], None]
 
@@ -73,7 +75,8 @@ class Enrollment:
         reply = self._ask(key, root_pem, approval_timeout_seconds)
         facts = check_reply(reply, key.public_der(), self._token.pin, datetime.now(UTC))
         config = self._configuration(reply, facts)
-        with Turn(self._places, wait_seconds=TURN_WAIT_SECONDS).taken():
+        with ExitStack() as turn:
+            self._take_turn(turn)
             self._save(key, reply, facts, config)
         return config
 
@@ -102,6 +105,19 @@ class Enrollment:
             self._say(f"waiting for a person to approve this machine on the hub; its key is {key.fingerprint}")
             time.sleep(wait_seconds)
         return answer
+
+    def _take_turn(self, turn: ExitStack) -> None:
+        """Wait while the daemon changes its files. Raises FilesBusy when it does not end in time."""
+        deadline = time.monotonic() + TURN_WAIT_SECONDS
+        while True:
+            try:
+                turn.enter_context(Turn(self._places).taken())
+            except FilesBusy:
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(TURN_LOOK_SECONDS)
+            else:
+                return
 
     def _save(self, key: AgentKey, reply: EnrollReply, facts: ChainFacts, config: Config) -> None:
         SecureStore(self._places.config).delete(CONFIG)  # from here to the end the machine is not enrolled

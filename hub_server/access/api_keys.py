@@ -113,7 +113,7 @@ class ApiKeyService:
         """Raises Unauthenticated unless `text` is a key that stands and whose maker may still do what it may."""
         presented = ApiKey.parse(text)
         found = await self._found(presented)
-        standing = self._standings.open(found.user_id, found.organisation_id, session_id_of(found.id))
+        standing = self._standings.open(found.user_id, found.organisation_id, session_id_of(found.id), is_key=True)
         stored = await self._found(presented)  # as it is now that nothing can end unnoticed
         if not _stands(stored, self._clock.now()) or standing.is_over:
             raise key_refused()

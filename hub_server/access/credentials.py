@@ -13,7 +13,11 @@ from hub_server.access.store import AccessStore, Account
 from hub_server.clock import Clock
 from hub_server.errors import InvalidRequest
 
-BAD_NAME_ATTEMPTS: Final = 20  # more than an address may have, so that a stranger does not lock a person out at once
+BAD_NAME_ATTEMPTS: Final = 100
+"""Wrong passwords for a name from everywhere, in ten minutes: a stranger with a few addresses locks nobody out."""
+BAD_NAME_ATTEMPTS_OF_A_NETWORK: Final = 10
+SIGNED_IN: Final = "signed in"
+"""What stands for a network where a signed-in person shows their password again: strangers spend nothing of it."""
 CODE_ATTEMPTS: Final = 5
 CODE_ATTEMPT_SECONDS: Final = 720.0
 """A wrong code costs one of five attempts, and one comes back in this time: guessing for a year succeeds once in 8."""
@@ -33,7 +37,8 @@ class Credentials:
 
     def __init__(self, *, clock: Clock, vault: Sealer, passwords: Passwords | None = None) -> None:
         self.passwords: Final = passwords or Passwords()
-        self.by_name: Final = AttemptLimits(clock, bad_allowed=BAD_NAME_ATTEMPTS)
+        self._by_name = AttemptLimits(clock, burst=BAD_NAME_ATTEMPTS, bad_allowed=BAD_NAME_ATTEMPTS)
+        self._by_name_and_network = AttemptLimits(clock, bad_allowed=BAD_NAME_ATTEMPTS_OF_A_NETWORK)
         self._clock = clock
         self._vault = vault
         self._store = AccessStore()
@@ -41,11 +46,26 @@ class Credentials:
 
     async def prove_password(self, account: Account, password: str, path: str) -> None:
         """Raises InvalidRequest when it is not the password of this person, RateLimited after too many of those."""
-        self.by_name.spend(account.username)
+        self.spend_attempt(account.username, SIGNED_IN)
         if not await self.passwords.matches(account.password_hash, password):
-            self.by_name.note_bad(account.username)
+            self.note_wrong(account.username, SIGNED_IN)
             raise InvalidRequest("the password is wrong", path=path)
-        self.by_name.give_back(account.username)
+        self.give_back_attempt(account.username, SIGNED_IN)
+
+    def spend_attempt(self, username: str, network: str) -> None:
+        """Take one attempt at a password. Raises RateLimited, and takes nothing then."""
+        self._by_name.check(username)
+        self._by_name_and_network.spend(_pair(username, network))
+        self._by_name.spend(username)
+
+    def give_back_attempt(self, username: str, network: str) -> None:
+        """Undo one `spend_attempt`: the password was right."""
+        self._by_name.give_back(username)
+        self._by_name_and_network.give_back(_pair(username, network))
+
+    def note_wrong(self, username: str, network: str) -> None:
+        self._by_name.note_bad(username)
+        self._by_name_and_network.note_bad(_pair(username, network))
 
     async def spend_code(self, connection: AsyncConnection, account: Account, code: str) -> Factor | None:
         """Burn a code of the authenticator, or a recovery code; return None when it is not good, or no more.
@@ -91,3 +111,7 @@ class Credentials:
             return None
         secret = self._vault.unseal(account.totp_sealed, table="users", column="totp_sealed", row=account.user_id)
         return step_of(secret.decode(), code, self._clock.now(), account.totp_last_step)
+
+
+def _pair(username: str, network: str) -> str:
+    return f"{network} {username}"

@@ -1,8 +1,8 @@
 """Signing in and staying signed in.
 
-A sign-in starts a family of refresh tokens. Each is good once and gives the next. One whose answer was lost is good again
-for a moment: what that answer gave is revoked, and another next one is given. Otherwise a token that comes back after it
-was used or revoked was copied, so the whole family ends: whoever has the copy and its owner cannot both go on. Access
+A sign-in starts a family of refresh tokens. Each is good once and gives the next. One whose answer was lost is good
+again for a moment: what that answer gave is revoked, and another next one is given. Otherwise a token that comes back
+after it was used or revoked was copied, so the whole family ends: a thief and the owner cannot both go on. Access
 tokens name their family and end with it.
 """
 
@@ -77,6 +77,7 @@ class AccessService:
         self._people = AccessStore()
         self._sessions = SessionStore()
         self._by_address = AttemptLimits(clock)
+        self._bad_keys = AttemptLimits(clock)
         self._refreshes = AttemptLimits(
             clock, burst=REFRESHES_AT_ONCE, per_second=REFRESHES_PER_SECOND, bad_allowed=BAD_REFRESHES
         )
@@ -130,6 +131,21 @@ class AccessService:
             await self._end(connection, stored, "auth:sign-out")
         self.standings.end_sessions({stored.family_id})
 
+    async def admit(self, token: str, address: str) -> Session:
+        """Return the session that a connection from `address` begins. Refused API keys count against its network.
+
+        Raises as session_of does, or RateLimited for a key from where too many bad ones came.
+        """
+        if not token.startswith(API_KEY_PREFIX):
+            return await self.session_of(token)
+        network = network_of(address)
+        self._bad_keys.check(network)
+        try:
+            return await self.session_of(token)
+        except Unauthenticated:
+            self._bad_keys.note_bad(network)
+            raise
+
     async def session_of(self, token: str) -> Session:
         """Raises Unauthenticated unless the access token or API key is good, and its person may still be here."""
         if token.startswith(API_KEY_PREFIX):
@@ -171,9 +187,9 @@ class AccessService:
 
     async def _proved(self, request: SignInRequest, address: str) -> Account:
         """Return the account that the right password opens. Raises Unauthenticated, or RateLimited."""
-        username, network, by_name = normalised(request.username), network_of(address), self._credentials.by_name
+        username, network = normalised(request.username), network_of(address)
         self._by_address.check(network)
-        by_name.spend(username)
+        self._credentials.spend_attempt(username, network)
         self._by_address.spend(network)
         async with self._database.read(EVERY_ORGANISATION) as connection:
             account = await self._people.account_by_name(connection, username)
@@ -187,7 +203,7 @@ class AccessService:
             log.info("sign-in refused", address=address, is_known=account is not None)
             raise Unauthenticated("the user name or the password is wrong, or the user is locked")
         self._by_address.give_back(network)
-        by_name.give_back(username)
+        self._credentials.give_back_attempt(username, network)
         if chosen is None:
             raise Unauthenticated("you are not in an organisation of this name")
         return chosen
@@ -200,8 +216,9 @@ class AccessService:
             raise signed_out()
 
     def _note_refused(self, address: str, username: str) -> None:
-        self._by_address.note_bad(network_of(address))
-        self._credentials.by_name.note_bad(username)
+        network = network_of(address)
+        self._by_address.note_bad(network)
+        self._credentials.note_wrong(username, network)
 
     async def _second_factor(self, connection: AsyncConnection, account: Account, code: str | None) -> Factor | None:
         if not account.has_totp or not code:

@@ -28,12 +28,13 @@ NEWS_NAME: Final = "access.news"
 class Standing:
     """One admission. Whoever holds it looks at `is_over`; it is forgotten when nobody holds it any more."""
 
-    __slots__ = ("__weakref__", "is_over", "organisation_id", "session_id", "user_id")
+    __slots__ = ("__weakref__", "is_key", "is_over", "organisation_id", "session_id", "user_id")
 
-    def __init__(self, user_id: str, organisation_id: str, session_id: str) -> None:
+    def __init__(self, user_id: str, organisation_id: str, session_id: str, *, is_key: bool = False) -> None:
         self.user_id: Final = user_id
         self.organisation_id: Final = organisation_id
         self.session_id: Final = session_id
+        self.is_key: Final = is_key
         self.is_over = False
 
 
@@ -70,9 +71,9 @@ class Standings:
         """`news`: as it was before the database was asked."""
         self._heard = news
 
-    def open(self, user_id: str, organisation_id: str, session_id: str) -> Standing:
+    def open(self, user_id: str, organisation_id: str, session_id: str, *, is_key: bool = False) -> Standing:
         """Return a new standing. Take it before the database is asked, so that no end between the two is missed."""
-        standing = Standing(user_id, organisation_id, session_id)
+        standing = Standing(user_id, organisation_id, session_id, is_key=is_key)
         self._open.add(standing)
         return standing
 
@@ -80,15 +81,28 @@ class Standings:
         self._tell()
         self.end(standing for standing in self._open if standing.session_id in session_ids)
 
-    def end_user(self, user_id: str, *, organisation_id: str | None = None, but_session: str | None = None) -> None:
-        """End all that a person holds, sign-ins and keys, in one organisation or in all."""
+    def end_user(
+        self,
+        user_id: str,
+        *,
+        organisation_id: str | None = None,
+        but_session: str | None = None,
+        keys: Collection[str] = (),
+    ) -> None:
+        """End a person's sign-ins, in one organisation or in all, and those of their keys whose session ids are named:
+        a key that was not revoked goes on.
+        """
         self._tell()
         self.end(
             standing
             for standing in self._open
-            if standing.user_id == user_id
-            and organisation_id in {None, standing.organisation_id}
-            and standing.session_id != but_session
+            if standing.session_id in keys
+            or (
+                standing.user_id == user_id
+                and not standing.is_key
+                and organisation_id in {None, standing.organisation_id}
+                and standing.session_id != but_session
+            )
         )
 
     def end(self, standings: Iterable[Standing]) -> None:

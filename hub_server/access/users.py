@@ -6,7 +6,7 @@ whose own rights ended a moment ago, here, on the command line or at another hub
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Set
 from contextlib import asynccontextmanager
 from typing import Any, Final, Protocol
 
@@ -14,6 +14,7 @@ import structlog
 from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from hub_server.access.api_keys import session_id_of
 from hub_server.access.authorization import authorize
 from hub_server.access.engine import Deed, Target, check_deed, check_grant, may_grant
 from hub_server.access.model import PERMISSIONS, OnMachine, Permission, Principal, covers, normalised
@@ -44,6 +45,7 @@ from protocol.requests import Reply
 
 DEFAULT_ORGANISATION: Final = "default"
 USERNAME_MAX_CHARS: Final = 128
+RESERVED_IN_NAMES: Final = frozenset("+:")  # the audit writes `user:ada+key:<id>`
 log = structlog.get_logger(component="access")
 Administrator = Principal | OnMachine
 
@@ -108,6 +110,8 @@ class UserService:
         name = normalised(request.username)
         if not 0 < len(name) <= USERNAME_MAX_CHARS or not name.isprintable():
             raise InvalidRequest("the user name needs 1 to 128 printable characters", path="$.username")
+        if not RESERVED_IN_NAMES.isdisjoint(name):
+            raise InvalidRequest("a user name holds neither + nor :, choose another", path="$.username")
         password_hash = await self._passwords.hash_new(request.password, name)
         async with self._database.write(EVERY_ORGANISATION) as connection:
             await self._hold(connection, who)
@@ -125,13 +129,13 @@ class UserService:
         return UserReply(user=_view(member))
 
     async def set_role(self, who: Administrator, request: UsersSetRole) -> UserReply:
-        """The sockets of the person close and come back with the new role; keys that may do more than it end."""
+        """The person's sign-ins close and come back with the new role; keys that may do more than it end."""
         async with self._changing(who, Deed.SET_ROLE, request.user_id, request.role) as change:
             await self._people.save_role(change.connection, who.organisation_id, request.user_id, request.role)
-            await self._end_keys_above(change, request.role)
+            ended = await self._end_keys_above(change, request.role)
             member = await self._recorded(change, role=request.role.value, before=change.member.role.value)
-        if change.member.role is not request.role:
-            self._standings.end_user(request.user_id, organisation_id=who.organisation_id)
+        if ended or change.member.role is not request.role:
+            self._standings.end_user(request.user_id, organisation_id=who.organisation_id, keys=ended)
         return UserReply(user=_view(member))
 
     async def set_password(self, who: Administrator, request: UsersSetPassword) -> UserReply:
@@ -160,9 +164,9 @@ class UserService:
         async with self._changing(who, Deed.LOCK, request.user_id) as change:
             if change.member.locked_at is None:
                 await self._people.save_lock(change.connection, request.user_id, self._clock.now())
-            await self._end_keys_above(change, None)
+            ended = await self._end_keys_above(change, None)
             member = await self._signed_out(change)
-        self._standings.end_user(request.user_id)
+        self._standings.end_user(request.user_id, keys=ended)
         return UserReply(user=_view(member))
 
     async def unlock(self, who: Administrator, request: UsersName) -> UserReply:
@@ -178,10 +182,10 @@ class UserService:
             await self._sessions.revoke_sign_ins(
                 change.connection, request.user_id, now, organisation_id=organisation_id
             )
-            await self._end_keys_above(change, None)
+            ended = await self._end_keys_above(change, None)
             await self._people.remove_member(change.connection, organisation_id, request.user_id)
             await self._record(change.connection, who, "users:remove", change.member)
-        self._standings.end_user(request.user_id, organisation_id=who.organisation_id)
+        self._standings.end_user(request.user_id, organisation_id=who.organisation_id, keys=ended)
         return Reply()
 
     # On the hub's machine only.
@@ -283,8 +287,11 @@ class UserService:
         await self._sessions.revoke_sign_ins(change.connection, change.member.user_id, self._clock.now())
         return await self._recorded(change)
 
-    async def _end_keys_above(self, change: _Change, role: Role | None) -> None:
-        """End the person's API keys that may do more than `role`; None: all, in every organisation for a lock."""
+    async def _end_keys_above(self, change: _Change, role: Role | None) -> Set[str]:
+        """End the person's API keys that may do more than `role`; None: all, in every organisation for a lock.
+
+        Return their session ids, to end once the transaction is through.
+        """
         now = self._clock.now()
         keys = await self._sessions.keys_of(change.connection, change.member.user_id, now)
         is_everywhere = change.deed is Deed.LOCK
@@ -296,6 +303,7 @@ class UserService:
         ]
         if ended:
             await self._sessions.revoke_keys(change.connection, ended, now)
+        return {session_id_of(key_id) for key_id in ended}
 
     async def _recorded(self, change: _Change, **detail: Any) -> Member:
         """Write the deed and return the person as they are after it."""

@@ -9,6 +9,8 @@ from agent_client.transport.endings import (
     FilesUnusable,
     HttpRefused,
     HubNotTrusted,
+    Outdated,
+    RecoveryForbidden,
     Refused,
     Unanswered,
     Unreachable,
@@ -38,6 +40,7 @@ def refused(action: RefusalAction, retry_after_sec: int | None = None) -> Refuse
         Closed(CloseCode.IDENTITY_UNKNOWN, ""),
         Closed(CloseCode.REVOKED, ""),
         Closed(CloseCode.VERSION, ""),
+        RecoveryForbidden("no"),
     ],
 )
 def test_what_only_a_person_can_mend_goes_to_the_slow_lane_with_advice(ending: Ending) -> None:
@@ -52,6 +55,13 @@ def test_what_only_a_person_can_mend_goes_to_the_slow_lane_with_advice(ending: E
 )
 def test_what_may_pass_is_tried_again_with_backoff(ending: Ending) -> None:
     assert verdict_on(ending, had_welcome=False, was_stable=False).cause == AttemptFailed()
+
+
+def test_a_session_that_ended_for_its_certificate_is_followed_by_a_try_soon_where_there_is_a_remedy() -> None:
+    ending = Outdated(CloseCode.IDENTITY_UNKNOWN, "it has expired", "it asks for a new one")
+    verdict = verdict_on(ending, had_welcome=True, was_stable=True)
+    assert (verdict.cause, verdict.advice) == (SessionLost(was_stable=True), "it asks for a new one")
+    assert summary_of(ending) == (4401, "it has expired")
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1006, 1011, CloseCode.HUB_FAULT, CloseCode.DRAINING])

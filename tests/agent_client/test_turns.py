@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -62,27 +62,28 @@ def contents(places: Places) -> dict[str, bytes]:
     return {str(path.relative_to(places.state)): path.read_bytes() for path in found}
 
 
-def test_a_turn_that_another_process_has_is_waited_for_and_comes_back_when_it_dies(
-    fleet: Fleet, places: Places
+def test_a_turn_that_another_process_has_stops_the_daemons_writes_and_comes_back_when_it_dies(
+    fleet: Fleet, places: Places, tmp_path: Path
 ) -> None:
     fleet.enroll_by_hand(places, 1)
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLDING, str(places.state)],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as other:
+    with (
+        subprocess.Popen(
+            [sys.executable, "-c", HOLDING, str(places.state)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as other,
+        listening(Door(fleet), tmp_path / "server") as door,
+    ):
         assert other.stdout is not None
         assert other.stdout.readline() == b"held\n"
-        before, began = contents(places), time.monotonic()
+        before = contents(places)
         with pytest.raises(FilesBusy, match="try again"):
-            put_next(Pairs(places, Turn(places, AGENT, wait_seconds=0.2)), fleet)
-        assert 0.2 <= time.monotonic() - began < 5
+            put_next(Pairs(places, Turn(places, AGENT)), fleet)
         assert contents(places) == before
-        killing = threading.Timer(0.2, other.kill)
-        killing.start()
-        put_next(Pairs(places, Turn(places, AGENT, wait_seconds=20)), fleet)
-        killing.join()
+        killing = threading.Timer(0.3, other.kill)
+        door.change = lambda reply: (killing.start(), reply)[1]
+        arguments = ["enroll", "--data-dir", str(places.state), "--token", fleet.token().text, "--hub", door.url]
+        assert main([*arguments, "--force"]) == 0
+        assert other.wait() == -signal.SIGKILL, "the enrollment has waited for it"
+    put_next(Pairs(places, Turn(places, AGENT)), fleet)
     assert len(Pairs(places).candidates(AGENT)) == 2
     assert places.files_lock.stat().st_mode & 0o777 == 0o600
 
@@ -154,7 +155,7 @@ def test_a_daemon_that_promotes_at_any_step_of_an_enrollment_leaves_one_whole_id
     fleet: Fleet, places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
     fleet.enroll_by_hand(places, 1)
-    daemons = Pairs(places, Turn(places, AGENT, wait_seconds=0))
+    daemons = Pairs(places, Turn(places, AGENT))
     put_next(daemons, fleet)
     steps = 0
 

@@ -43,7 +43,10 @@ EXCEPTIONS: Final[Mapping[tuple[str, str], str]] = {
     ("file_names", "hub_server/access/authorization.py"): "the one question that every subject asks",
     ("file_names", "hub_server/access/accounts.py"): "what people do with their own account, apart from signing in",
     ("file_names", "hub_server/access/api_keys.py"): "what scripts connect with, apart from people",
-    ("file_names", "hub_server/access/credentials.py"): "passwords and codes are checked by several; attempts count once",
+    (
+        "file_names",
+        "hub_server/access/credentials.py",
+    ): "passwords and codes are checked by several; attempts count once",
     ("file_names", "hub_server/access/second_factor.py"): "the library for one-time codes stops here",
     ("file_names", "hub_server/access/session_store.py"): "what sessions stand on; in store.py it would pass 400 lines",
     ("file_names", "hub_server/access/standings.py"): "who is let in, in memory only, asked at every operation",
@@ -70,7 +73,10 @@ EXCEPTIONS: Final[Mapping[tuple[str, str], str]] = {
     ("file_names", "hub_server/enrollment/proof.py"): "the X.509 library of this subject stops here",
     ("file_names", "hub_server/enrollment/recovery.py"): "the way back of an agent whose certificate expired",
     ("file_names", "hub_server/enrollment/tokens.py"): "what people do with tokens, apart from how machines join",
-    ("file_names", "hub_server/fleet/trust.py"): "who is kept out, by people and by the hub, apart from the fleet's index",
+    (
+        "file_names",
+        "hub_server/fleet/trust.py",
+    ): "who is kept out, by people and by the hub, apart from the fleet's index",
     ("file_names", "hub_server/pki/register.py"): "what is known of certificates in memory; no engine, for it changes",
     ("file_names", "hub_server/pki/archive.py"): "the hub's own keys in the database, apart from what they issue",
     ("file_names", "hub_server/pki/authority.py"): "the one object that issues and signs, whatever is behind it",

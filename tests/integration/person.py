@@ -68,6 +68,12 @@ class Person:
     def held(self, name: str, match: Callable[[Json], bool] = lambda _: True) -> list[Json]:
         return [event.data for event in self.inbox.held(lambda event: event.name == name and match(event.data))]
 
+    async def let_go(self) -> None:
+        """Close what the library leaves open of a connection that the hub has broken off."""
+        left = self.client.eio.ws
+        if left is not None and not left.closed:
+            await left.close()
+
     async def _heard(self, name: str, data: Json) -> None:
         self.inbox.put(Heard(name, data))
 
@@ -93,6 +99,7 @@ async def watching_at(url: str, token: str, transports: list[str] | None = None)
         yield person
     finally:
         await person.client.disconnect()
+        await person.let_go()
 
 
 async def refusal_of(hub: RunningHub, auth: Any) -> Json:

@@ -177,8 +177,9 @@ async def test_a_connected_daemon_follows_a_rotation_and_reconnects_to_a_hub_wit
         async with daemon_of(places):
             first = await daemons_session(places)
             signer = await exchanged(hub)
-            while set(old) & set(server_authorities(places)):  # noqa: ASYNC110  the last document is on its way
-                await asyncio.sleep(0.05)
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                while set(old) & set(server_authorities(places)):  # noqa: ASYNC110  the last document is on its way
+                    await asyncio.sleep(0.05)
             assert await daemons_session(places) == first
             elsewhere = hub.socket_url.replace("127.0.0.1", "localhost")
             save_config(places, msgspec.structs.replace(config, websocket_url=elsewhere))

@@ -176,7 +176,11 @@ async def test_a_csr_that_is_none_leaves_the_token_good(hub: RunningHub) -> None
     await join(hub, text)
 
 
-@pytest.mark.parametrize("key", ["", "itsk_x", "itsk_unknown1.7n42DGM5Tflk9n8mt7Fhc7", OrganisationKey.generate().text])
+@pytest.mark.parametrize(
+    "key",
+    ["", "itsk_x", "itsk_unknown1.7n42DGM5Tflk9n8mt7Fhc7", OrganisationKey.generate().text],
+    ids=["empty", "short", "malformed", "unknown"],
+)
 async def test_an_organisation_key_that_nobody_made_is_refused(
     hub: RunningHub, identity: Identity, unchanged: None, key: str
 ) -> None:

@@ -28,6 +28,7 @@ from hub_server.gateway.dashboards.operations import Caller, Operations, request
 from hub_server.gateway.dashboards.pace import Pace
 from hub_server.gateway.dashboards.rooms import rooms_of
 from hub_server.gateway.faults import refusal_of
+from hub_server.gateway.rest.addresses import AddressReader
 from hub_server.gateway.rest.origins import Origins
 from hub_server.gateway.visitors import prove
 from protocol.events import DashboardEvent, name_of
@@ -122,7 +123,9 @@ class DashboardServer:
         announcer: Announcer,
         feed: LiveFeed,
         pace: Pace,
+        addresses: AddressReader | None = None,
     ) -> None:
+        """`addresses`: where clients come from; without it each peer speaks for itself, proxies too."""
         self._server = rooms.server
         self._rooms = rooms
         self._clock = clock
@@ -131,6 +134,7 @@ class DashboardServer:
         self._announcer = announcer
         self._feed = feed
         self._pace = pace
+        self._addresses = addresses or AddressReader()
         self._leaving: set[str] = set()
         self._hearing = asyncio.Lock()
         self._clients: dict[str, Client] = {}
@@ -216,13 +220,16 @@ class DashboardServer:
         return None
 
     async def _welcome(self, socket_id: str, environ: dict[str, Any], auth: Any) -> None:
+        address = self._addresses.address_of(environ["aiohttp.request"])
         try:
             async with asyncio.timeout(SIGN_IN_TIMEOUT_SECONDS):
-                session = await self._access.session_of(_token_in(auth))
+                session = await self._access.admit(_token_in(auth), address)
         except (HubError, TimeoutError) as error:
             code = error.code if isinstance(error, HubError) else "unavailable"
-            log.info("dashboard refused", address=environ["aiohttp.request"].remote, reason=str(error))
+            log.info("dashboard refused", address=address, reason=str(error))
             raise SocketRefused(str(code), {"code": str(code), "message": str(error)}) from error
+        if self._server.get_environ(socket_id) is not environ:
+            raise _unavailable("the connection went while it was let in")  # of such a one no disconnect is told
         principal = session.principal
         self._check_room_for(principal)
         self._clients[socket_id] = Client(session, self._clock.monotonic())

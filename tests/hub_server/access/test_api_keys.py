@@ -7,12 +7,22 @@ from sqlalchemy import select
 
 from hub_server.access.model import OnMachine, Principal
 from hub_server.access.tables import ApiKeyRow
-from hub_server.errors import Forbidden, NotFound, Unauthenticated
+from hub_server.errors import Forbidden, NotFound, RateLimited, Unauthenticated
 from hub_server.storage.engine import EVERY_ORGANISATION, Database
 from protocol.enumerations import Role
-from protocol.people import ApiKeysCreate, ApiKeysList, ApiKeysRevoke, UsersName, UsersSetRole
+from protocol.people import (
+    AccountSetPassword,
+    ApiKeysCreate,
+    ApiKeysList,
+    ApiKeysRevoke,
+    UsersName,
+    UsersSetPassword,
+    UsersSetRole,
+)
 from tests.clocks import FakeClock
-from tests.hub_server.access.conftest import House
+from tests.hub_server.access.conftest import HOME, PASSWORD, House, credentials
+
+NEW_PASSWORD = "a-quite-new-marzipan-43"
 
 
 @pytest.fixture
@@ -105,6 +115,7 @@ async def test_a_key_ends_with_its_makers_lock_removal_or_demotion_for_good(
     made = await house.api_keys.create(admin, ApiKeysCreate(name="x", role=Role.TECHNICIAN))
     small = await house.api_keys.create(admin, ApiKeysCreate(name="y", role=Role.VIEWER))
     session = await house.access.session_of(made.key_text)
+    small_session = await house.access.session_of(small.key_text)
     machine = OnMachine(organisation_id=organisation_id)
     match deed:
         case "lock":
@@ -116,6 +127,7 @@ async def test_a_key_ends_with_its_makers_lock_removal_or_demotion_for_good(
             for role in (Role.OPERATOR, Role.ORG_ADMIN):
                 await house.users.set_role(machine, UsersSetRole(user_id=admin.user_id, role=role))
     assert session.standing.is_over
+    assert small_session.standing.is_over == (deed != "demote")
     with pytest.raises(Unauthenticated):
         await house.access.session_of(made.key_text)
     if deed == "demote":
@@ -133,3 +145,43 @@ async def test_a_maker_who_was_demoted_a_moment_ago_makes_no_key(
     with pytest.raises(Forbidden):
         await house.api_keys.create(admin, ApiKeysCreate(name="x", role=Role.OPERATOR))
     assert (await house.api_keys.list(admin, ApiKeysList())).total == 0
+
+
+@pytest.mark.parametrize("deed", ["own-password", "set-password", "remove-totp", "sign-out-everywhere"])
+async def test_what_ends_a_persons_sign_ins_leaves_their_keys(
+    house: House, admin: Principal, organisation_id: str, deed: str
+) -> None:
+    made = await house.api_keys.create(admin, ApiKeysCreate(name="x", role=Role.TECHNICIAN))
+    key = await house.access.session_of(made.key_text)
+    person = await house.access.session_of((await house.access.sign_in(credentials(), HOME)).access_token)
+    machine = OnMachine(organisation_id=organisation_id)
+    match deed:
+        case "own-password":
+            change = AccountSetPassword(current=PASSWORD, new=NEW_PASSWORD)
+            await house.accounts.set_password(admin, "another", change)
+        case "set-password":
+            await house.users.set_password(machine, UsersSetPassword(user_id=admin.user_id, password=NEW_PASSWORD))
+        case "remove-totp":
+            await house.users.remove_totp(machine, UsersName(user_id=admin.user_id))
+        case _:
+            await house.accounts.sign_out_everywhere(admin)
+    assert (person.standing.is_over, key.standing.is_over) == (True, False)
+    await house.access.note_ended([key])
+    assert not key.standing.is_over
+
+
+async def test_a_network_that_shows_bad_keys_is_slowed(house: House, admin: Principal, clock: FakeClock) -> None:
+    good = (await house.api_keys.create(admin, ApiKeysCreate(name="x", role=Role.VIEWER))).key_text
+    signed_in = await house.access.sign_in(credentials(), HOME)
+    for number in range(10):
+        with pytest.raises(Unauthenticated):
+            await house.access.admit(f"{good[:-4]}{number:04}", HOME)
+        clock.advance(1)
+    with pytest.raises(RateLimited) as limited:
+        await house.access.admit(good, HOME)
+    assert limited.value.retry_after_seconds == 590
+    assert (await house.access.admit(good, "203.0.113.9")).principal.api_key_id is not None
+    assert (await house.access.admit(signed_in.access_token, HOME)).principal.user_id == admin.user_id
+    await house.access.sign_in(credentials(), HOME)
+    clock.advance(590)
+    await house.access.admit(good, HOME)

@@ -210,12 +210,6 @@ class Grants(RuleBasedStateMachine):
                     not PERMISSIONS[held.role] <= PERMISSIONS[role] if held.is_key else before is not role
                 ):
                     held.stands = False
-            if before is not role:
-                # Every socket closes; a key that is still covered may connect again.
-                model.held = [held for held in model.held if not (held.is_key and self.is_cut(held) and held.stands)]
-
-    def is_cut(self, held: Held) -> bool:
-        return held.session.standing.is_over
 
     @rule(who=numbers, role=roles)
     def create(self, who: int, role: Role) -> None:
@@ -254,7 +248,6 @@ class Grants(RuleBasedStateMachine):
         allowed = model.reaches(actor, name) and free
         if self.attempt(actor, lambda who: self.house.users.set_password(who, request), allowed):
             model.end(name, keys=False)
-            model.held = [held for held in model.held if not (held.is_key and held.name == name)]
 
     @rule(who=numbers, whom=numbers)
     def remove(self, who: int, whom: int) -> None:
