@@ -21,6 +21,7 @@ from hub_server.gateway.dashboards.tables.joining import joining_operations
 from hub_server.gateway.dashboards.tables.organisations import organisation_operations
 from hub_server.gateway.dashboards.tables.people import people_operations
 from hub_server.gateway.dashboards.tables.telemetry import telemetry_operations
+from hub_server.gateway.rest.addresses import AddressReader
 from hub_server.gateway.rest.origins import Origins
 
 
@@ -50,6 +51,7 @@ def dashboards_on(base: Foundation, subjects: Subjects) -> Dashboards:
         operations=operations,
         announcer=announcer,
         feed=feed,
+        addresses=AddressReader(base.settings.people.trusted_proxies),
         pace=Pace(
             base.clock,
             per_second=base.settings.access.operations_per_second,

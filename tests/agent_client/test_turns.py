@@ -27,6 +27,7 @@ from agent_client.transport.tls import context_of
 from agent_client.trust.document import load_trust, server_anchors
 from agent_client.turns import AnotherIdentity, FilesBusy, Turn
 from protocol.desired import AgentConfig, AgentPolicy, CertificateTerms
+from protocol.enrollment import EnrollReply
 from protocol.enumerations import DesiredName
 from protocol.frames import Desired, DesiredRejected
 from tests.agent_client.door import Door, listening
@@ -79,10 +80,16 @@ def test_a_turn_that_another_process_has_stops_the_daemons_writes_and_comes_back
             put_next(Pairs(places, Turn(places, AGENT)), fleet)
         assert contents(places) == before
         killing = threading.Timer(0.3, other.kill)
-        door.change = lambda reply: (killing.start(), reply)[1]
+
+        def kill_soon(reply: EnrollReply) -> EnrollReply:
+            killing.start()
+            return reply
+
+        door.change = kill_soon
         arguments = ["enroll", "--data-dir", str(places.state), "--token", fleet.token().text, "--hub", door.url]
         assert main([*arguments, "--force"]) == 0
-        assert other.wait() == -signal.SIGKILL, "the enrollment has waited for it"
+        assert not killing.is_alive(), "the enrollment has waited"
+        assert other.wait() == -signal.SIGKILL
     put_next(Pairs(places, Turn(places, AGENT)), fleet)
     assert len(Pairs(places).candidates(AGENT)) == 2
     assert places.files_lock.stat().st_mode & 0o777 == 0o600
