@@ -125,7 +125,7 @@ class Access:
             raise Unauthenticated("the user name or the password is wrong")
         return self._next()
 
-    async def refresh(self, refresh_token: str, address: str) -> SignedIn:
+    async def refresh(self, refresh_token: str, address: str) -> SignedIn:  # noqa: ARG002
         if refresh_token != f"refresh-{self.serial}":
             raise Unauthenticated("you are signed out; sign in again")
         return self._next()
