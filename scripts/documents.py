@@ -236,7 +236,7 @@ def openapi() -> Schema:
 
 def _rest_server(listener: Listener) -> Schema:
     scheme = "https" if listener is Listener.AGENTS else "http"
-    return {"url": f"{scheme}://{_HOSTS[listener]}", "description": f"The {listener.value}' listener"}
+    return {"url": f"{scheme}://{_HOSTS[listener]}", "description": f"The listener for {listener.value}"}
 
 
 def _path_item(route: Route, known: Components) -> Schema:
