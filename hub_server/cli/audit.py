@@ -28,7 +28,7 @@ app = App(
 )
 
 Organisation = Annotated[
-    str | None, Parameter(name="--org", help="Name or id of an organisation; without it all, and the hub's own deeds.")
+    str | None, Parameter(help="Name or id of an organisation; without it all, and the hub's own deeds.")
 ]
 Words = Annotated[str, Parameter(help="Text in actor, action, target or detail.")]
 Action = Annotated[str | None, Parameter(help="An action, or its beginning with a `*`: `users:*`.")]
@@ -88,7 +88,7 @@ def search(
     actor: str | None = None,
     action: Action = None,
     target: str | None = None,
-    org: Organisation = None,
+    organisation: Organisation = None,
     limit: int = 100,
     json: AsJson = False,
 ) -> None:
@@ -96,7 +96,7 @@ def search(
     request = _checked({"text": text, "actor": actor, "action": action, "target": target, "limit": limit})
 
     async def found(hub: LocalHub) -> tuple[Sequence[AuditEntryView], int]:
-        organisation_ids = await _organisation_ids(hub, org)
+        organisation_ids = await _organisation_ids(hub, organisation)
         async with hub.database.read(EVERY_ORGANISATION) as connection:
             entries, total = await AuditStore().page(connection, organisation_ids, request)
         return [view_of(*entry) for entry in entries], total
@@ -111,14 +111,16 @@ def search(
 
 
 @app.command(
-    help_epilogue=examples("jtnt-hub audit export > audit.jsonl", "jtnt-hub audit export --org 'Acme Ltd' > acme.jsonl")
+    help_epilogue=examples(
+        "jtnt-hub audit export > audit.jsonl", "jtnt-hub audit export --organisation Acme > acme.jsonl"
+    )
 )
-def export(*, place: Place | None = None, action: Action = None, org: Organisation = None) -> None:
+def export(*, place: Place | None = None, action: Action = None, organisation: Organisation = None) -> None:
     """Print every entry as a line of JSON, newest first."""
     request = _checked({"action": action})
 
     async def printed(hub: LocalHub) -> None:
-        organisation_ids = await _organisation_ids(hub, org)
+        organisation_ids = await _organisation_ids(hub, organisation)
         async with hub.database.read(EVERY_ORGANISATION) as connection:
             async for entry in AuditStore().all(connection, organisation_ids, request):
                 print(msgspec.json.encode(view_of(*entry)).decode())

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -13,7 +12,7 @@ from sqlmodel import col
 
 from hub_server.pki.model import IssuedCertificate, KnownCertificate, StoredCertificate
 from hub_server.pki.tables import CertificateRow, CloneSuspicionRow
-from hub_server.storage.engine import EVERY_ORGANISATION, enter_scope
+from hub_server.storage.engine import every_organisation
 from protocol.enumerations import CertificateState
 from protocol.oversight import CertificatesList
 
@@ -78,7 +77,7 @@ class CertificateStore:
         if connection.dialect.name == "postgresql":
             key = int.from_bytes(public_key_sha256[:8], signed=True)
             await connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": key})
-        async with _everywhere(connection):
+        async with every_organisation(connection):
             owners = await connection.scalar(
                 select(func.count()).where(
                     col(CertificateRow.public_key_sha256) == public_key_sha256,
@@ -222,18 +221,6 @@ class SuspicionStore:
             )
         )
         return count or 0
-
-
-@asynccontextmanager
-async def _everywhere(connection: AsyncConnection) -> AsyncIterator[None]:
-    """Look beyond the transaction's own organisation for the length of the block."""
-    if connection.dialect.name != "postgresql":
-        yield
-        return
-    scope = await connection.scalar(text("select current_setting('jtnt.organisation')"))
-    await enter_scope(connection, EVERY_ORGANISATION)
-    yield
-    await enter_scope(connection, scope or "")
 
 
 def _in_state(state: CertificateState, now: datetime) -> Sequence[ColumnElement[bool]]:

@@ -127,11 +127,21 @@ async def test_who_does_not_read_the_answer_is_cut_in_time(folder: Path, monkeyp
             assert 'jtnt_people_cut_total{stage="answer"} 1.0' in await answer.text()
 
 
+async def holds(hub: RunningHub, listener: str, guests: int) -> None:
+    """Return once the listener counts `guests`; whoever asks is one more of the people's."""
+    counted = f"jtnt_{listener}_guests {guests + (listener == 'people'):.1f}\n"
+    async with asyncio.timeout(DEADLINE_SECONDS), hub.people() as people:
+        while True:
+            async with people.get("/metrics") as answer:
+                if counted in await answer.text():
+                    return
+
+
 async def test_an_address_that_holds_its_share_gets_no_more(strict: RunningHub) -> None:
     port = port_of(strict.web_url)
     async with asyncio.TaskGroup() as tasks:
         held = [tasks.create_task(slow.SILENT.met(port, "127.3.0.1")) for _ in range(4)]
-        await asyncio.sleep(0.1)
+        await holds(strict, "people", len(held))
         refused = await slow.SILENT.met(port, "127.3.0.1")
         elsewhere = tasks.create_task(slow.SILENT.met(port, "127.3.0.2"))
     assert refused.after_seconds < DEADLINE_SECONDS / 2
@@ -143,7 +153,7 @@ async def test_all_together_hold_so_many_and_no_more(strict: RunningHub) -> None
     port = port_of(strict.agent_url)
     async with asyncio.TaskGroup() as tasks:
         held = [tasks.create_task(slow.SILENT.met(port, f"127.3.1.{1 + number // 4}")) for number in range(24)]
-        await asyncio.sleep(0.1)
+        await holds(strict, "agents", len(held))
         refused = await slow.SILENT.met(port, "127.3.1.200")
         async with strict.people() as people, people.get("/metrics") as answer:
             counted = await answer.text()

@@ -65,14 +65,15 @@ def test_entries_are_searched_and_exported(jtnt_hub: JtntHub) -> None:
     assert len(found) == 2
     assert '"name":"two"' in found[0]
     assert found[1] == "1 of 1 entries."
-    of_one = json.loads(jtnt_hub("audit", "search", "--org", "one", "--json").out)
+    of_one = json.loads(jtnt_hub("audit", "search", "--organisation", "one", "--json").out)
     assert (of_one["total"], of_one["entries"][0]["detail"]["name"]) == (1, "one")
     lines = [json.loads(line) for line in jtnt_hub("audit", "export").out.splitlines()]
     numbers = [line["number"] for line in lines]
     assert numbers == sorted(numbers, reverse=True)
     assert {"one", "two", "three"} <= {line["detail"].get("name") for line in lines}
     assert [
-        json.loads(line)["detail"]["name"] for line in jtnt_hub("audit", "export", "--org", "two").out.splitlines()
+        json.loads(line)["detail"]["name"]
+        for line in jtnt_hub("audit", "export", "--organisation", "two").out.splitlines()
     ] == ["two"]
 
 
