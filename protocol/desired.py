@@ -15,6 +15,10 @@ class AgentConfig(Body, frozen=True, omit_defaults=False):
     heartbeat_interval_sec: Annotated[int, Meta(ge=5, le=600)] = HEARTBEAT_SECONDS
     metrics_enabled: bool = True
     security_checks_enabled: bool = True
+    inventory_enabled: bool = True
+    processes_enabled: bool = False
+    """Names and users of running processes leave the machine only where people turned it on."""
+    logins_enabled: bool = False
 
 
 class AgentPolicy(Body, frozen=True, omit_defaults=False):

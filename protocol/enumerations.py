@@ -72,6 +72,8 @@ class ConnectionReason(StrEnum):
     QUARANTINED = "quarantined"
     HUB_STOPPED = "hub_stopped"
     HUB_AWAY = "hub_away"
+    REFUSED = "refused"
+    SITE_SILENT = "site_silent"
 
 
 class GoodbyeReason(StrEnum):

@@ -61,6 +61,9 @@ class AgentSummary(Shape, frozen=True):
     metrics: dict[str, MetricValue]
     sampled_at_ms: int | None = None
     trust: AgentTrust = AgentTrust.TRUSTED
+    status_since: Instant | None = None
+    clock_offset_ms: int | None = None
+    """How far the machine's clock is ahead of the hub's; null until it was measured."""
     counts: RelatedCounts = field(default=RelatedCounts(), name="_count")
 
 

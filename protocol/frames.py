@@ -152,6 +152,8 @@ class Welcome(Frame, frozen=True, tag="welcome"):
     jobs: list[CommandId] = []
     desired: dict[DesiredName, Hash] = {}
     checkpoint: Checkpoint | None = None
+    inventory: dict[str, Hash] = {}
+    """The hash of each section the hub holds; the agent sends those that are others now."""
 
 
 class Refuse(Frame, frozen=True, tag="refuse"):
@@ -222,10 +224,23 @@ class EventAck(Frame, frozen=True, tag="event:ack"):
 
 
 class Inventory(Frame, frozen=True, tag="inventory"):
-    """Sent only when `hash` is new to the hub."""
+    """One part of a section of protocol/inventory.py, sent when its `hash` is not the one the hub holds.
+
+    `hash` is of the whole section. Parts come in order, `part` from 1 to `parts`; only lists (`items`) are parted.
+    """
 
     hash: Hash
     body: dict[str, Any]
+    section: Word = "hardware"
+    part: Annotated[int, Meta(ge=1, le=64)] = 1
+    parts: Annotated[int, Meta(ge=1, le=64)] = 1
+
+
+class InventoryAck(Frame, frozen=True, tag="inventory:ack"):
+    """The hub holds the whole section, durably."""
+
+    section: Word
+    hash: Hash
 
 
 class Signature(Body, frozen=True):
@@ -382,6 +397,7 @@ HubFrame = (
     | HeartbeatAck
     | MetricsAck
     | EventAck
+    | InventoryAck
     | Command
     | CommandOutputAck
     | CommandResultAck

@@ -23,13 +23,12 @@ from protocol.commands import (
 )
 from protocol.desired import AgentConfig
 from protocol.enumerations import (
-    AgentStatus,
     AgentTrust,
     AlertSeverity,
     AlertState,
 )
 from protocol.events import AgentSummary, FleetCounts, Instant, Shape
-from protocol.frames import UnixMs, Word
+from protocol.frames import Word
 from protocol.joining import (
     ApprovalReply,
     ApprovalsDecide,
@@ -88,16 +87,20 @@ from protocol.people import (
     UsersSetPassword,
     UsersSetRole,
 )
-from protocol.requests import Ids, Label, Limit, Name, Offset, Percent, Reply, Request, Tags
-
-
-class AgentFilter(Request, frozen=True):
-    """Every given condition must hold. `text` is found in name, host name, site, tags or address, in any case."""
-
-    text: Label = ""
-    status: list[AgentStatus] = field(default_factory=list)
-    tags: list[Label] = field(default_factory=list)
-    site: Label | None = None
+from protocol.requests import AgentFilter, Ids, Label, Limit, Name, Offset, Percent, Reply, Request, Tags
+from protocol.telemetry import (
+    HubHealth,
+    HubHealthReply,
+    HubMetrics,
+    InventoryGet,
+    InventoryGetReply,
+    MetricsNewest,
+    MetricsNewestReply,
+    MetricsQuery,
+    MetricsQueryReply,
+    ReportsList,
+    ReportsListReply,
+)
 
 
 class AgentsList(Request, frozen=True):
@@ -193,32 +196,6 @@ class AgentsRelease(Request, frozen=True):
     agent_id: Word
 
 
-class MetricsQuery(Request, frozen=True):
-    """Times in ms since the epoch, `from` included, `to` excluded."""
-
-    agent_ids: Annotated[list[Word], Meta(min_length=1, max_length=100)]
-    metrics: Annotated[list[Word], Meta(min_length=1, max_length=32)]
-    from_: UnixMs = field(name="from")
-    to: UnixMs
-    metric_type: Word = "system"
-    max_points: Annotated[int, Meta(ge=1, le=5000)] = 500
-
-
-class MetricSeries(Shape, frozen=True):
-    """`timestamps` in ms, ascending; `values[metric]` runs beside them, null where a bucket holds none."""
-
-    agent_id: str
-    timestamps: list[int]
-    values: dict[str, list[float | None]]
-
-
-class MetricsQueryReply(Reply, frozen=True):
-    """`resolution_sec` 0 means raw samples; otherwise a point is the mean of its bucket (counters: the last value)."""
-
-    series: list[MetricSeries]
-    resolution_sec: int
-
-
 class AlertsList(Request, frozen=True):
     agent_id: Word | None = None
     state: AlertState | None = None
@@ -296,6 +273,11 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "agents:quarantine": Operation(AgentsQuarantine, AgentsGetReply),
     "agents:release": Operation(AgentsRelease, AgentsGetReply),
     "metrics:query": Operation(MetricsQuery, MetricsQueryReply),
+    "metrics:newest": Operation(MetricsNewest, MetricsNewestReply),
+    "reports:list": Operation(ReportsList, ReportsListReply),
+    "inventory:get": Operation(InventoryGet, InventoryGetReply),
+    "hub:health": Operation(HubHealth, HubHealthReply),
+    "hub:metrics": Operation(HubMetrics, MetricsQueryReply),
     "alerts:list": Operation(AlertsList, AlertsListReply),
     "alerts:resolve": Operation(AlertsResolve, AlertsResolveReply),
     "commands:create": Operation(CommandsCreate, CommandReply),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from protocol.enrollment import ErrorBody
+from protocol.enumerations import AgentStatus
 from protocol.frames import Word
 
 Limit = Annotated[int, Meta(ge=1, le=1000)]
@@ -29,3 +30,12 @@ class Reply(Struct, frozen=True, rename="camel", kw_only=True):
 class Refusal(Struct, frozen=True, rename="camel", kw_only=True):
     error: ErrorBody
     ok: Literal[False] = False
+
+
+class AgentFilter(Request, frozen=True):
+    """Every given condition must hold. `text` is found in name, host name, site, tags or address, in any case."""
+
+    text: Label = ""
+    status: list[AgentStatus] = field(default_factory=list)
+    tags: list[Label] = field(default_factory=list)
+    site: Label | None = None

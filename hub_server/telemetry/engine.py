@@ -9,8 +9,8 @@ import msgspec
 from msgspec import Struct
 
 from hub_server.telemetry.model import Receipt, Received, SampleFrame, SampleRow, StoredRanges, StreamKey, bounded
-from protocol.operations import MetricSeries
 from protocol.ranges import SequenceRanges
+from protocol.telemetry import MetricSeries
 
 RESOLUTIONS_SECONDS: Final = (10, 30, 60, 300, 1800, 3600, 6 * 3600, 24 * 3600, 7 * 24 * 3600)
 COUNTERS: Final = frozenset({"uptime_seconds"})

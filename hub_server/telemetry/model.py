@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from typing import Final, NamedTuple, Protocol
 
 from msgspec import Struct
@@ -11,6 +12,21 @@ from protocol.enumerations import Lane
 from protocol.frames import MetricValue, Sample, SequenceRange
 from protocol.ranges import SequenceRanges
 
+
+class Resolution(StrEnum):
+    """What history is kept as: every sample, or buckets of a minute, five minutes or an hour."""
+
+    RAW = "raw"
+    MINUTE = "1m"
+    FIVE_MINUTES = "5m"
+    HOUR = "1h"
+
+
+BUCKET_MS: Final[Mapping[Resolution, int]] = {
+    Resolution.MINUTE: 60_000,
+    Resolution.FIVE_MINUTES: 300_000,
+    Resolution.HOUR: 3_600_000,
+}
 EVENTS_STREAM: Final = "events"
 EPOCHS_KEPT: Final = 4
 RANGES_KEPT: Final = 1024

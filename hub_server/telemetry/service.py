@@ -31,8 +31,8 @@ from hub_server.telemetry.model import (
 from hub_server.telemetry.store import TYPES_PER_AGENT_MAX, TelemetryStore
 from protocol.enumerations import Lane
 from protocol.frames import Event, EventAck, Metrics, Sample, StreamAck
-from protocol.operations import MetricSeries, MetricsQuery, MetricsQueryReply
 from protocol.ranges import SequenceRanges
+from protocol.telemetry import MetricSeries, MetricsQuery, MetricsQueryReply
 
 log = structlog.get_logger(component="telemetry")
 

@@ -9,8 +9,9 @@ from protocol.codec import BadFrame, decode
 from protocol.enrollment import EnrollRequest, SignInRequest
 from protocol.events import DASHBOARD_EVENTS, DashboardEvent, name_of
 from protocol.limits import FRAME_MAX_BYTES
-from protocol.operations import OPERATIONS, AgentsUpdate, MetricsQuery
+from protocol.operations import OPERATIONS, AgentsUpdate
 from protocol.requests import Refusal, Reply, Request
+from protocol.telemetry import MetricsQuery
 from tests.protocol.examples.bodies import REST_BODIES
 from tests.protocol.examples.operations import REFUSAL, REPLIES, REQUESTS
 from tests.protocol.strategies import messages

@@ -30,7 +30,7 @@ from hub_server.gateway.dashboards.rooms import commands_room, fleet_room
 from protocol import events as shown
 from protocol.enumerations import CommandStatus, TextEncoding
 from protocol.limits import FEED_TICK_SECONDS, UNSUBSCRIBED_AGENTS_MAX
-from protocol.operations import AgentFilter
+from protocol.requests import AgentFilter
 
 log = structlog.get_logger(component="dashboards")
 

@@ -14,7 +14,8 @@ from hub_server.presence.service import PresenceService
 from hub_server.telemetry.service import TelemetryService
 from protocol.enumerations import AgentStatus, AgentTrust
 from protocol.events import AgentSummary, FleetCounts, RelatedCounts
-from protocol.operations import AgentFilter, AgentsList, AgentsListReply
+from protocol.operations import AgentsList, AgentsListReply
+from protocol.requests import AgentFilter
 
 SYSTEM: Final = "system"
 SortKey = Callable[[Agent], Any]

@@ -22,7 +22,8 @@ from hub_server.telemetry.service import TelemetryService
 from protocol.events import AgentMetrics, AgentsMetrics, DashboardEvent, FeedSample
 from protocol.frames import MetricValue
 from protocol.limits import FEED_LAG_MAX, FEED_TICK_SECONDS, UNSUBSCRIBED_AGENTS_MAX
-from protocol.operations import AgentFilter, FeedSubscribe, FeedSubscribeReply
+from protocol.operations import FeedSubscribe, FeedSubscribeReply
+from protocol.requests import AgentFilter
 
 log = structlog.get_logger(component="live-feed")
 

@@ -16,7 +16,7 @@ from hub_server.telemetry.model import EPOCHS_KEPT
 from hub_server.telemetry.store import TYPES_PER_AGENT_MAX, TelemetryStore
 from protocol.enumerations import Lane
 from protocol.frames import Event, Metrics, MetricValue, Sample
-from protocol.operations import MetricsQuery
+from protocol.telemetry import MetricsQuery
 from tests.clocks import FakeClock
 from tests.hub_server.telemetry.builders import (
     NOW_MS,

@@ -40,6 +40,7 @@ from protocol.frames import (
     HeartbeatAck,
     Hello,
     Inventory,
+    InventoryAck,
     JobProgress,
     LastDisconnect,
     Metrics,
@@ -99,6 +100,7 @@ FRAMES: Final[tuple[Frame, ...]] = (
         checkpoint=Checkpoint(
             hub_id="hub-1", number=1024, hash="9f86d081", at_ms=NOW_MS, key_id="audit-1", signature="c2lnbmF0dXJl"
         ),
+        inventory={"packages": "i0"},
     ),
     Refuse(code=4429, message="too many agents at once", action=RefusalAction.RETRY_AFTER, retry_after_sec=17),
     Heartbeat(clock_ms=NOW_MS, monotonic_ms=86_430_000, dropped={"backfill": 12}, spool_bytes=65_536, sysinfo=SYSTEM),
@@ -122,7 +124,10 @@ FRAMES: Final[tuple[Frame, ...]] = (
     ),
     Event(epoch=3, seq=2, ts=NOW_MS, kind="firewall_off", data={"profile": "public"}),
     EventAck(epoch=3, ranges=[(1, 2)]),
-    Inventory(hash="i1", body={"packages": [{"name": "openssl", "version": "3.0.15"}]}),
+    Inventory(
+        hash="i1", body={"items": [{"name": "openssl", "version": "3.0.15"}]}, section="packages", part=2, parts=3
+    ),
+    InventoryAck(section="packages", hash="i1"),
     Command(
         command_id=COMMAND_ID,
         command_type="exec",

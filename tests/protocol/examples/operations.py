@@ -18,7 +18,6 @@ from protocol.commands import (
 from protocol.desired import AgentConfig
 from protocol.enrollment import ErrorBody
 from protocol.enumerations import (
-    AgentStatus,
     AgentTrust,
     AlertSeverity,
     AlertState,
@@ -29,7 +28,6 @@ from protocol.enumerations import (
 )
 from protocol.operations import (
     AgentConfigInput,
-    AgentFilter,
     AgentsDelete,
     AgentsGet,
     AgentsGetReply,
@@ -49,15 +47,13 @@ from protocol.operations import (
     FeedAck,
     FeedSubscribe,
     FeedSubscribeReply,
-    MetricSeries,
-    MetricsQuery,
-    MetricsQueryReply,
     Thresholds,
 )
 from protocol.requests import Refusal, Reply, Request
-from tests.protocol.examples import joining, oversight, people
+from tests.protocol.examples import joining, oversight, people, telemetry
 from tests.protocol.examples.events import AGENT_ID, AT, COUNTS, SUMMARY
-from tests.protocol.examples.frames import COMMAND_ID, NOW_MS
+from tests.protocol.examples.frames import COMMAND_ID
+from tests.protocol.examples.telemetry import FILTER
 
 CONFIG: Final = AgentConfig(
     sample_interval_sec=5, heartbeat_interval_sec=20, metrics_enabled=False, security_checks_enabled=False
@@ -72,7 +68,6 @@ THRESHOLDS: Final = Thresholds(
     disk_critical=85,
     updates_warning=25,
 )
-FILTER: Final = AgentFilter(text="web", status=[AgentStatus.ACTIVE], tags=["web"], site="Oslo")
 ALERT: Final = AlertView(
     id="01K9TZV9AA",
     agent_id=AGENT_ID,
@@ -112,14 +107,7 @@ REQUESTS: Final[Mapping[str, Request]] = {
     "agents:revoke": AgentsRevoke(agent_id=AGENT_ID, reason="stolen"),
     "agents:quarantine": AgentsQuarantine(agent_id=AGENT_ID, reason="behaves oddly"),
     "agents:release": AgentsRelease(agent_id=AGENT_ID),
-    "metrics:query": MetricsQuery(
-        agent_ids=[AGENT_ID],
-        metrics=["cpu_percent"],
-        from_=NOW_MS - 3_600_000,
-        to=NOW_MS,
-        metric_type="disk",
-        max_points=300,
-    ),
+    **telemetry.REQUESTS,
     "alerts:list": AlertsList(agent_id=AGENT_ID, state=AlertState.OPEN, limit=20, offset=40),
     "alerts:resolve": AlertsResolve(alert_id="01K9TZV9AA"),
     "commands:create": CommandsCreate(
@@ -156,12 +144,7 @@ REPLIES: Final[Mapping[str, Reply]] = {
     "agents:revoke": _AGENT_REPLY,
     "agents:quarantine": _AGENT_REPLY,
     "agents:release": _AGENT_REPLY,
-    "metrics:query": MetricsQueryReply(
-        series=[
-            MetricSeries(agent_id=AGENT_ID, timestamps=[NOW_MS - 60_000, NOW_MS], values={"cpu_percent": [12.5, None]})
-        ],
-        resolution_sec=60,
-    ),
+    **telemetry.REPLIES,
     "alerts:list": AlertsListReply(alerts=[ALERT], total=41, limit=20, offset=40),
     "alerts:resolve": AlertsResolveReply(alert=ALERT),
     "commands:create": _COMMAND_REPLY,

@@ -1,0 +1,22 @@
+"""Kinds of `event` frames: what an agent reports of itself, with the fields of their `data`."""
+
+from typing import Final
+
+GAP: Final = "gap"
+"""Samples fell out of the spool: stream, cause (bytes, age, disk), dropped, first_seq, last_seq, from_ms, to_ms."""
+DISCONNECTED: Final = "disconnected"
+"""A session ended: code, reason, at_ms, for_ms (until the next one), attempts."""
+STARTED: Final = "started"
+"""The daemon began: version, boot_id, clean (whether its last end was an orderly one), down_ms."""
+CLOCK_STEPPED: Final = "clock_stepped"
+"""The machine's wall clock jumped against its monotonic one: by_ms."""
+COLLECTOR_FAILING: Final = "collector_failing"
+"""collector, reason. A plugin's collector is `custom.<plugin>`."""
+COLLECTOR_RECOVERED: Final = "collector_recovered"
+"""collector, failures."""
+SPOOL_DAMAGED: Final = "spool_damaged"
+"""moved_to: where the unreadable file lies now."""
+SPOOL_RENEWED: Final = "spool_renewed"
+"""The spool had gone back (a snapshot was restored) or was gone: its streams began new epochs. cause."""
+SPOOL_FULL: Final = "spool_full"
+"""The disk took no sample: since_ms, dropped."""
