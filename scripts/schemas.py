@@ -18,11 +18,13 @@ from protocol import (
     envelope,
     events,
     frames,
+    inventory,
     joining,
     operations,
     oversight,
     people,
     requests,
+    telemetry,
 )
 
 Schema = dict[str, Any]
@@ -34,11 +36,13 @@ _MODULES: Final = (
     envelope,
     events,
     frames,
+    inventory,
     joining,
     operations,
     oversight,
     people,
     requests,
+    telemetry,
 )
 
 

@@ -132,6 +132,41 @@ export interface Operations {
     reply: MetricsQueryReply;
   };
   /**
+   * The newest sample of each kind of one machine: disks, interfaces, processes, plugins.
+   */
+  "metrics:newest": {
+    request: MetricsNewest;
+    reply: MetricsNewestReply;
+  };
+  /**
+   * What machines reported of themselves: lost connections, gaps, failing collectors; newest first.
+   */
+  "reports:list": {
+    request: ReportsList;
+    reply: ReportsListReply;
+  };
+  /**
+   * Hardware, operating system, packages and services of one machine.
+   */
+  "inventory:get": {
+    request: InventoryGet;
+    reply: InventoryGetReply;
+  };
+  /**
+   * The newest of the hub's own figures: loop lag, collections, queues, commits, what was dropped.
+   */
+  "hub:health": {
+    request: HubHealth;
+    reply: HubHealthReply;
+  };
+  /**
+   * History of the hub's own figures.
+   */
+  "hub:metrics": {
+    request: HubMetrics;
+    reply: MetricsQueryReply;
+  };
+  /**
    * A page of alerts, newest first.
    */
   "alerts:list": {
@@ -498,6 +533,8 @@ export interface AgentSummary {
   };
   sampledAtMs: number | null;
   trust: AgentTrust;
+  statusSince: string | null;
+  clockOffsetMs: number | null;
   _count: RelatedCounts;
 }
 export interface RelatedCounts {
@@ -540,6 +577,9 @@ export interface AgentConfig {
   heartbeatIntervalSec: number;
   metricsEnabled: boolean;
   securityChecksEnabled: boolean;
+  inventoryEnabled: boolean;
+  processesEnabled: boolean;
+  loginsEnabled: boolean;
 }
 /**
  * Percent above which an alert is raised (seed 004, "Automatic Alert Generation").
@@ -575,6 +615,9 @@ export interface AgentConfigInput {
   heartbeatIntervalSec?: number;
   metricsEnabled?: boolean;
   securityChecksEnabled?: boolean;
+  inventoryEnabled?: boolean;
+  processesEnabled?: boolean;
+  loginsEnabled?: boolean;
 }
 /**
  * Percent above which an alert is raised (seed 004, "Automatic Alert Generation").
@@ -613,13 +656,11 @@ export interface AgentsRelease {
 }
 /**
  * Times in ms since the epoch, `from` included, `to` excluded.
+ *
+ *     Either `agentIds` or a `filter`. With `groupBy` a series stands for all agents of a group; an agent with several
+ *     tags counts in each of them.
  */
 export interface MetricsQuery {
-  /**
-   * @minItems 1
-   * @maxItems 100
-   */
-  agentIds: string[];
   /**
    * @minItems 1
    * @maxItems 32
@@ -627,19 +668,28 @@ export interface MetricsQuery {
   metrics: string[];
   from: number;
   to: number;
+  agentIds?: string[] | null;
+  filter?: AgentFilter | null;
+  groupBy?: ("all" | "os" | "site" | "tag") | null;
   metricType?: string;
   maxPoints?: number;
 }
 /**
  * `resolutionSec` 0 means raw samples; otherwise a point is the mean of its bucket (counters: the last value).
+ *
+ *     `resolution` says what was read: samples, or their rollups of 1 min, 5 min or 1 h.
  */
 export interface MetricsQueryReply {
   series: MetricSeries[];
   resolutionSec: number;
+  resolution: "1h" | "1m" | "5m" | "raw";
   ok: true;
 }
 /**
  * `timestamps` in ms, ascending; `values[metric]` runs beside them, null where a bucket holds none.
+ *
+ *     `minima` and `maxima` run beside them too, and are empty where every point is one sample. Of a group `agentId` is
+ *     empty, `group` its name, and `agents` how many it has.
  */
 export interface MetricSeries {
   agentId: string;
@@ -647,6 +697,101 @@ export interface MetricSeries {
   values: {
     [k: string]: (number | null)[];
   };
+  minima: {
+    [k: string]: (number | null)[];
+  };
+  maxima: {
+    [k: string]: (number | null)[];
+  };
+  group: string;
+  agents: number;
+}
+export interface MetricsNewest {
+  agentId: string;
+}
+/**
+ * The newest sample of each metric type of one agent, sorted by type.
+ */
+export interface MetricsNewestReply {
+  metrics: NewestMetric[];
+  ok: true;
+}
+export interface NewestMetric {
+  metricType: string;
+  timestamp: number;
+  metricData: {
+    [k: string]: MetricValue;
+  };
+}
+/**
+ * What agents reported of themselves: disconnections, gaps, failing collectors. Newest first.
+ */
+export interface ReportsList {
+  agentId?: string | null;
+  /**
+   * @maxItems 32
+   */
+  kinds?: string[];
+  limit?: number;
+  offset?: number;
+}
+export interface ReportsListReply {
+  reports: ReportView[];
+  total: number;
+  limit: number;
+  offset: number;
+  ok: true;
+}
+export interface ReportView {
+  agentId: string;
+  at: string;
+  kind: string;
+  data: {
+    [k: string]: unknown;
+  };
+}
+export interface InventoryGet {
+  agentId: string;
+}
+export interface InventoryGetReply {
+  sections: InventorySection[];
+  ok: true;
+}
+/**
+ * `body` as in protocol/inventory.py; `at` is when the hub stored it.
+ */
+export interface InventorySection {
+  section: string;
+  hash: string;
+  at: string;
+  body: {
+    [k: string]: unknown;
+  };
+}
+export interface HubHealth {}
+/**
+ * The newest of the hub's own figures by name: loop lag, collections, queues, commits, what was dropped.
+ */
+export interface HubHealthReply {
+  hubId: string;
+  startedAt: string;
+  figures: {
+    [k: string]: number;
+  };
+  ok: true;
+}
+/**
+ * History of the hub's own figures; names as in the newest ones.
+ */
+export interface HubMetrics {
+  /**
+   * @minItems 1
+   * @maxItems 32
+   */
+  metrics: string[];
+  from: number;
+  to: number;
+  maxPoints?: number;
 }
 export interface AlertsList {
   agentId?: string | null;

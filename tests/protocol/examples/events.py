@@ -50,6 +50,8 @@ SUMMARY: Final = AgentSummary(
     metrics={"cpu_percent": 12.5, "disk_mount": "/"},
     sampled_at_ms=NOW_MS,
     trust=AgentTrust.QUARANTINED,
+    status_since=AT,
+    clock_offset_ms=-2500,
     counts=RelatedCounts(metrics=1200, alerts=1, commands=2),
 )
 

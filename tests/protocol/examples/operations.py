@@ -56,7 +56,13 @@ from tests.protocol.examples.frames import COMMAND_ID
 from tests.protocol.examples.telemetry import FILTER
 
 CONFIG: Final = AgentConfig(
-    sample_interval_sec=5, heartbeat_interval_sec=20, metrics_enabled=False, security_checks_enabled=False
+    sample_interval_sec=5,
+    heartbeat_interval_sec=20,
+    metrics_enabled=False,
+    security_checks_enabled=False,
+    inventory_enabled=False,
+    processes_enabled=True,
+    logins_enabled=True,
 )
 CONFIG_INPUT: Final = AgentConfigInput(**msgspec.structs.asdict(CONFIG))
 THRESHOLDS: Final = Thresholds(

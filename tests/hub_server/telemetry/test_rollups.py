@@ -1,0 +1,74 @@
+"""Buckets say of their samples what the samples say."""
+
+from __future__ import annotations
+
+from statistics import fmean
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hub_server.telemetry.port import RollupColumns
+from hub_server.telemetry.rollups import between, coarser, decoded, encoded, is_counter, merged, rolled
+from protocol.frames import MetricValue
+
+MINUTE_MS = 60_000
+samples = st.lists(
+    st.tuples(st.integers(0, 20 * MINUTE_MS), st.integers(0, 1000).map(lambda n: n / 10) | st.none() | st.booleans()),
+    min_size=1,
+).map(lambda rows: sorted(rows, key=lambda row: row[0]))
+Rows = list[dict[str, MetricValue]]
+
+
+def rollup_of(taken: list[tuple[int, float | None]], bucket_ms: int = MINUTE_MS) -> RollupColumns:
+    rows: Rows = [{"cpu": value, "uptime_seconds": timestamp} for timestamp, value in taken]
+    return rolled([timestamp for timestamp, _ in taken], rows, bucket_ms)
+
+
+@given(taken=samples)
+def test_a_bucket_holds_min_max_sum_and_count_of_its_numbers(taken: list[tuple[int, float | None]]) -> None:
+    found = rollup_of(taken)
+    for index, start in enumerate(found.timestamps):
+        inside = [v for at, v in taken if start <= at < start + MINUTE_MS and type(v) is float]
+        assert found.last["uptime_seconds"][index] == max(at for at, _ in taken if at < start + MINUTE_MS)
+        if "cpu" not in found.counts:
+            continue
+        assert found.counts["cpu"][index] == len(inside)
+        assert found.minima["cpu"][index] == (min(inside) if inside else None)
+        assert found.maxima["cpu"][index] == (max(inside) if inside else None)
+        assert found.sums["cpu"][index] == pytest.approx(len(inside) * fmean(inside) if inside else 0, abs=1e-3)
+
+
+@given(taken=samples)
+def test_buckets_survive_their_encoding(taken: list[tuple[int, float | None]]) -> None:
+    found = rollup_of(taken)
+    assert decoded(encoded(found)) == found
+    assert set(decoded(encoded(found), ["uptime_seconds"]).counts) == set()
+
+
+@given(taken=samples, cut=st.integers(0, 20))
+def test_coarser_and_merged_buckets_are_those_of_the_samples(taken: list[tuple[int, float | None]], cut: int) -> None:
+    whole = rollup_of(taken, 5 * MINUTE_MS)
+    minutes = rollup_of(taken)
+    halves = [[row for row in taken if row[0] < cut * MINUTE_MS], [row for row in taken if row[0] >= cut * MINUTE_MS]]
+    found = merged([rollup_of(half) for half in halves if half], 5 * MINUTE_MS)
+    for rollup in (coarser(minutes, 5 * MINUTE_MS), found):
+        assert rollup.timestamps == whole.timestamps
+        assert (rollup.minima, rollup.maxima, rollup.counts) == (whole.minima, whole.maxima, whole.counts)
+        assert rollup.last == whole.last
+        assert {n: pytest.approx(v, abs=0.01) for n, v in rollup.sums.items()} == whole.sums
+
+
+def test_a_span_keeps_the_buckets_that_begin_in_it() -> None:
+    found = rollup_of([(minute * MINUTE_MS, 1.5) for minute in range(5)])
+    assert between(found, MINUTE_MS, 3 * MINUTE_MS).timestamps == [MINUTE_MS, 2 * MINUTE_MS]
+    assert between(found, MINUTE_MS, 3 * MINUTE_MS).sums == {"cpu": [1.5, 1.5]}
+    assert between(found, 9 * MINUTE_MS, 10 * MINUTE_MS).timestamps == []
+    assert between(found, 0, 5 * MINUTE_MS) == found
+
+
+def test_what_only_rises_is_a_counter() -> None:
+    assert [is_counter(name) for name in ("uptime_seconds", "network_bytes_sent", "requests_total", "read_bytes")] == [
+        True
+    ] * 4
+    assert not is_counter("cpu_percent")
