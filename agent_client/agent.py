@@ -6,22 +6,28 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from agent_client.cadence import Cadence
 from agent_client.clock import Clock, SystemClock
+from agent_client.collectors.failures import Failures
+from agent_client.collectors.lineup import slow_collectors, standard_collectors
 from agent_client.collectors.machine import boot_id
-from agent_client.collectors.sampling import Sampler
-from agent_client.collectors.system import SystemCollector
+from agent_client.collectors.rounds import Rounds
+from agent_client.collectors.sampling import MINUTE_SECONDS, Sampler, Scheduled
 from agent_client.config import Config, load_config
 from agent_client.control.local import ControlServer
 from agent_client.control.status import Board, CertificateStatus, SpoolStatus, Status
+from agent_client.control.vitals import Vitals
 from agent_client.desired import DesiredState, Unacceptable, stored_settings
 from agent_client.errands.runner import ErrandProcesses
 from agent_client.errors import AgentError
 from agent_client.execution.jobs import JobBounds, Jobs, Terms
 from agent_client.execution.journal import Journal
 from agent_client.execution.verification import Audience
+from agent_client.farewell import reason_of_stop
+from agent_client.inventory.shelf import Shelf
 from agent_client.logs import Log, set_level
 from agent_client.memory import give_back_memory
 from agent_client.paths import Places
@@ -30,9 +36,11 @@ from agent_client.renewal.pairs import Pairs
 from agent_client.renewal.papers import Papers
 from agent_client.renewal.recovery import Recovery
 from agent_client.renewal.renewal import Renewal
-from agent_client.spool.database import Database
+from agent_client.spool.database import Database, DatabaseError
+from agent_client.spool.history import History
 from agent_client.spool.spool import Spool, SpoolBound
-from agent_client.store.secure import StoreError
+from agent_client.store.secure import SecureStore, StoreError
+from agent_client.transport.absences import Absences
 from agent_client.transport.connection import Connection
 from agent_client.transport.parts import Parts
 from agent_client.trust.keeper import TrustKeeper
@@ -41,8 +49,8 @@ from agent_client.version import AGENT_VERSION
 from agent_client.witness import Witness
 from protocol.desired import AgentConfig
 from protocol.enumerations import GoodbyeReason
+from protocol.reports import SPOOL_DAMAGED, STARTED
 
-SPOOL_DAMAGED: Final = "spool_damaged"
 HOUSEKEEPING_SECONDS: Final = 1800.0
 FIRST_HOUSEKEEPING_SECONDS: Final = 5.0
 RESTART_DELAY_SECONDS: Final = 5.0
@@ -62,11 +70,11 @@ class Agent:
         self._clock = clock or SystemClock()
         self._stop = asyncio.Event()
         self._database = Database(places.database)
+        self._database.on_damage = self._begin_anew
         bound = SpoolBound(config.spool_max_bytes, config.spool_max_age_seconds)
-        self._spool = Spool(self._database, self._clock, bound, owner=config.agent_id)
-        if self._database.replaced is not None:
-            _log.error("spool damaged, a new one begun", moved_to=str(self._database.replaced))
-            self._spool.append_event(SPOOL_DAMAGED, {"moved_to": str(self._database.replaced)})
+        self._spool = Spool(self._database, self._clock, bound, owner=config.agent_id, boot_id=boot_id())
+        self._history = History(self._database, self._spool, SecureStore(places.marks), config.agent_id)
+        self._note_start()
         self._journal = Journal(self._database, self._clock)
         self._cadence = Cadence(_settings(places))
         turn = Turn(places, config.agent_id)
@@ -75,7 +83,13 @@ class Agent:
         job_bounds = JobBounds(config.running_jobs_max, config.kill_grace_seconds)
         self._jobs = Jobs(self._journal, self._terms, self._clock, places.job_output, job_bounds)
         self._board = Board()
-        self._sampler = Sampler([SystemCollector()], self._spool, self._cadence, self._clock)
+        self._failures = Failures(self._spool, self._database)
+        self._vitals = Vitals(self._board, self._spool, self._clock, self._not_after_ms)
+        collectors = [*standard_collectors(self._cadence), Scheduled(self._vitals, MINUTE_SECONDS)]
+        self._sampler = Sampler(collectors, self._spool, self._cadence, self._clock, self._failures)
+        shelf = Shelf(places.inventory)
+        slow = partial(slow_collectors, places, self._cadence, self._failures, shelf)
+        self._rounds = Rounds(slow, self._spool, self._cadence, self._clock, self._failures)
         parts = Parts(
             clock=self._clock,
             spool=self._spool,
@@ -84,9 +98,11 @@ class Agent:
             cadence=self._cadence,
             board=self._board,
             witness=Witness(places),
+            shelf=shelf,
             boot_id=boot_id(),
         )
-        self._connection = Connection(lambda: self.config, places, self._database, parts, self._papers)
+        absences = Absences(self._database, self._spool, self._clock)
+        self._connection = Connection(lambda: self.config, places, absences, parts, self._papers)
         self._control = ControlServer(places, self.status, self.reload)
 
     async def run(self) -> None:
@@ -99,6 +115,7 @@ class Agent:
                     for name, run in (
                         ("connection", self._connection.run),
                         ("sampler", self._sampler.run),
+                        ("rounds", self._rounds.run),
                         ("housekeeping", self._keep_house),
                     )
                 ]
@@ -109,6 +126,7 @@ class Agent:
                 await self._farewell(jobs)
                 for task in others:
                     task.cancel()
+                self._history.close()
         finally:
             self._jobs.close()
             self._database.close()
@@ -129,12 +147,12 @@ class Agent:
             return
         if config.agent_id != self.config.agent_id:
             _log.info("another identity was enrolled, starting anew", new_agent_id=config.agent_id)
-            self.begins_anew = True
-            self.stop()
+            self._begin_anew()
             return
         self.config = config
         set_level(config.log_level)
         _log.info("configuration reloaded")
+        self._rounds.reconsider()
         self._connection.reconsider()
 
     def status(self) -> Status:
@@ -158,12 +176,35 @@ class Agent:
             ),
             jobs_running=self._jobs.running(),
             jobs_unreported=len(self._jobs.open),
-            failing_collectors=sorted(self._sampler.failing),
+            failing_collectors=self._failures.names(),
             certificate=self._certificate_status(),
             trust_version=self._papers.trust.version(),
             sample_interval_seconds=self._cadence.sample_interval_seconds,
             heartbeat_interval_seconds=self._cadence.heartbeat_seconds,
+            health=self._vitals.health(),
         )
+
+    def _note_start(self) -> None:
+        """Tell the hub that this life begins, and what became of the spool since the one before it."""
+        database = self._database
+        if database.replaced is not None:
+            _log.error("spool damaged, a new one begun", moved_to=str(database.replaced))
+            self._spool.report(SPOOL_DAMAGED, {"moved_to": str(database.replaced)})
+        last_ms = database.last_written_ms
+        down_ms = None if last_ms is None else max(self._clock.now_ms() - last_ms, 0)
+        clean = self._history.was_orderly
+        self._history.open()
+        self._spool.report(
+            STARTED, {"version": AGENT_VERSION, "boot_id": boot_id(), "clean": clean, "down_ms": down_ms}
+        )
+
+    def _begin_anew(self) -> None:
+        self.begins_anew = True
+        self.stop()
+
+    def _not_after_ms(self) -> int | None:
+        facts = self._papers.renewal.facts
+        return facts.not_after_ms if facts else None
 
     def _certificate_status(self) -> CertificateStatus:
         """Return how the certificate in use stands; before a session is up, how the one on disk does."""
@@ -181,7 +222,7 @@ class Agent:
 
     async def _farewell(self, jobs: asyncio.Task[None]) -> None:
         """Let cut-off jobs be written down and told, and say goodbye; all of it in a bounded time."""
-        reason = GoodbyeReason.RESTART if self.begins_anew else GoodbyeReason.SHUTDOWN
+        reason = GoodbyeReason.RESTART if self.begins_anew else await reason_of_stop()
         with suppress(TimeoutError):
             async with asyncio.timeout(FAREWELL_SECONDS):
                 await asyncio.wait([jobs])
@@ -194,8 +235,12 @@ class Agent:
     async def _keep_house(self) -> None:
         await asyncio.sleep(FIRST_HOUSEKEEPING_SECONDS)
         while True:
-            self._spool.trim_age()
-            self._journal.prune()
+            try:
+                self._spool.trim_age()
+                self._journal.prune()
+            except DatabaseError as error:
+                _log.error("the spool does not take it", reason=str(error))
+            self._history.note()
             give_back_memory()
             await asyncio.sleep(HOUSEKEEPING_SECONDS)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from agent_client.spool.spool import Stream
+from agent_client.spool.ledger import Stream
 from protocol.desired import AgentConfig
 
 

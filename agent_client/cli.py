@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -14,8 +15,11 @@ from agent_client.control.local import DaemonUnreachable, ask_daemon
 from agent_client.enrollment.enroll import Enrollment
 from agent_client.enrollment.hub import HubAddress, HubDoor
 from agent_client.errors import AgentError
+from agent_client.exposition import exposition_of
 from agent_client.inspection import Probe, check_connection
 from agent_client.paths import Places
+from agent_client.plugins.runner import run_plugin
+from agent_client.plugins.settings import load_plugins, plugin_line
 from agent_client.report import offline_lines, offline_report, status_lines, witness_lines
 from agent_client.version import AGENT_VERSION
 from agent_client.witness import Witness
@@ -29,6 +33,7 @@ _EPILOG: Final = """examples:
   jtnt-agent status                                            ask the running daemon
   jtnt-agent test-connection                                   find out why it does not connect
   jtnt-agent witness --json                                    the hub's audit checkpoints kept here
+  jtnt-agent plugins test queue                                run a plugin of plugins.toml once
   jtnt-agentd                                                  run the daemon
 
 Every command takes --data-dir DIR to keep all files in one folder instead of the system's places.
@@ -53,6 +58,26 @@ _TEST_EPILOG: Final = """It opens no session, so a running daemon is not disturb
 exit codes: 0 all well · 2 name not found · 3 nothing answers there · 4 not this fleet's hub
 5 our certificate refused or expired · 6 answers, but not like a hub · 64 wrong arguments
 77 files are open to others · 78 not enrolled, or wrongly configured · 1 stored certificates damaged
+"""
+
+_PLUGINS_EPILOG: Final = """plugins.toml, beside config.json, names programs and Python functions of plugins/:
+
+  [[plugin]]
+  name = "queue"                      # its figures are the metric type custom.queue
+  command = ["queue-depth", "--all"]  # or: entry_point = "queues:depth"
+  interval_seconds = 60
+  timeout_seconds = 10
+  labels = { team = "mail" }
+
+It writes {"depth": 4} or lines `depth 4`. All files must be root's or the agent's, and not writable by others.
+
+examples:
+  jtnt-agent plugins list             the plugins, and what is wrong with the file
+  jtnt-agent plugins test queue       run one now and show its figures; nothing is sent
+  kill -HUP $(pidof jtnt-agentd)      let the daemon take up a changed plugins.toml
+
+exit codes: 0 all well · 1 the plugin failed · 64 wrong arguments, or no such plugin · 77 others could change it
+78 plugins.toml cannot be used
 """
 
 
@@ -106,13 +131,19 @@ def _parser() -> argparse.ArgumentParser:
     enroll.add_argument("--force", action="store_true", help="give an enrolled machine a new identity")
     wait_help = "how long to wait for a person's approval where the hub wants one (default 600)"
     enroll.add_argument("--approval-timeout", type=_seconds, default=600.0, metavar="SECONDS", help=wait_help)
+    status = add("status", "show what the running daemon knows", _status, _STATUS_EPILOG)
     for command in (
-        add("status", "show what the running daemon knows", _status, _STATUS_EPILOG),
+        status,
         add("witness", "show the hub's audit checkpoints that this machine keeps", _witness, _WITNESS_EPILOG),
         add("version", "show the agent's version", _version),
         add("test-connection", "try each step of the way to the hub", _test_connection, _TEST_EPILOG),
     ):
         command.add_argument("--json", action="store_true", help="for programs")
+    status.add_argument("--prometheus", action="store_true", help="figures for a textfile collector")
+    plugins = add("plugins", "show the plugins of this machine, or try one", _plugins, _PLUGINS_EPILOG)
+    plugins.add_argument("action", choices=("list", "test"), help="show them all, or run one now")
+    plugins.add_argument("name", nargs="?", metavar="NAME", help="which one to test")
+    plugins.add_argument("--json", action="store_true", help="for programs")
     return parser
 
 
@@ -159,8 +190,14 @@ def _status(options: argparse.Namespace) -> int:
         status = ask_daemon(places, "status")
     except DaemonUnreachable:
         report = offline_report(places)
+        if options.prometheus:
+            sys.stdout.write(exposition_of(None))
+            return EXIT_NOT_RUNNING
         print(_json(report) if options.json else "\n".join(offline_lines(report)))
         return EXIT_NOT_RUNNING
+    if options.prometheus:
+        sys.stdout.write(exposition_of(status))
+        return 0
     print(_json(status) if options.json else "\n".join(status_lines(status)))
     return 0
 
@@ -168,6 +205,22 @@ def _status(options: argparse.Namespace) -> int:
 def _witness(options: argparse.Namespace) -> int:
     checkpoints = Witness(Places.chosen(options.data_dir)).checkpoints()
     print(_json(checkpoints) if options.json else "\n".join(witness_lines(checkpoints)))
+    return 0
+
+
+def _plugins(options: argparse.Namespace) -> int:
+    places = Places.chosen(options.data_dir)
+    plugins = {plugin.name: plugin for plugin in load_plugins(places)}
+    if options.action == "list":
+        lines = [plugin_line(plugin) for plugin in plugins.values()] or [f"none: see {places.plugins_file}"]
+        print(_json([*plugins.values()]) if options.json else "\n".join(lines))
+        return 0
+    if options.name not in plugins:
+        wanted = f"there is no plugin {options.name!r}" if options.name else "plugins test wants the NAME of one"
+        print(f"jtnt-agent: {wanted}; {places.plugins_file} has: {', '.join(plugins) or 'none'}", file=sys.stderr)
+        return EXIT_USAGE
+    figures = asyncio.run(run_plugin(plugins[options.name], places))
+    print(_json(figures) if options.json else "\n".join(f"{name} = {value}" for name, value in figures.items()))
     return 0
 
 

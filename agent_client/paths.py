@@ -61,6 +61,11 @@ class Places(Struct, frozen=True):
         return self.state / "spool.db"
 
     @property
+    def marks(self) -> Path:
+        """Apart from the spool, so that it tells when that was deleted or put back to an earlier state."""
+        return self.state / "marks"
+
+    @property
     def job_output(self) -> Path:
         return self.state / "jobs"
 
@@ -81,3 +86,17 @@ class Places(Struct, frozen=True):
     def control_secret(self) -> Path:
         """Used where there are no Unix sockets: the port and the secret of the loopback listener."""
         return self.state / "agentd.port"
+
+    @property
+    def plugins_file(self) -> Path:
+        return self.config / "plugins.toml"
+
+    @property
+    def plugins(self) -> Path:
+        """Programs and Python modules that `plugins.toml` names."""
+        return self.config / "plugins"
+
+    @property
+    def inventory(self) -> Path:
+        """The sections of the inventory as they were collected last, until the hub holds them."""
+        return self.state / "inventory"

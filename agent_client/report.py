@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import assert_never
+from typing import Final, assert_never
 
 from msgspec import Struct
 
@@ -16,6 +16,8 @@ from agent_client.renewal.pairs import Pairs
 from agent_client.store.secure import SecureStore, StoreError
 from agent_client.trust.document import TrustError, load_trust
 from protocol.frames import Checkpoint
+
+_AGREEING_MS: Final = 500
 
 
 class OfflineReport(Struct, frozen=True, kw_only=True):
@@ -88,6 +90,8 @@ def status_lines(status: Status) -> list[str]:
         f"jobs          {status.jobs_running} running, {status.jobs_unreported} the hub does not hold the result of",
         f"certificate   {certificate_words(status.certificate.not_after_ms)}{_renewal_words(status.certificate)}",
         f"trust         {trust_words(status.trust_version)}",
+        f"clock         {clock_words(status.health.clock_ahead_ms)}",
+        f"itself        {size_words(status.health.rss_bytes)}, {status.health.cpu_percent:.2g} % of a processor",
     ]
     if spool.dropped:
         dropped = ", ".join(f"{count} {stream}" for stream, count in spool.dropped.items())
@@ -119,6 +123,14 @@ def certificate_words(not_after_ms: int | None) -> str:
 
 def trust_words(version: int | None) -> str:
     return f"document version {version}" if version is not None else "CANNOT BE READ"
+
+
+def clock_words(ahead_ms: int | None) -> str:
+    if ahead_ms is None:
+        return "not compared with the hub's yet"
+    if abs(ahead_ms) < _AGREEING_MS:
+        return "agrees with the hub's"
+    return f"{abs(ahead_ms) / 1000:.1f} s {'ahead of' if ahead_ms > 0 else 'behind'} the hub's"
 
 
 def size_words(size_bytes: int) -> str:

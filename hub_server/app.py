@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from hub_server import lifecycle
-from hub_server.alerts.worker import AlertWorker, TrustWorker
+from hub_server.alerts.worker import AlertWorker, ClockWorker, TrustWorker
 from hub_server.audit.worker import Checkpointer
 from hub_server.bus.in_process import InProcessBus
 from hub_server.clock import Clock, SystemClock
@@ -15,6 +15,7 @@ from hub_server.composition.dashboards import Dashboards, dashboards_on
 from hub_server.composition.doors import agents_door, listeners_of
 from hub_server.composition.foundation import Foundation
 from hub_server.composition.subjects import Subjects, subjects_on
+from hub_server.composition.telemetry import metric_store, telemetry_workers
 from hub_server.config import Settings
 from hub_server.fleet.service import FleetService
 from hub_server.fleet.worker import IndexKeeper
@@ -22,6 +23,7 @@ from hub_server.gateway.agents.registry import SessionRegistry
 from hub_server.gateway.listeners import (
     Readiness,
 )
+from hub_server.heap import HeapKeeper
 from hub_server.instruments import Instruments
 from hub_server.lifecycle import Hub, Worker
 from hub_server.opening import open_authority, round_seconds_of
@@ -36,7 +38,7 @@ from hub_server.storage.hub_id import hub_id_in
 from hub_server.storage.migrate import migrate
 from hub_server.storage.row_security import warn_if_unbound
 from hub_server.storage.vault import Vault
-from hub_server.telemetry.worker import Recorder, Retention
+from hub_server.telemetry.port import MetricStore
 
 
 async def serve(
@@ -53,19 +55,23 @@ async def serve(
     clock = SystemClock()
     vault = await asyncio.to_thread(Vault.open, settings.data_dir, settings.secrets)
     database = Database(settings.resolved_database_url, hub_id=await asyncio.to_thread(hub_id_in, settings.data_dir))
+    metrics = metric_store(settings, database)
     try:
         await migrate(database)
         await warn_if_unbound(database)
         authority = await open_authority(settings, database, vault, clock)
-        hub = compose(settings, clock=clock, database=database, authority=authority, vault=vault)
+        hub = compose(settings, clock=clock, database=database, metrics=metrics, authority=authority, vault=vault)
         await lifecycle.run(hub, stop=stop or lifecycle.stop_on_signals(), listening=listening)
     finally:
+        await metrics.close()
         await database.close()
 
 
-def compose(settings: Settings, *, clock: Clock, database: Database, authority: Authority, vault: Vault) -> Hub:
+def compose(
+    settings: Settings, *, clock: Clock, database: Database, metrics: MetricStore, authority: Authority, vault: Vault
+) -> Hub:
     """Return a hub that is wired and not yet started."""
-    base = _foundation(settings, clock=clock, database=database, authority=authority, vault=vault)
+    base = _foundation(settings, clock=clock, database=database, metrics=metrics, authority=authority, vault=vault)
     subjects = subjects_on(base)
     dashboards = dashboards_on(base, subjects)
     door = agents_door(base, subjects)
@@ -79,10 +85,13 @@ def compose(settings: Settings, *, clock: Clock, database: Database, authority: 
             subjects.people.users.ensure_default_organisation,
             subjects.certificates.load,
             subjects.fleet.load,
+            metrics.open,
             subjects.telemetry.load,
+            subjects.reports.load,
             subjects.alerts.load,
             subjects.commands.load,
             subjects.presence.load,
+            subjects.inventory.load,
             subjects.audit.load,
         ),
         workers=(
@@ -98,7 +107,7 @@ def compose(settings: Settings, *, clock: Clock, database: Database, authority: 
 
 
 def _foundation(
-    settings: Settings, *, clock: Clock, database: Database, authority: Authority, vault: Vault
+    settings: Settings, *, clock: Clock, database: Database, metrics: MetricStore, authority: Authority, vault: Vault
 ) -> Foundation:
     bus = InProcessBus()
     instruments = Instruments(bus)
@@ -108,6 +117,7 @@ def _foundation(
         database=database,
         authority=authority,
         vault=vault,
+        metrics=metrics,
         agents_tls=AgentsTls(authority, settings.server_names),
         bus=bus,
         registry=SessionRegistry(),
@@ -130,27 +140,29 @@ def _workers(
     base: Foundation, subjects: Subjects, dashboards: Dashboards, keeper: PresenceKeeper
 ) -> tuple[Worker, ...]:
     bus = base.bus
-    recorder = Recorder(bus=bus, telemetry=subjects.telemetry, raised=subjects.alerts)
-    gauge = base.instruments.gauge
-    gauge("jtnt_samples_stored", "Samples stored since the start", lambda: recorder.stored_samples)
-    gauge("jtnt_commits_failed", "Commits of samples that failed and were tried again", lambda: recorder.failed_commits)
-    gauge("jtnt_frames_refused", "Frames of samples that the database refused", lambda: recorder.refused_frames)
-    retention = Retention(telemetry=subjects.telemetry, metrics_days=base.settings.retention.metrics_days)
     forgets = (
         subjects.telemetry.forget,
+        subjects.skew.forget,
         subjects.alerts.forget,
         subjects.commands.forget,
         subjects.presence.forget,
+        subjects.inventory.forget,
         subjects.certificates.note_revoked,
     )
     return (
         Worker("instruments", base.instruments.run),
         Worker("pauses", base.pauses.run),
+        Worker(
+            "heap",
+            HeapKeeper(
+                clock=base.clock, entered=lambda: base.registry.entered, live=lambda: len(base.registry)
+            ).run,
+        ),
         Worker("fleet-index", IndexKeeper(bus, subjects.fleet, forgets).run),
-        Worker("recorder", recorder.run),
-        Worker("retention", retention.run),
+        *telemetry_workers(base, subjects),
         Worker("alerts", AlertWorker(bus=bus, alerts=subjects.alerts, settings=subjects.fleet).run),
         Worker("alerts-of-trust", TrustWorker(bus=bus, alerts=subjects.alerts, kept_out=subjects.fleet.kept_out).run),
+        Worker("alerts-of-clocks", ClockWorker(bus=bus, alerts=subjects.alerts, judged=subjects.skew.judged).run),
         Worker("dispatcher", Dispatcher(bus=bus, ledger=subjects.commands.ledger).run),
         Worker("presence", keeper.run),
         Worker("troubles", TroubleListener(bus, subjects.presence).run),

@@ -10,11 +10,10 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import os
-import socket
 from collections.abc import Mapping
 from pathlib import Path
 from tomllib import TOMLDecodeError
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -28,6 +27,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from hub_server.addresses import HostPort, bracketed, host_port_of, is_any, is_loopback, origin_of, reachable
 from protocol.limits import AGENT_SOCKET_PATH
 
 PREFIX: Final = "JTNT_"
@@ -35,56 +35,12 @@ NESTED: Final = "__"
 CONFIG_NAME: Final = "hub.toml"
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(ge=1, le=20 * 365 * 86400)]
+Days = Annotated[int, Field(ge=1, le=3650)]
 LogLevel = Literal["debug", "info", "warning", "error", "fatal"]
 
 
 class ConfigError(Exception):
     """Settings that cannot be used. The message names the key and says what is expected."""
-
-
-class HostPort(NamedTuple):
-    host: str
-    port: int
-
-
-def is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _is_any(host: str) -> bool:
-    return host in {"", "0.0.0.0", "::"}  # noqa: S104  a comparison; nothing is bound here
-
-
-def _reachable(host: str) -> str:
-    """Return a name others can use for the address a listener has: the machine's own for all interfaces."""
-    return socket.gethostname() if _is_any(host) else host
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
-
-
-def _host_port_of(url: str) -> HostPort:
-    """Return host and port of `https://host:port` or `wss://host:port/ws/agents`."""
-    parts = urlsplit(url)
-    if parts.scheme not in {"https", "wss"} or not parts.hostname or parts.path not in {"", "/", AGENT_SOCKET_PATH}:
-        raise ValueError(f"expected https://host:port, not {url!r}")
-    return HostPort(parts.hostname, parts.port or 443)
-
-
-def _origin_of(url: str) -> str:
-    """Return `url` as browsers write an origin: no path, no port that the scheme implies."""
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path not in {"", "/"}:
-        raise ValueError(f"expected an origin as https://host or http://host:port, not {url!r}")
-    implied = 443 if parts.scheme == "https" else 80
-    port = "" if parts.port in {None, implied} else f":{parts.port}"
-    return f"{parts.scheme}://{_bracketed(parts.hostname)}{port}"
 
 
 class Section(BaseModel):
@@ -110,7 +66,7 @@ class PeopleSettings(Section):
     @field_validator("allowed_origins")
     @classmethod
     def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(_origin_of(text) for text in value)
+        return tuple(origin_of(text) for text in value)
 
     @model_validator(mode="after")
     def _is_guarded(self) -> PeopleSettings:
@@ -146,13 +102,13 @@ class PublicSettings(Section):
     @classmethod
     def _is_agent_url(cls, value: str | None) -> str | None:
         if value is not None:
-            _host_port_of(value)
+            host_port_of(value)
         return value
 
     @field_validator("web_url")
     @classmethod
     def _is_web_url(cls, value: str | None) -> str | None:
-        return None if value is None else _origin_of(value)
+        return None if value is None else origin_of(value)
 
 
 class AccessSettings(Section):
@@ -238,9 +194,16 @@ class MetricsSettings(Section):
 
 
 class RetentionSettings(Section):
-    """`[retention]`: how long samples are kept."""
+    """`[retention]`: how long what machines send is kept, in days."""
 
-    metrics_days: Annotated[int, Field(ge=1, le=3650)] = 7
+    metrics_days: Days = 7
+    """Every sample. Older ones that an agent still sends are taken and not stored."""
+    rollup_1m_days: Days = 30
+    """Minimum, maximum and mean of each minute."""
+    rollup_5m_days: Days = 180
+    rollup_1h_days: Days = 730
+    reports_days: Days = 90
+    """What agents report of themselves: lost connections, gaps, failing collectors."""
 
 
 class Settings(BaseSettings):
@@ -297,13 +260,13 @@ class Settings(BaseSettings):
     def join_host_port(self) -> HostPort:
         """Return where agents reach this hub: what join strings say."""
         if self.public.agent_url is not None:
-            return _host_port_of(self.public.agent_url)
-        return HostPort(_reachable(self.agents.host), self.agents.port)
+            return host_port_of(self.public.agent_url)
+        return HostPort(reachable(self.agents.host), self.agents.port)
 
     @property
     def agent_websocket_url(self) -> str:
         host, port = self.join_host_port
-        return f"wss://{_bracketed(host)}:{port}{AGENT_SOCKET_PATH}"
+        return f"wss://{bracketed(host)}:{port}{AGENT_SOCKET_PATH}"
 
     @property
     def web_url(self) -> str:
@@ -311,8 +274,8 @@ class Settings(BaseSettings):
         if self.public.web_url is not None:
             return self.public.web_url
         scheme = "https" if self.people.certificate else "http"
-        host = "localhost" if is_loopback(self.people.host) else _reachable(self.people.host)
-        return f"{scheme}://{_bracketed(host)}:{self.people.port}"
+        host = "localhost" if is_loopback(self.people.host) else reachable(self.people.host)
+        return f"{scheme}://{bracketed(host)}:{self.people.port}"
 
     @property
     def web_is_https(self) -> bool:
@@ -329,16 +292,16 @@ class Settings(BaseSettings):
     @property
     def web_origins(self) -> frozenset[str]:
         """Return every origin whose pages may use the hub."""
-        own = {_origin_of(self.web_url)}
+        own = {origin_of(self.web_url)}
         if is_loopback(self.people.host):
             scheme = "https" if self.people.certificate else "http"
-            own |= {_origin_of(f"{scheme}://{host}:{self.people.port}") for host in ("localhost", "127.0.0.1", "[::1]")}
+            own |= {origin_of(f"{scheme}://{host}:{self.people.port}") for host in ("localhost", "127.0.0.1", "[::1]")}
         return frozenset(own | set(self.people.allowed_origins))
 
     @property
     def server_names(self) -> tuple[str, ...]:
         """Return the names and addresses for the certificate of the agents' listener."""
-        bound = () if _is_any(self.agents.host) else (self.agents.host,)
+        bound = () if is_any(self.agents.host) else (self.agents.host,)
         return tuple(dict.fromkeys((self.join_host_port.host, *bound, *self.pki.server_names)))
 
 

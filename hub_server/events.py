@@ -58,7 +58,7 @@ class AgentDisconnected(OrganisationEvent, frozen=True):
     reason: ConnectionReason
 
 
-class MetricsReceived(OrganisationEvent, frozen=True):
+class MetricsReceived(OrganisationEvent, frozen=True, gc=False):
     """Samples of one frame, decoded and checked, not yet stored."""
 
     lane: Lane
@@ -77,6 +77,13 @@ class AgentReported(OrganisationEvent, frozen=True):
     ts_ms: int
     kind: str
     data: dict[str, Any]
+
+
+class ClockOffsetMeasured(OrganisationEvent, frozen=True):
+    """An agent's clock was found wrong (`skewed`) or right; said when that changes, and once after the hub's start."""
+
+    offset_ms: int
+    skewed: bool
 
 
 class AlertChanged(OrganisationEvent, frozen=True):
@@ -115,7 +122,7 @@ class CommandFinished(OrganisationEvent, frozen=True):
     finished_at: datetime | None
 
 
-class Deliver(OrganisationEvent, frozen=True):
+class Deliver(OrganisationEvent, frozen=True, gc=False):
     """A frame for an agent; lost when no hub holds its session. The database is the record; the sweep repeats it."""
 
     frame: HubFrame
@@ -136,6 +143,7 @@ DomainEvent = (
     | AgentDisconnected
     | MetricsReceived
     | AgentReported
+    | ClockOffsetMeasured
     | AlertChanged
     | CommandCreated
     | CommandStatusChanged
@@ -154,6 +162,7 @@ _FAMILY = {
     AgentDisconnected: "presence",
     MetricsReceived: "telemetry",
     AgentReported: "reports",
+    ClockOffsetMeasured: "clocks",
     AlertChanged: "alerts",
     CommandCreated: "commands",
     CommandStatusChanged: "commands",

@@ -180,7 +180,7 @@ class HeartbeatAck(Frame, frozen=True, tag="heartbeat:ack"):
     ok: bool = True
 
 
-class Sample(Body, frozen=True):
+class Sample(Body, frozen=True, gc=False):
     seq: Sequence
     ts: UnixMs
     metric_type: Word

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Final
+from hashlib import sha256
+from typing import Annotated, Any, Final
 
+import msgspec
 from msgspec import Meta, field
 
 from protocol.frames import Body, Text, Word
@@ -83,3 +86,8 @@ SECTIONS: Final = {
     Section.PACKAGES: Packages,
     Section.SERVICES: Services,
 }
+
+
+def hash_of(body: Mapping[str, Any]) -> str:
+    """Return the hash of a section's whole body as it travels: SHA-256 over JSON with sorted keys and no blanks."""
+    return sha256(msgspec.json.encode(body, order="sorted")).hexdigest()

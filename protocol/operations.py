@@ -103,22 +103,26 @@ from protocol.telemetry import (
 )
 
 
+FleetOrder = Literal[
+    "name",
+    "-name",
+    "lastSeen",
+    "-lastSeen",
+    "cpu",
+    "-cpu",
+    "memory",
+    "-memory",
+    "disk",
+    "-disk",
+    "status",
+    "-status",
+]
+"""By newest value where it names a metric; agents without one come last."""
+
+
 class AgentsList(Request, frozen=True):
     filter: AgentFilter = AgentFilter()
-    sort: Literal[
-        "name",
-        "-name",
-        "lastSeen",
-        "-lastSeen",
-        "cpu",
-        "-cpu",
-        "memory",
-        "-memory",
-        "disk",
-        "-disk",
-        "status",
-        "-status",
-    ] = "name"
+    sort: FleetOrder = "name"
     limit: Limit = 100
     offset: Offset = 0
 
@@ -232,14 +236,18 @@ class AlertsResolveReply(Reply, frozen=True):
 
 
 class FeedSubscribe(Request, frozen=True):
-    """Switch this socket from single `agent:metrics` events to batches for the agents in view."""
+    """Switch this socket from single `agent:metrics` events to batches for the agents in view.
+
+    Without `agent_ids` the view follows the fleet: it shows what passes the filter, whatever comes and goes.
+    """
 
     agent_ids: Ids | None = None
     filter: AgentFilter = AgentFilter()
-    sort: str = "name"
+    sort: FleetOrder = "name"
     offset: Offset = 0
     limit: Limit = 100
     metrics: Annotated[list[Word], Meta(max_length=64)] = field(default_factory=list)
+    metric_types: Annotated[list[Word], Meta(max_length=64)] = field(default_factory=list)
 
 
 class FeedSubscribeReply(Reply, frozen=True):

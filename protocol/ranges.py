@@ -28,6 +28,9 @@ class SequenceRanges:
         last = first if last is None else last
         if last < first:
             raise ValueError(f"range {first}..{last} ends before it starts")
+        if self._lasts and first == self._lasts[-1] + 1:  # what comes next, nearly always
+            self._lasts[-1] = last
+            return
         low = bisect_left(self._lasts, first - 1)
         high = low
         while high < len(self._firsts) and self._firsts[high] <= last + 1:
@@ -36,6 +39,12 @@ class SequenceRanges:
             high += 1
         self._firsts[low:high] = [first]
         self._lasts[low:high] = [last]
+
+    def copy(self) -> SequenceRanges:
+        copied = SequenceRanges()
+        copied._firsts = self._firsts.copy()
+        copied._lasts = self._lasts.copy()
+        return copied
 
     def __contains__(self, number: object) -> bool:
         if not isinstance(number, int):

@@ -16,13 +16,14 @@ from typing import Final
 import msgspec
 import uvloop
 
-from scripts.measures import fleet_load, footprint, peers, round_trip, starts
+from hub_server.bench.figures import Figure
+from hub_server.bench.machine import Quiet, pace_ms, this_machine
+from hub_server.bench.muster import Enrolled, enroll, files_needed
+from hub_server.bench.processes import BenchFailed, raise_file_limit
+from hub_server.bench.report import Row, Run, text_of
+from scripts.measures import fanout, fleet_load, footprint, ingest, peers, query, round_trip, starts, storm
 from scripts.measures.disk import DiskProbe
-from scripts.measures.figures import Figure
-from scripts.measures.machine import Quiet, pace_ms, this_machine
 from scripts.measures.options import Options, quick
-from scripts.measures.processes import BenchFailed, raise_file_limit
-from scripts.measures.report import Row, Run, text_of
 from scripts.measures.site import Site, site
 from scripts.measures.stage import loaded
 
@@ -32,9 +33,14 @@ NAMES: Final = {
     "agent": "memory and CPU of a real agent",
     "hub": "memory, CPU, pauses and answers of a hub with a fleet connected and dashboards watching",
     "command": "round trip of commands, with that fleet connected",
+    "ingest": "samples a second that the hub takes, commits and acknowledges; nothing lost, nothing twice",
+    "storm": "the fleet comes back at once after kill -9 of the hub; the cost of a handshake",
+    "fanout": "the cost of a sample that is shown to many dashboards",
+    "query": "what pages ask, of a store that holds days of the fleet; the store's own cost of a sample",
 }
+FLEET_NAMES: Final = frozenset({"hub", "command", "ingest", "storm", "fanout", "query"})
 ALL: Final = "all"
-COUNT_MAX: Final = 9999  # a token is good for 10,000 machines, and one of them is the real agent
+COUNT_MAX: Final = 20_000
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -60,7 +66,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def measured(names: Sequence[str], options: Options, arguments: Sequence[str]) -> Run:
     """Take all measurements. Raises BenchFailed; whatever was started has ended then too."""
-    raise_file_limit()
+    raise_file_limit(files_needed(options.agents))
     quiet, began_at, at = Quiet(), time.monotonic(), datetime.now(UTC)
     figures = uvloop.run(take(names, options))
     return Run(
@@ -84,17 +90,36 @@ async def take(names: Sequence[str], options: Options) -> list[Figure]:
         if "agent" in names:
             say(f"watching an agent for {options.window_seconds:g} s")
             figures += await footprint.measure(options, here)
-        if {"hub", "command"} & {*names}:
-            figures += await take_loaded(names, options, here)
+        if FLEET_NAMES & {*names}:
+            figures += await take_with_fleet(names, options, here)
     return figures
 
 
-async def take_loaded(names: Sequence[str], options: Options, here: Site) -> list[Figure]:
+async def take_with_fleet(names: Sequence[str], options: Options, here: Site) -> list[Figure]:
     """Return the figures of `names` that need a fleet."""
+    say(f"enrolling {options.agents} agents")
+    fleet = await enroll(here.hub, options.folder / "identities", options.agents)
+    figures = [*fleet_load.enrollment_figures(fleet)]
+    if {"hub", "command"} & {*names}:
+        figures += await take_loaded(names, options, here, fleet)
+    for name, what, measure in (
+        ("ingest", "pressing the hub with samples", ingest.measure),
+        ("storm", "killing the hub under its fleet", storm.measure),
+        ("fanout", "showing samples to a crowd", fanout.measure),
+        ("query", "filling the store and asking it", query.measure),
+    ):
+        if name in names:
+            say(what)
+            figures += await measure(options, here, fleet)
+    return figures
+
+
+async def take_loaded(names: Sequence[str], options: Options, here: Site, fleet: Enrolled) -> list[Figure]:
+    """Return the figures of `names` that need the fleet connected."""
     figures: list[Figure] = []
-    say(f"enrolling and connecting {options.agents} agents")
+    say(f"connecting {options.agents} agents")
     disk = DiskProbe(options.folder / "disk-probe")
-    async with loaded(here, options) as stage, disk.running():
+    async with loaded(here, fleet, options) as stage, disk.running():
         if "hub" in names:
             say(f"watching the hub for {options.window_seconds:g} s")
             figures += await fleet_load.measure(options, stage)
@@ -120,7 +145,8 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--dashboards", type=_count, metavar="N", help="dashboards that watch (20)")
     parser.add_argument("--window", type=float, metavar="SECONDS", help="how long hub and agent are watched (120)")
     parser.add_argument("--commands", type=_count, metavar="N", help="commands of each kind (200)")
-    parser.add_argument("--no-peers", action="store_true", help="leave out the comparison; it fetches `ws` with npm")
+    parser.add_argument("--runs", type=_count, metavar="N", help="runs of what varies (3)")
+    parser.add_argument("--no-peers", action="store_true", help="leave out comparisons; npm fetches them")
     parser.add_argument("--quick", action="store_true", help="a few seconds, to see that everything works")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything as JSON")
     return parser.parse_args(arguments)
@@ -133,6 +159,7 @@ def options_of(given: argparse.Namespace, folder: Path) -> Options:
         "dashboards": given.dashboards,
         "window_seconds": given.window,
         "commands": given.commands,
+        "runs": given.runs,
     }
     options = dataclasses.replace(options, **{name: value for name, value in chosen.items() if value is not None})
     return dataclasses.replace(options, with_peers=options.with_peers and not given.no_peers)

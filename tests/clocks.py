@@ -19,3 +19,7 @@ class FakeClock:
     def advance(self, seconds: float) -> None:
         self._now += timedelta(seconds=seconds)
         self._monotonic += seconds
+
+    def jump(self, seconds: float) -> None:
+        """Let somebody set the wall clock, by any step in either direction."""
+        self._now += timedelta(seconds=seconds)

@@ -6,23 +6,16 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final, NamedTuple
 
 import psutil
 
-from protocol.frames import MetricValue
+from agent_client.collectors.drives import fixed_drives
+from agent_client.collectors.readings import Figures, Readings, wire_text
 
 METRIC_TYPE: Final = "system"
 _IS_LINUX: Final = sys.platform.startswith("linux")
-_PARTITIONS_AGE_SECONDS: Final = 60.0
-# Always full by design, so they say nothing about free space.
-_READ_ONLY_IMAGES: Final = frozenset({"squashfs", "iso9660", "erofs", "cramfs", "udf"})
-_NETWORK_FILE_SYSTEMS: Final = frozenset(
-    {"nfs", "nfs4", "cifs", "smbfs", "smb3", "afs", "ceph", "glusterfs", "9p", "webdav"}
-)
-
-Figures = dict[str, MetricValue]
+_MOUNTS_AGE_SECONDS: Final = 60.0
 
 
 class _Traffic(NamedTuple):
@@ -50,9 +43,9 @@ class SystemCollector:
         self._traffic = self._count_traffic()
         psutil.cpu_percent(interval=None)
 
-    def collect(self) -> Figures:
+    def collect(self) -> Readings:
         """Raises OSError or psutil.Error when the machine does not tell."""
-        return {**_processor(), **_memory(), **self._disk(), **self._network(), **_life()}
+        return {METRIC_TYPE: _processor() | _memory() | self._disk() | self._network() | _life()}
 
     def _disk(self) -> Figures:
         usages = [usage for mount in self._fixed_mounts() if (usage := _usage_of(mount))]
@@ -63,13 +56,13 @@ class SystemCollector:
             "disk_percent": fullest.percent,
             "disk_used_bytes": fullest.used_bytes,
             "disk_total_bytes": fullest.total_bytes,
-            "disk_mount": fullest.mount,
+            "disk_mount": wire_text(fullest.mount),
         }
 
     def _fixed_mounts(self) -> list[str]:
         now = self._monotonic()
-        if self._mounts_at is None or now - self._mounts_at > _PARTITIONS_AGE_SECONDS:
-            self._mounts = fixed_mounts()
+        if self._mounts_at is None or now - self._mounts_at > _MOUNTS_AGE_SECONDS:
+            self._mounts = [drive.mount for drive in fixed_drives()]
             self._mounts_at = now
         return self._mounts
 
@@ -88,18 +81,6 @@ class SystemCollector:
         counters = psutil.net_io_counters(pernic=True)
         outside = [counter for name, counter in counters.items() if not name.lower().startswith(("lo", "loopback"))]
         return _Traffic(sum(c.bytes_sent for c in outside), sum(c.bytes_recv for c in outside), self._monotonic())
-
-
-def fixed_mounts() -> list[str]:
-    """Return one mount a fixed, writable kind of file system; never a network one, whose server may be dead."""
-    by_device: dict[str, str] = {}
-    for partition in psutil.disk_partitions(all=False):
-        if partition.fstype in _READ_ONLY_IMAGES or partition.fstype in _NETWORK_FILE_SYSTEMS:
-            continue
-        if "cdrom" in partition.opts or not partition.fstype:
-            continue
-        by_device.setdefault(partition.device, partition.mountpoint)
-    return list(by_device.values()) or [Path(sys.executable).anchor]
 
 
 def _usage_of(mount: str) -> _Usage | None:

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from agent_client.clock import Clock
-from agent_client.spool.database import Database, Row
+from agent_client.spool.database import Database, Parameter, Row
 from protocol.enumerations import JobState
 from protocol.envelope import JobEnvelope
 from protocol.frames import CommandResult
@@ -40,8 +40,9 @@ class Journal:
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
-        if database.replaced is not None:
-            database.set_meta(_NOT_BEFORE, str(clock.now_ms()))
+        database.on_forgotten = self._forget
+        if database.has_forgotten:
+            self._forget()
 
     @property
     def not_before_ms(self) -> int:
@@ -64,36 +65,36 @@ class Journal:
     def accept(self, envelope: JobEnvelope, payload: bytes) -> int:
         """Return the time written down. The mark rises to the signed time of issue, as far as the clock agrees."""
         now = self._clock.now_ms()
-        with self._database.transaction():
+
+        def write() -> None:
             mark = max(int(self._database.meta(_CLOCK_MARK) or 0), min(envelope.issued_at, now))
             self._database.set_meta(_CLOCK_MARK, str(mark))
             self._database.execute(
                 "INSERT INTO jobs (id, state, envelope, expires_at, accepted_at) VALUES (?, ?, ?, ?, ?)",
                 (envelope.job_id, JobState.ACCEPTED, payload, envelope.expires_at, now),
             )
+
+        self._database.vital(write)
         return now
 
     def start(self, command_id: str) -> int:
         """To be called before the process is made: it never runs again. Returns the time written down."""
         now = self._clock.now_ms()
-        with self._database.transaction():
-            self._database.execute(
-                "UPDATE jobs SET state = ?, started_at = ? WHERE id = ?", (JobState.STARTED, now, command_id)
-            )
+        self._write(
+            "UPDATE jobs SET state = ?, started_at = ?, envelope = x'' WHERE id = ?", JobState.STARTED, now, command_id
+        )
         return now
 
     def finish(self, result: CommandResult) -> None:
-        with self._database.transaction():
-            self._database.execute(
-                "UPDATE jobs SET state = ?, result = ? WHERE id = ?",
-                (JobState.FINISHED, msgspec.json.encode(result), result.command_id),
-            )
+        self._write(
+            "UPDATE jobs SET state = ?, result = ?, envelope = x'' WHERE id = ?",
+            JobState.FINISHED,
+            msgspec.json.encode(result),
+            result.command_id,
+        )
 
     def acknowledge(self, command_id: str) -> None:
-        with self._database.transaction():
-            self._database.execute(
-                "UPDATE jobs SET acknowledged = 1 WHERE id = ? AND result IS NOT NULL", (command_id,)
-            )
+        self._write("UPDATE jobs SET acknowledged = 1 WHERE id = ? AND result IS NOT NULL", command_id)
 
     def not_started(self) -> list[JobEnvelope]:
         """Return, oldest first, the verified orders that were accepted and have not begun."""
@@ -106,6 +107,22 @@ class Journal:
         horizon = self.effective_now_ms() - KEPT_SECONDS * 1000
         with self._database.transaction():
             self._database.execute("DELETE FROM jobs WHERE acknowledged = 1 AND expires_at < ?", (horizon,))
+
+    def _forget(self) -> None:
+        """Take it that every known order has begun, and any earlier one has run: a newer journal was lost."""
+        now = self._clock.now_ms()
+
+        def write() -> None:
+            self._database.set_meta(_NOT_BEFORE, str(now))
+            self._database.execute(
+                "UPDATE jobs SET state = ?, started_at = accepted_at WHERE state = ?",
+                (JobState.STARTED, JobState.ACCEPTED),
+            )
+
+        self._database.vital(write)
+
+    def _write(self, statement: str, *parameters: Parameter) -> None:
+        self._database.vital(lambda: self._database.execute(statement, parameters))
 
 
 def _entry(row: Row) -> Entry:

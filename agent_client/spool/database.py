@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import ClassVar, Final, TypeVar
 
 from agent_client.errors import AgentError
+from agent_client.spool.reserve import Reserve
 from agent_client.store.secure import FILE_MODE, SecureStore
+
+T = TypeVar("T")
 
 _SCHEMA_VERSION: Final = 1
 _SCHEMA: Final = """
@@ -36,6 +39,8 @@ _PRAGMAS: Final = (
     "PRAGMA journal_size_limit = 1048576",
 )
 
+_PRIMARY_CODE: Final = 0xFF
+
 Parameter = str | int | float | bytes | None
 Row = tuple[str | int | float | bytes | None, ...]
 
@@ -47,10 +52,21 @@ class DatabaseError(AgentError):
     exit_code: ClassVar[int] = 74
 
 
+class DiskRefused(DatabaseError):
+    """The disk is full, or does not write for another reason that may pass."""
+
+
+class Damaged(DatabaseError):
+    """The file is no database any more: something else wrote into it."""
+
+
 class Database:
     """One SQLite file, used by one thread. Its calls block for the time of an fsync.
 
-    A damaged file is moved aside and a new one begun; `replaced` then names it.
+    A damaged file is moved aside and a new one begun; `replaced` then names it. `has_forgotten` where this file does
+    not know all that the one before it knew; who finds that out later calls `forgotten`, which tells `on_forgotten`.
+    `make_room` frees pages inside the file for what must not be lost. `on_damage` is told when the file turns out to be
+    damaged; the next start looks closer.
     """
 
     def __init__(self, path: Path) -> None:
@@ -58,6 +74,13 @@ class Database:
         SecureStore(path.parent).prepare()
         self.path = path
         self.replaced: Path | None = None
+        self.last_written_ms = _last_written_ms(path)
+        """When an earlier life wrote last, by the clock of the file system; None where there was none."""
+        self.make_room: Callable[[], None] = _nothing
+        self.on_forgotten: Callable[[], None] = _nothing
+        self.on_damage: Callable[[], None] = _nothing
+        self._reserve = Reserve(path.with_suffix(".reserve"))
+        self._suspicion = path.with_suffix(".suspect")
         try:
             self._connection = self._open()
         except sqlite3.OperationalError as error:
@@ -68,40 +91,89 @@ class Database:
                 self._connection = self._open()
             except sqlite3.Error as error:
                 raise DatabaseError(f"cannot make {path}: {error}") from error
+        self.has_forgotten = self.replaced is not None
+        self._suspicion.unlink(missing_ok=True)
+        self._identity = self._identity_on_disk()
+        self._reserve.fill()
 
     def close(self) -> None:
         self._connection.close()
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self, *, durable: bool = True) -> Iterator[None]:
         """Commit what is executed inside, on disk before the block is left, or undo all of it.
 
-        Raises DatabaseError when the disk does not take it.
+        Not `durable`: a power cut may undo it, but not what is committed durably afterwards. Raises DatabaseError when
+        the disk does not take it.
         """
         try:
-            self._connection.execute("BEGIN IMMEDIATE")
+            if not durable:
+                self._connection.execute("PRAGMA synchronous = NORMAL")
             try:
-                yield
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
+                self._connection.execute("BEGIN IMMEDIATE")
+                try:
+                    yield
+                    self._connection.execute("COMMIT")
+                except BaseException:
+                    if self._connection.in_transaction:
+                        self._connection.execute("ROLLBACK")
+                    raise
+            finally:
+                if not durable:
+                    self._connection.execute("PRAGMA synchronous = FULL")
         except sqlite3.Error as error:
-            raise DatabaseError(f"{self.path}: {error}") from error
+            raise self._failure(error) from error
+
+    def vital(self, work: Callable[[], T]) -> T:
+        """Do `work` in a transaction. Where the disk refuses it, room is made at the expense of less, and it is tried
+        once more. Raises DatabaseError when that does not help either.
+        """
+        try:
+            with self.transaction():
+                return work()
+        except DiskRefused:
+            self._reserve.spend()
+            with suppress(DatabaseError):
+                self.make_room()
+            with suppress(DatabaseError):
+                self.rows("PRAGMA wal_checkpoint(RESTART)")
+        with self.transaction():
+            return work()
+
+    def forgotten(self) -> None:
+        """Note that an earlier state of the file was put back."""
+        self.has_forgotten = True
+        self.on_forgotten()
+
+    def refill_reserve(self) -> None:
+        """Put back what `vital` spent, where the disk has room again."""
+        self._reserve.fill()
 
     def execute(self, statement: str, parameters: Sequence[Parameter] = ()) -> int:
         """Return the number of rows changed."""
         try:
             return self._connection.execute(statement, parameters).rowcount
         except sqlite3.Error as error:
-            raise DatabaseError(f"{self.path}: {error}") from error
+            raise self._failure(error) from error
+
+    def execute_many(self, statement: str, rows: Iterable[Sequence[Parameter]]) -> None:
+        try:
+            self._connection.executemany(statement, rows)
+        except sqlite3.Error as error:
+            raise self._failure(error) from error
 
     def rows(self, query: str, parameters: Sequence[Parameter] = ()) -> list[Row]:
         try:
             return self._connection.execute(query, parameters).fetchall()
         except sqlite3.Error as error:
-            raise DatabaseError(f"{self.path}: {error}") from error
+            raise self._failure(error) from error
+
+    def each(self, query: str, parameters: Sequence[Parameter] = ()) -> Iterator[Row]:
+        """Yield the rows one by one; nothing is to be written meanwhile."""
+        try:
+            yield from self._connection.execute(query, parameters)
+        except sqlite3.Error as error:
+            raise self._failure(error) from error
 
     def number(self, query: str, parameters: Sequence[Parameter] = ()) -> int:
         """Return the first value of the first row as a number, 0 where there is none."""
@@ -123,7 +195,30 @@ class Database:
     def give_back(self) -> None:
         """Return free pages to the file system, a bounded number at a time."""
         if self.number("PRAGMA freelist_count") > 256:
-            self.rows("PRAGMA incremental_vacuum(256)")
+            with self.transaction(durable=False):
+                self.rows("PRAGMA incremental_vacuum(256)")
+
+    def is_deleted(self) -> bool:
+        """Tell whether the file is not at its path any more; what is written then dies with this process."""
+        return self._identity_on_disk() != self._identity
+
+    def rescue(self) -> None:
+        """Put the whole content back to its path, in place of what may be there now. Raises DatabaseError."""
+        copy = self.path.with_suffix(".rescue")
+        try:
+            copy.unlink(missing_ok=True)
+            os.close(os.open(copy, os.O_RDWR | os.O_CREAT, FILE_MODE))
+            self._connection.execute("VACUUM INTO ?", (str(copy),))
+            _sync(copy)
+            self._connection.close()
+            self._remove_companions()
+            copy.replace(self.path)
+            self._connection = self._open()
+        except sqlite3.Error as error:
+            raise self._failure(error) from error
+        except OSError as error:
+            raise DiskRefused(f"{self.path}: {error}") from error
+        self._identity = self._identity_on_disk()
 
     def _open(self) -> sqlite3.Connection:
         os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, FILE_MODE))  # so that SQLite's own files get this mode too
@@ -138,6 +233,8 @@ class Database:
                 )
             if version == 0:
                 connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;")
+            if self._suspicion.exists() and connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+                raise sqlite3.DatabaseError("the file is damaged")
         except BaseException:
             connection.close()
             raise
@@ -145,6 +242,53 @@ class Database:
 
     def _move_aside(self) -> Path:
         damaged = self.path.with_suffix(".damaged")
+        self._remove_companions()
+        return self.path.replace(damaged)
+
+    def _remove_companions(self) -> None:
         for suffix in ("-wal", "-shm"):
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
-        return self.path.replace(damaged)
+
+    def _identity_on_disk(self) -> tuple[int, int] | None:
+        try:
+            status = self.path.stat()
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
+    def _failure(self, error: sqlite3.Error) -> DatabaseError:
+        message = f"{self.path}: {error}"
+        match getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE:
+            case sqlite3.SQLITE_FULL | sqlite3.SQLITE_IOERR:
+                return DiskRefused(message)
+            case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+                with suppress(OSError):
+                    self._suspicion.touch(FILE_MODE)
+                self.on_damage()
+                return Damaged(message)
+            case _:
+                return DatabaseError(message)
+
+
+def _last_written_ms(path: Path) -> int | None:
+    found = [_modified_ms(path), _modified_ms(path.with_name(f"{path.name}-wal"))]
+    return max((at_ms for at_ms in found if at_ms is not None), default=None)
+
+
+def _modified_ms(path: Path) -> int | None:
+    try:
+        return path.stat().st_mtime_ns // 1_000_000
+    except OSError:
+        return None
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _nothing() -> None:
+    pass

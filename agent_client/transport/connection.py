@@ -8,16 +8,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Final, NoReturn
 
-import msgspec
-
 from agent_client.backoff import PersonNeeded, Wait, next_wait
 from agent_client.config import Config
 from agent_client.logs import Log
 from agent_client.paths import Places
 from agent_client.renewal.pairs import Pair
 from agent_client.renewal.papers import Papers
-from agent_client.spool.database import Database, DatabaseError
 from agent_client.store.secure import StoreError
+from agent_client.transport.absences import Absences
 from agent_client.transport.endings import (
     ABNORMAL_CLOSURE,
     Closed,
@@ -35,14 +33,11 @@ from agent_client.transport.succession import Succession
 from agent_client.transport.tls import context_of
 from agent_client.trust.document import TrustError
 from protocol.enumerations import GoodbyeReason
-from protocol.frames import LastDisconnect
 
 CONNECTION_REFUSED: Final = "connection_refused"
 FILE_FAULTS: Final = (StoreError, TrustError)
-_LAST_DISCONNECT: Final = "last_disconnect"
 
 _log = Log("connection")
-_last_disconnect_decoder: Final = msgspec.json.Decoder(LastDisconnect)
 
 
 class Connection:
@@ -52,7 +47,7 @@ class Connection:
         self,
         config: Callable[[], Config],
         places: Places,
-        database: Database,
+        absences: Absences,
         parts: Parts,
         papers: Papers,
         draw: Callable[[], float] = random.random,
@@ -60,7 +55,7 @@ class Connection:
         """`config` gives the configuration of now; `draw` a number in 0 ≤ n < 1, no secret."""
         self._config = config
         self._places = places
-        self._database = database
+        self._absences = absences
         self._parts = parts
         self._papers = papers
         self._mending = Mending(papers, parts.clock)
@@ -90,7 +85,7 @@ class Connection:
         with suppress(SessionEnded):
             if self._session is not None:
                 await self._session.say_goodbye(reason)
-        self._remember(1000, reason.value)
+        self._absences.began(1000, reason.value)
 
     async def _attempt(self) -> Ending:
         """Try the newest pair, and the one before where the hub does not take it. Mend what can be mended."""
@@ -132,7 +127,7 @@ class Connection:
         config, parts = self._config(), self._parts
         context = context_of(self._papers.trust.anchors_pem(), pair)
         async with open_socket(config, context, parts.clock) as socket:
-            gap = None if self._had_welcome() else self._last_disconnect()
+            gap = None if self._had_welcome() else self._absences.last()
             session = Session(config, parts, socket, pair, gap)
             await session.greet()
             self._papers.renewal.welcomed(pair)
@@ -146,6 +141,7 @@ class Connection:
             _log.info("session handed over", session_id=session.id)
             return
         self._up_monotonic = parts.clock.monotonic()
+        self._absences.ended()
         parts.cadence.session_up()
         parts.board.connected(session.id, parts.clock.now_ms())
         _log.info("session up", session_id=session.id)
@@ -159,7 +155,9 @@ class Connection:
         self._failures = wait.failures
         code, reason = summary_of(ending)
         if had_welcome:
-            self._remember(code, reason)
+            self._absences.began(code, reason)
+        else:
+            self._absences.failed()
         advice = verdict.advice_with(self._places.option)
         parts.board.waiting(parts.clock.now_ms() + int(wait.seconds * 1000), reason, advice)
         _log.info("not connected", code=code, reason=reason, advice=advice, retry_in_seconds=round(wait.seconds, 1))
@@ -189,16 +187,4 @@ class Connection:
             return
         self._reported = reason
         _log.error("the hub does not take this agent", code=code, reason=reason)
-        with suppress(DatabaseError):
-            self._parts.spool.append_event(CONNECTION_REFUSED, {"code": code, "reason": reason[:1024]})
-
-    def _remember(self, code: int, reason: str) -> None:
-        last = LastDisconnect(code=code, reason=reason[:4096], at_ms=self._parts.clock.now_ms())
-        with suppress(DatabaseError):
-            self._database.set_meta(_LAST_DISCONNECT, msgspec.json.encode(last).decode())
-
-    def _last_disconnect(self) -> LastDisconnect | None:
-        try:
-            return _last_disconnect_decoder.decode(self._database.meta(_LAST_DISCONNECT))
-        except (msgspec.MsgspecError, DatabaseError):
-            return None
+        self._parts.spool.report(CONNECTION_REFUSED, {"code": code, "reason": reason[:1024]})

@@ -8,7 +8,7 @@ from typing import assert_never
 from agent_client.execution.reporting import Reporter
 from agent_client.logs import Log
 from agent_client.spool.database import DatabaseError
-from agent_client.spool.spool import Stream
+from agent_client.spool.ledger import Stream
 from agent_client.transport.asking import CertificateDesk
 from agent_client.transport.endings import Drained, Refused
 from agent_client.transport.heartbeat import Heart
@@ -32,6 +32,7 @@ from protocol.frames import (
     Goodbye,
     HeartbeatAck,
     HubFrame,
+    InventoryAck,
     MetricsAck,
     Refuse,
     Welcome,
@@ -85,6 +86,8 @@ class Dispatch:
                 self._senders[frame.lane.value].acknowledged(frame.epoch, frame.ranges, frame.credits)
             case EventAck():
                 self._senders["events"].acknowledged(frame.epoch, frame.ranges)
+            case InventoryAck():
+                self._parts.shelf.acknowledge(frame.section, frame.hash)
             case Command():
                 await self._on_command(frame)
             case CommandOutputAck():

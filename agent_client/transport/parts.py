@@ -9,6 +9,7 @@ from agent_client.clock import Clock
 from agent_client.control.status import Board
 from agent_client.desired import DesiredState
 from agent_client.execution.jobs import Jobs
+from agent_client.inventory.shelf import Shelf
 from agent_client.spool.spool import Spool
 from agent_client.witness import Witness
 
@@ -21,4 +22,5 @@ class Parts(Struct, frozen=True):
     cadence: Cadence
     board: Board
     witness: Witness
+    shelf: Shelf
     boot_id: str

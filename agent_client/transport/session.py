@@ -7,17 +7,18 @@ from typing import Final, NoReturn
 
 from agent_client.config import Config
 from agent_client.execution.reporting import Reporter
+from agent_client.inventory.sender import InventorySender
 from agent_client.logs import Log
 from agent_client.renewal.pairs import Pair
 from agent_client.spool.database import DatabaseError
-from agent_client.spool.spool import STREAMS, Stream
+from agent_client.spool.ledger import STREAMS, Stream
 from agent_client.transport.asking import CertificateDesk
 from agent_client.transport.dispatch import Dispatch
 from agent_client.transport.endings import ABNORMAL_CLOSURE, Closed, Refused, Replaced, Unreachable
 from agent_client.transport.heartbeat import Heart
 from agent_client.transport.parts import Parts
 from agent_client.transport.socket import SessionEnded, Socket
-from agent_client.transport.streams import StreamSender
+from agent_client.transport.streams import Outflow, StreamSender
 from agent_client.version import AGENT_VERSION
 from protocol.codec import BadFrame, decode_hub_frame
 from protocol.enumerations import GoodbyeReason
@@ -64,8 +65,10 @@ class Session:
         if self._welcome is None:
             raise ValueError("a session runs after its welcome")
         parts, welcome = self._parts, self._welcome
+        self._reconcile(welcome)
         senders, reporter = self._senders(welcome), self._reporter(welcome)
         parts.jobs.held_open(welcome.jobs)
+        parts.shelf.hub_holds(welcome.inventory)
         parts.cadence.heartbeat_seconds = float(max(welcome.next_heartbeat_sec, 1))
         parts.cadence.set_sample_interval(float(welcome.sample_interval_sec))
         try:
@@ -89,6 +92,7 @@ class Session:
 
     async def _flow(self, senders: dict[Stream, StreamSender], reporter: Reporter) -> None:
         heart = Heart(self._parts, self._socket.send)
+        outflow = Outflow([*senders.values()], self._parts.spool.news, self.config.ack_timeout_seconds)
         dispatch = Dispatch(self._parts, self._answer, heart, senders, reporter, self._desk)
         try:
             async with asyncio.TaskGroup() as group:
@@ -98,7 +102,8 @@ class Session:
                 speakers = [
                     group.create_task(heart.run(), name="session-heartbeat"),
                     group.create_task(reporter.run(), name="session-jobs"),
-                    *(group.create_task(sender.run(), name=f"session-{sender.stream}") for sender in senders.values()),
+                    group.create_task(outflow.run(), name="session-streams"),
+                    group.create_task(self._inventory().run(), name="session-inventory"),
                 ]
                 await self._retired.wait()
                 for task in speakers:
@@ -113,6 +118,7 @@ class Session:
 
     def _introduction(self, last_disconnect: LastDisconnect | None) -> Hello:
         parts = self._parts
+        parts.spool.keep_time()
         return Hello(
             protocol=(PROTOCOL_VERSION, PROTOCOL_VERSION),
             agent_version=AGENT_VERSION,
@@ -145,8 +151,14 @@ class Session:
         except BadFrame as error:
             raise SessionEnded(Unreachable(f"the hub's answer to hello is not understood: {error}")) from error
 
+    def _reconcile(self, welcome: Welcome) -> None:
+        try:
+            self._parts.spool.reconcile(welcome.acks)
+        except DatabaseError as error:
+            raise SessionEnded(Closed(ABNORMAL_CLOSURE, f"the agent's spool failed: {error}")) from error
+
     def _senders(self, welcome: Welcome) -> dict[Stream, StreamSender]:
-        senders = {
+        return {
             stream: StreamSender(
                 stream,
                 self._parts.spool,
@@ -157,13 +169,15 @@ class Session:
             )
             for stream in STREAMS
         }
-        for stream, sender in senders.items():
-            if ack := welcome.acks.get(stream):
-                try:
-                    sender.acknowledged(ack.epoch, ack.ranges)
-                except DatabaseError as error:  # a full disk takes no deletion either; it is acknowledged again later
-                    _log.error("the spool did not take it", reason=str(error))
-        return senders
+
+    def _inventory(self) -> InventorySender:
+        parts = self._parts
+        return InventorySender(
+            parts.shelf,
+            self._socket.send,
+            lambda: parts.cadence.settings.inventory_enabled,
+            ack_timeout_seconds=self.config.ack_timeout_seconds,
+        )
 
     def _reporter(self, welcome: Welcome) -> Reporter:
         return Reporter(

@@ -17,6 +17,9 @@ MARGIN_PERCENT: Final = 5.0
 MOUNT_MAX_CHARS: Final = 256
 QUARANTINE: Final = "quarantined"
 CLONE_SUSPECTED: Final = "clone_suspected"
+CLOCK: Final = "clock"
+DURATIONS: Final = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
+"""Seconds and name of a unit, and of the one below it."""
 RANK: Final[Mapping[AlertSeverity, int]] = {severity: rank for rank, severity in enumerate(AlertSeverity)}
 
 
@@ -99,6 +102,29 @@ def of_trust(trust: AgentTrust, reason: str, *, by_hub: bool) -> Raise | Cease:
     if by_hub:
         return Raise(QUARANTINE, CLONE_SUSPECTED, AlertSeverity.CRITICAL, message)
     return Raise(QUARANTINE, QUARANTINE, AlertSeverity.WARNING, message)
+
+
+def of_clock(offset_ms: int, *, skewed: bool) -> Raise | Cease:
+    """Return what the clock of an agent does to its alert; `offset_ms` is how far it is ahead of the hub's."""
+    if not skewed:
+        return Cease(CLOCK)
+    way = "ahead of" if offset_ms > 0 else "behind"
+    return Raise(
+        CLOCK, CLOCK, AlertSeverity.WARNING, f"The clock is {_duration(abs(offset_ms) // 1000)} {way} the hub's"
+    )
+
+
+def _duration(seconds: int) -> str:
+    """Return `seconds` in its two largest units: `2 d 3 h`, `75 min 12 s`."""
+    for unit_seconds, unit, rest_seconds, rest in (
+        (86400, "d", 3600, "h"),
+        (3600, "h", 60, "min"),
+        (60, "min", 1, "s"),
+    ):
+        if seconds >= 2 * unit_seconds:
+            left = seconds % unit_seconds // rest_seconds
+            return f"{seconds // unit_seconds} {unit}" + (f" {left} {rest}" if left else "")
+    return f"{seconds} s"
 
 
 def _usages(thresholds: Thresholds, data: Mapping[str, MetricValue], standing: Mapping[str, Standing]) -> list[Effect]:

@@ -9,11 +9,11 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from hub_server.alerts.engine import QUARANTINE, of_trust
+from hub_server.alerts.engine import CLOCK, QUARANTINE, of_clock, of_trust
 from hub_server.alerts.model import Observation
 from hub_server.alerts.service import AlertService
 from hub_server.bus.port import Bus, Overflow
-from hub_server.events import AgentTrustChanged, DomainEvent, MetricsReceived
+from hub_server.events import AgentTrustChanged, ClockOffsetMeasured, DomainEvent, MetricsReceived
 from protocol.enumerations import AgentTrust, Lane
 from protocol.operations import Thresholds
 
@@ -87,6 +87,33 @@ class TrustWorker:
                 if isinstance(event, AgentTrustChanged):
                     effect = of_trust(event.trust, event.reason, by_hub=event.by_hub)
                     await self._alerts.apply(event.organisation_id, event.agent_id, effect)
+
+
+class ClockWorker:
+    """Keeps an alert open for every agent whose clock is far from the hub's.
+
+    `judged`: what was said of clocks before this worker listened.
+    """
+
+    def __init__(self, *, bus: Bus, alerts: AlertService, judged: Callable[[], Iterable[ClockOffsetMeasured]]) -> None:
+        self._bus = bus
+        self._alerts = alerts
+        self._judged = judged
+
+    async def run(self) -> None:
+        with self._bus.subscribe(
+            frozenset({"clocks"}), name="alerts-of-clocks", capacity=CAPACITY_FRAMES, overflow=Overflow.DROP_OLDEST
+        ) as events:
+            for judged in self._judged():
+                await self._apply(judged)
+            async for event in events:
+                if isinstance(event, ClockOffsetMeasured):
+                    await self._apply(event)
+
+    async def _apply(self, event: ClockOffsetMeasured) -> None:
+        if event.skewed is not self._alerts.stands(event.agent_id, CLOCK):  # a fleet that comes back writes nothing
+            effect = of_clock(event.offset_ms, skewed=event.skewed)
+            await self._alerts.apply(event.organisation_id, event.agent_id, effect)
 
 
 def newest_observations(events: Iterable[DomainEvent]) -> list[Observation]:

@@ -14,12 +14,14 @@ from hub_server.events import DomainEvent, family_of
 class InProcessBus:
     def __init__(self) -> None:
         self._listeners: dict[str, list[_Queue]] = {}
+        self._refusing: dict[str, list[_Queue]] = {}
 
     def publish(self, event: DomainEvent) -> bool:
-        listeners = self._listeners.get(family_of(event), [])
-        if any(listener.refuses for listener in listeners):
-            return False
-        for listener in listeners:
+        family = family_of(event)
+        for listener in self._refusing.get(family, ()):
+            if listener.is_full:
+                return False
+        for listener in self._listeners.get(family, ()):
             listener.put(event)
         return True
 
@@ -27,14 +29,17 @@ class InProcessBus:
     def subscribe(
         self, families: frozenset[str], *, name: str, capacity: int, overflow: Overflow
     ) -> Iterator[Subscription]:
-        queue = _Latest(name, capacity) if overflow is Overflow.LATEST_PER_KEY else _Ordered(name, capacity, overflow)
+        queue = _Latest(name, capacity) if overflow is Overflow.LATEST_PER_KEY else _Ordered(name, capacity)
+        indexes = [self._listeners, self._refusing] if overflow is Overflow.REFUSE else [self._listeners]
         for family in families:
-            self._listeners.setdefault(family, []).append(queue)
+            for index in indexes:
+                index.setdefault(family, []).append(queue)
         try:
             yield queue
         finally:
             for family in families:
-                self._listeners[family].remove(queue)
+                for index in indexes:
+                    index[family].remove(queue)
 
     def subscriptions(self) -> list[Subscription]:
         seen: dict[int, Subscription] = {}
@@ -61,8 +66,8 @@ class _Queue:
         return self._dropped
 
     @property
-    def refuses(self) -> bool:
-        raise NotImplementedError
+    def is_full(self) -> bool:
+        return self.buffered >= self._capacity
 
     def put(self, event: DomainEvent) -> None:
         raise NotImplementedError
@@ -83,18 +88,13 @@ class _Queue:
 
 
 class _Ordered(_Queue):
-    def __init__(self, name: str, capacity: int, overflow: Overflow) -> None:
+    def __init__(self, name: str, capacity: int) -> None:
         super().__init__(name, capacity)
-        self._overflow = overflow
         self._events: deque[DomainEvent] = deque()
 
     @property
     def buffered(self) -> int:
         return len(self._events)
-
-    @property
-    def refuses(self) -> bool:
-        return self._overflow is Overflow.REFUSE and len(self._events) >= self._capacity
 
     def put(self, event: DomainEvent) -> None:
         if len(self._events) >= self._capacity:
@@ -117,10 +117,6 @@ class _Latest(_Queue):
     @property
     def buffered(self) -> int:
         return len(self._events)
-
-    @property
-    def refuses(self) -> bool:
-        return False
 
     def put(self, event: DomainEvent) -> None:
         key = (type(event), event.agent_id)

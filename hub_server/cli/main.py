@@ -73,6 +73,16 @@ def application() -> App:
         help="Make a hub's data folder: database, certificate authority, first organisation.",
         help_epilogue=examples("jtnt-hub init --data-dir /var/lib/jtnt"),
     )
+    app.command(
+        "hub_server.cli.bench:bench",
+        name="bench",
+        help="Measure what a hub can do on this machine (Linux): one of its own, simulated agents, about a minute.",
+        help_epilogue=examples(
+            "jtnt-hub bench",
+            "jtnt-hub bench --agents 1000 --seconds 60 --folder /var/tmp",
+            "jtnt-hub bench --json > bench.json",
+        ),
+    )
     for name, module, help_text in GROUPS:
         app.command(f"hub_server.cli.{module}:app", name=name, help=help_text)
     app.command(version, help_epilogue=examples("jtnt-hub version"))

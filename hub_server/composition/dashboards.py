@@ -7,16 +7,21 @@ from dataclasses import dataclass
 from hub_server.composition.foundation import Foundation
 from hub_server.composition.subjects import Subjects
 from hub_server.gateway.dashboards.announcer import Announcer
+from hub_server.gateway.dashboards.first_agents import FirstAgents
 from hub_server.gateway.dashboards.fleet_view import FleetView
+from hub_server.gateway.dashboards.line import Bounds
+from hub_server.gateway.dashboards.lines import Lines
 from hub_server.gateway.dashboards.live_feed import LiveFeed
 from hub_server.gateway.dashboards.operations import Operations
 from hub_server.gateway.dashboards.pace import Pace
-from hub_server.gateway.dashboards.server import DashboardServer, SocketRooms
+from hub_server.gateway.dashboards.server import DashboardServer
+from hub_server.gateway.dashboards.sockets import Sockets
 from hub_server.gateway.dashboards.tables.audit import audit_operations
 from hub_server.gateway.dashboards.tables.authorities import authority_operations
 from hub_server.gateway.dashboards.tables.certificates import certificate_operations
 from hub_server.gateway.dashboards.tables.commands import command_operations
 from hub_server.gateway.dashboards.tables.fleet import FleetOperations
+from hub_server.gateway.dashboards.tables.inventory import inventory_operations
 from hub_server.gateway.dashboards.tables.joining import joining_operations
 from hub_server.gateway.dashboards.tables.organisations import organisation_operations
 from hub_server.gateway.dashboards.tables.people import people_operations
@@ -30,22 +35,36 @@ class Dashboards:
     server: DashboardServer
     feed: LiveFeed
     announcer: Announcer
+    lines: Lines
 
 
 def dashboards_on(base: Foundation, subjects: Subjects) -> Dashboards:
-    rooms = SocketRooms(Origins(base.settings.web_origins, base.settings.people.trusted_proxies))
+    lines = Lines()
+    first = FirstAgents(subjects.fleet)
     view = FleetView(
         fleet=subjects.fleet,
         presence=subjects.presence,
         telemetry=subjects.telemetry,
         alerts=subjects.alerts,
         commands=subjects.commands,
+        clock_offset_ms=subjects.skew.offset_ms,
     )
-    feed = LiveFeed(bus=base.bus, rooms=rooms, fleet=subjects.fleet, view=view, telemetry=subjects.telemetry)
-    announcer = Announcer(bus=base.bus, rooms=rooms, fleet=subjects.fleet, view=view)
+    feed = LiveFeed(
+        bus=base.bus,
+        clock=base.clock,
+        lines=lines,
+        fleet=subjects.fleet,
+        view=view,
+        first=first,
+        telemetry=subjects.telemetry,
+    )
+    announcer = Announcer(bus=base.bus, lines=lines, fleet=subjects.fleet, view=view, first=first)
     operations = _operations(base, subjects, view, feed)
     server = DashboardServer(
-        rooms=rooms,
+        sockets=Sockets(
+            Origins(base.settings.web_origins, base.settings.people.trusted_proxies), lines.traffic, Bounds()
+        ),
+        lines=lines,
         clock=base.clock,
         access=subjects.people.access,
         operations=operations,
@@ -58,7 +77,7 @@ def dashboards_on(base: Foundation, subjects: Subjects) -> Dashboards:
             at_once=base.settings.access.operations_at_once,
         ),
     )
-    return Dashboards(server, feed, announcer)
+    return Dashboards(server, feed, announcer, lines)
 
 
 def _operations(base: Foundation, subjects: Subjects, view: FleetView, feed: LiveFeed) -> Operations:
@@ -73,7 +92,14 @@ def _operations(base: Foundation, subjects: Subjects, view: FleetView, feed: Liv
             ).table,
             certificate_operations(subjects.certificates, subjects.fleet, base.clock),
             authority_operations(base.authority),
-            telemetry_operations(subjects.telemetry, subjects.alerts),
+            telemetry_operations(
+                telemetry=subjects.telemetry,
+                history=subjects.history,
+                reports=subjects.reports,
+                alerts=subjects.alerts,
+                fleet=subjects.fleet,
+            ),
+            inventory_operations(subjects.inventory),
             command_operations(subjects.commands),
             joining_operations(subjects.enrollment),
             organisation_operations(subjects.organisations),

@@ -14,6 +14,7 @@ from hub_server.pki.authority import Authority
 from hub_server.pki.listener import AgentsTls
 from hub_server.storage.engine import Database
 from hub_server.storage.vault import Vault
+from hub_server.telemetry.port import MetricStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class Foundation:
     database: Database
     authority: Authority
     vault: Vault
+    metrics: MetricStore
     agents_tls: AgentsTls
     bus: InProcessBus
     registry: SessionRegistry

@@ -19,15 +19,20 @@ from hub_server.audit.service import AuditService
 from hub_server.commands.service import CommandService
 from hub_server.commands.store import CommandStore
 from hub_server.composition.foundation import Foundation
+from hub_server.composition.telemetry import telemetry_on
 from hub_server.enrollment.service import EnrollmentService
 from hub_server.fleet.service import FleetService
 from hub_server.fleet.store import FleetStore
 from hub_server.fleet.trust import TrustDesk
+from hub_server.inventory.service import InventoryService
+from hub_server.inventory.store import InventoryStore
 from hub_server.pki.service import CertificateService, renewals_apart_of
 from hub_server.presence.service import PresenceService
 from hub_server.presence.store import PresenceStore
+from hub_server.skew.service import SkewService
+from hub_server.telemetry.query import MetricHistory
+from hub_server.telemetry.reports import ReportService
 from hub_server.telemetry.service import TelemetryService
-from hub_server.telemetry.store import TelemetryStore
 from protocol.limits import HEARTBEAT_SECONDS
 
 
@@ -45,10 +50,14 @@ class Subjects:
     organisations: OrganisationService
     audit: AuditService
     certificates: CertificateService
+    skew: SkewService
     telemetry: TelemetryService
+    reports: ReportService
+    history: MetricHistory
     presence: PresenceService
     fleet: FleetService
     desk: TrustDesk
+    inventory: InventoryService
     alerts: AlertService
     commands: CommandService
     enrollment: EnrollmentService
@@ -65,7 +74,8 @@ def subjects_on(base: Foundation) -> Subjects:
         lock_trust=fleet_store.lock_trust,
         renewals_apart_seconds=renewals_apart_of(timedelta(seconds=settings.pki.agent_certificate_seconds)),
     )
-    telemetry = TelemetryService(database=database, bus=bus, clock=clock, store=TelemetryStore())
+    skew = SkewService(bus=bus, clock=clock)
+    telemetry = telemetry_on(base, skew)
     presence_store = PresenceStore()
     quotas = Quotas(agents=FleetStore().counts, open_commands=CommandStore().open_counts)
     fleet = FleetService(
@@ -74,19 +84,25 @@ def subjects_on(base: Foundation) -> Subjects:
         clock=clock,
         store=fleet_store,
         anchor=authority,
-        purges=(telemetry.delete_agent, certificates.revoke_agent, presence_store.delete_agent),
+        purges=(telemetry.reports.delete_agent, certificates.revoke_agent, presence_store.delete_agent),
     )
     return Subjects(
         people=_people(base, quotas),
         organisations=OrganisationService(database=database, clock=clock, agents=FleetStore().counts),
         audit=AuditService(database=database, clock=clock, signer=authority),
         certificates=certificates,
-        telemetry=telemetry,
-        presence=PresenceService(database=database, bus=bus, clock=clock, pauses=base.pauses, store=presence_store),
+        skew=skew,
+        telemetry=telemetry.service,
+        reports=telemetry.reports,
+        history=telemetry.history,
+        presence=PresenceService(
+            database=database, bus=bus, clock=clock, pauses=base.pauses, store=presence_store, machines=fleet
+        ),
         fleet=fleet,
         desk=TrustDesk(
             database=database, bus=bus, clock=clock, store=fleet_store, fleet=fleet, certificates=certificates
         ),
+        inventory=InventoryService(database=database, clock=clock, store=InventoryStore(), machines=fleet),
         alerts=AlertService(database=database, bus=bus, clock=clock, store=AlertStore(), hosts=fleet),
         commands=CommandService(
             database=database,

@@ -88,6 +88,10 @@ class FleetService:
         agent = self.agents(organisation_id).get(agent_id)
         return agent.hostname if agent else ""
 
+    def site_of(self, agent_id: str) -> str:
+        agent = self._by_id.get(agent_id)
+        return agent.site if agent else ""
+
     def thresholds_of(self, agent_id: str) -> Thresholds:
         agent = self._by_id.get(agent_id)
         return agent.thresholds if agent else Thresholds()

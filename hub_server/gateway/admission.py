@@ -94,6 +94,7 @@ class Admission:
 
     def leave(self, guest: Guest) -> None:
         """Forget `guest`: proven, or gone. Again does nothing."""
+        guest.occupant = None  # it holds its guest: only the garbage collector would free the two
         same_site = self._by_key.get(guest.key, {})
         if guest in same_site:
             del same_site[guest]
@@ -131,9 +132,10 @@ class Admission:
 
     def _cut(self, guest: Guest, slow_with: str) -> None:
         self.cut[slow_with] += 1
+        occupant = guest.occupant
         self.leave(guest)
-        if guest.occupant is not None:
-            guest.occupant.abort()
+        if occupant is not None:
+            occupant.abort()
 
 
 def site_of(address: str) -> str:

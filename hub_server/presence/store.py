@@ -12,14 +12,13 @@ from sqlmodel import col
 from hub_server.presence.model import PresenceRecord
 from hub_server.presence.tables import PresenceRow
 from hub_server.storage.upsert import upsert
-from protocol.enumerations import ConnectionReason
 
 
 class PresenceStore:
     async def load_all(self, connection: AsyncConnection) -> list[PresenceRecord]:
         """Return every agent of every organisation: the hub's index at start."""
         rows = (await connection.execute(select(PresenceRow))).mappings()
-        return [PresenceRecord(**{**row, "reason": ConnectionReason(row["reason"])}) for row in rows]
+        return [PresenceRecord(**row) for row in rows]
 
     async def save(self, connection: AsyncConnection, records: Sequence[PresenceRecord]) -> None:
         await upsert(connection, PresenceRow, ("agent_id",), [msgspec.structs.asdict(record) for record in records])

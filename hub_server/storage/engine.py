@@ -23,6 +23,9 @@ SQLITE_PRAGMAS: Final = (
 )
 _WRITES: Final = "jtnt_writes"
 _HUB_ID: Final = "jtnt_hub_id"
+COMMAND_TIMEOUT_SECONDS: Final = 30.0
+"""How long PostgreSQL may take for one statement; TimeoutError after it."""
+CONNECT_TIMEOUT_SECONDS: Final = 10.0
 EVERY_ORGANISATION: Final = "*"
 """The scope of the hub's own work: loading its indexes, storing batches of many agents, finding who somebody is."""
 
@@ -40,12 +43,20 @@ class Database:
     to be repeated.
     """
 
-    def __init__(self, url: str, *, hub_id: str = "hub") -> None:
-        """`hub_id`: whose chain of audit entries grows by what is written here."""
+    def __init__(
+        self, url: str, *, hub_id: str = "hub", command_timeout_seconds: float | None = COMMAND_TIMEOUT_SECONDS
+    ) -> None:
+        """`hub_id`: whose chain of audit entries grows by what is written here.
+
+        `command_timeout_seconds` bounds each statement on PostgreSQL; None for none.
+        """
         self.is_sqlite: Final = url.startswith("sqlite")
-        self.engine: Final = _engine(url, self.is_sqlite, hub_id)
-        self._writing = _engine(url, self.is_sqlite, hub_id, connections=1) if self.is_sqlite else self.engine
+        self.engine: Final = (
+            _sqlite_engine(url, hub_id) if self.is_sqlite else _postgresql_engine(url, hub_id, command_timeout_seconds)
+        )
+        self._writing = _sqlite_engine(url, hub_id, connections=1) if self.is_sqlite else self.engine
         self._writer = asyncio.Lock()
+        self._hub_id = hub_id
 
     @asynccontextmanager
     async def read(self, organisation_id: str) -> AsyncIterator[AsyncConnection]:
@@ -67,6 +78,11 @@ class Database:
             writer = await connection.execution_options(**{_WRITES: True})
             async with writer.begin():
                 yield writer
+
+    def without_deadline(self) -> Database:
+        """Return another way into the same database, to close after use, whose statements may take any time."""
+        url = self.engine.url.render_as_string(hide_password=False)
+        return Database(url, hub_id=self._hub_id, command_timeout_seconds=None)
 
     async def answers(self) -> bool:
         try:
@@ -111,21 +127,28 @@ def hub_id_of(connection: AsyncConnection) -> str:
     return hub_id
 
 
-def _engine(url: str, is_sqlite: bool, hub_id: str, connections: int = 8) -> AsyncEngine:
-    serialization: dict[str, Any] = {
+def _postgresql_engine(url: str, hub_id: str, command_timeout_seconds: float | None) -> AsyncEngine:
+    deadlines = {"command_timeout": command_timeout_seconds, "timeout": CONNECT_TIMEOUT_SECONDS}
+    options = _options(hub_id)
+    return create_async_engine(
+        url, pool_pre_ping=True, pool_size=8, max_overflow=8, pool_timeout=10, connect_args=deadlines, **options
+    )
+
+
+def _sqlite_engine(url: str, hub_id: str, connections: int = 8) -> AsyncEngine:
+    engine = create_async_engine(url, pool_size=connections, max_overflow=0, pool_timeout=10, **_options(hub_id))
+    event.listen(engine.sync_engine, "connect", _configure_sqlite)
+    event.listen(engine.sync_engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _options(hub_id: str) -> dict[str, Any]:
+    return {
         "json_serializer": lambda value: orjson.dumps(value).decode(),
         "json_deserializer": orjson.loads,
         "hide_parameters": True,  # an error's text reaches the logs
         "execution_options": {_HUB_ID: hub_id},
     }
-    if not is_sqlite:
-        return create_async_engine(
-            url, pool_pre_ping=True, pool_size=8, max_overflow=8, pool_timeout=10, **serialization
-        )
-    engine = create_async_engine(url, pool_size=connections, max_overflow=0, pool_timeout=10, **serialization)
-    event.listen(engine.sync_engine, "connect", _configure_sqlite)
-    event.listen(engine.sync_engine, "begin", _begin_sqlite)
-    return engine
 
 
 def _configure_sqlite(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:

@@ -27,20 +27,39 @@ def alembic_config(connection: Connection) -> Config:
 
 
 async def with_alembic(database: Database, operation: Callable[..., Any], *arguments: Any, **options: Any) -> None:
-    """Run an Alembic command (`upgrade`, `check`, `revision` …) in one transaction, one migrator at a time."""
+    """Run an Alembic command (`upgrade`, `check`, `revision` …) in one transaction, one migrator at a time.
+
+    It may take as long as the rows that it moves.
+    """
+
+    def run(connection: Connection) -> None:
+        operation(alembic_config(connection), *arguments, **options)
+
+    if database.is_sqlite:
+        await _on_sqlite(database, run)
+    else:
+        await _on_postgresql(database, run)
+
+
+async def _on_sqlite(database: Database, run: Callable[[Connection], None]) -> None:
     async with database.engine.connect() as connection:
-        if database.is_sqlite:
-            await _set_foreign_keys(
-                connection, "OFF"
-            )  # batch mode copies tables; the pragma does nothing inside a transaction
-            connection = await connection.execution_options(jtnt_writes=True)
+        # Batch mode copies tables; the pragma does nothing inside a transaction.
+        await _set_foreign_keys(connection, "OFF")
+        connection = await connection.execution_options(jtnt_writes=True)
         async with connection.begin():
-            if not database.is_sqlite:
-                await connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
-                await enter_scope(connection, EVERY_ORGANISATION)
-            await connection.run_sync(lambda sync: operation(alembic_config(sync), *arguments, **options))
-        if database.is_sqlite:
-            await _set_foreign_keys(connection, "ON")
+            await connection.run_sync(run)
+        await _set_foreign_keys(connection, "ON")
+
+
+async def _on_postgresql(database: Database, run: Callable[[Connection], None]) -> None:
+    patient = database.without_deadline()
+    try:
+        async with patient.engine.begin() as connection:
+            await connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+            await enter_scope(connection, EVERY_ORGANISATION)
+            await connection.run_sync(run)
+    finally:
+        await patient.close()
 
 
 async def _set_foreign_keys(connection: AsyncConnection, state: str) -> None:

@@ -1,88 +1,46 @@
-"""Which samples of a batch are new, and what a chart shows of stored ones. Pure."""
+"""How many frames agents may send, and what a chart shows of stored samples. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from math import ceil
+from typing import Final
 
-import msgspec
-from msgspec import Struct
-
-from hub_server.telemetry.model import Receipt, Received, SampleFrame, SampleRow, StoredRanges, StreamKey, bounded
-from protocol.ranges import SequenceRanges
+from hub_server.telemetry.model import Load
+from protocol.enumerations import Lane
+from protocol.limits import STREAM_CREDITS
 from protocol.telemetry import MetricSeries
 
 RESOLUTIONS_SECONDS: Final = (10, 30, 60, 300, 1800, 3600, 6 * 3600, 24 * 3600, 7 * 24 * 3600)
 COUNTERS: Final = frozenset({"uptime_seconds"})
 COUNTER_PREFIX: Final = "network_bytes_"
 
-_encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(dict[str, Any]).decode
+LIVE_FALLS_FROM: Final = 0.25
+BACKFILL_FALLS_FROM: Final = 0.1
+LIVE_LEAST_AT: Final = 0.75
+BACKFILL_LEAST_AT: Final = 0.5
+WAITING_SAMPLES_MAX: Final = 32_768
+"""Samples in memory on their way to the store; beyond them frames wait in their sessions."""
+COMMIT_SECONDS_MAX: Final = 2.0
+BACKFILL_CREDITS: Final = 2
+"""History is in full frames: what a fleet sends at once after an outage must fit into the hub's memory."""
 
 
-class Intake(Struct, frozen=True):
-    """What one transaction writes, and what is said after its commit."""
+def credits_of(lane: Lane, load: Load) -> int:
+    """Return how many frames of `lane` an agent may have in flight.
 
-    rows: list[SampleRow]
-    changed: list[StoredRanges]
-    receipts: list[Receipt]
-
-
-class _Merged:
-    """The frames of one agent, lane and epoch in a batch."""
-
-    __slots__ = ("committed", "first", "ranges", "sequences")
-
-    def __init__(self, first: SampleFrame, committed: SequenceRanges | None) -> None:
-        self.first = first
-        self.committed = committed
-        self.ranges = SequenceRanges(committed or ())
-        self.sequences = SequenceRanges()
-
-    def new_rows(self, frame: SampleFrame) -> list[SampleRow]:
-        rows = []
-        for sample in frame.samples:
-            self.sequences.add(sample.seq)
-            if sample.seq in self.ranges:
-                continue
-            self.ranges.add(sample.seq)
-            data = _encode(sample.metric_data).decode()
-            rows.append(SampleRow(frame.organisation_id, frame.agent_id, sample.metric_type, sample.ts, data))
-        return rows
+    All while the store keeps up; then fewer, history before live samples: history none, live samples one at a time.
+    """
+    pressure = max(load.waiting_samples / WAITING_SAMPLES_MAX, load.commit_seconds / COMMIT_SECONDS_MAX)
+    if lane is Lane.LIVE:
+        return max(1, _falling(STREAM_CREDITS, pressure, LIVE_FALLS_FROM, LIVE_LEAST_AT))
+    return _falling(BACKFILL_CREDITS, pressure, BACKFILL_FALLS_FROM, BACKFILL_LEAST_AT)
 
 
-def intake_of(frames: Iterable[SampleFrame], received: Received) -> Intake:
-    """Return the samples of `frames` that are not in `received` yet; `received` is unchanged."""
-    rows: list[SampleRow] = []
-    merged: dict[StreamKey, _Merged] = {}
-    for frame in frames:
-        if received.is_gone(frame.agent_id):
-            continue
-        key = StreamKey(frame.agent_id, frame.lane.value, frame.epoch)
-        stream = merged.get(key)
-        if stream is None:
-            stream = merged[key] = _Merged(frame, received.get(key))
-        rows += stream.new_rows(frame)
-    return Intake(
-        rows=rows,
-        changed=[
-            StoredRanges(stream.first.organisation_id, key, bounded(stream.ranges))
-            for key, stream in merged.items()
-            if stream.ranges != stream.committed
-        ],
-        receipts=[_receipt(stream) for stream in merged.values()],
-    )
-
-
-def _receipt(stream: _Merged) -> Receipt:
-    return Receipt(
-        organisation_id=stream.first.organisation_id,
-        agent_id=stream.first.agent_id,
-        lane=stream.first.lane,
-        epoch=stream.first.epoch,
-        ranges=stream.sequences.to_list(),
-        received_monotonic=stream.first.received_monotonic,
-    )
+def _falling(full: int, pressure: float, falls_from: float, none_at: float) -> int:
+    """Return `full` up to `falls_from`, then less and less down to 0 at `none_at`."""
+    share = (none_at - pressure) / (none_at - falls_from)
+    return ceil(full * min(1.0, max(0.0, share)))
 
 
 def is_counter(metric: str) -> bool:
@@ -112,21 +70,18 @@ class Series:
         self._timestamps: list[int] = []
         self._buckets: dict[str, _Bucket] = {metric: _Bucket(is_counter(metric)) for metric in metrics}
 
-    def add(self, rows: Iterable[Sequence[Any]]) -> None:
-        """Take stored samples, each (ts in ms, JSON text), none older than the last of an earlier call."""
+    def add(self, rows: Iterable[tuple[int, Sequence[float | None]]]) -> None:
+        """Take samples (ts in ms, a value a metric), none older than the last of an earlier call."""
         resolution_ms, origin_ms = self._resolution_ms, self._origin_ms
-        buckets = list(self._buckets.items())
+        buckets = list(self._buckets.values())
         point_ms = self._timestamps[-1] if self._timestamps else None
-        for ts_ms, data in rows:
+        for ts_ms, values in rows:
             at_ms = ts_ms - (ts_ms - origin_ms) % resolution_ms if resolution_ms else ts_ms
             if at_ms != point_ms or not resolution_ms:
                 self._begin_point(at_ms)
                 point_ms = at_ms
-            values = _decode(data)
-            for metric, bucket in buckets:
-                value: Any = values.get(metric)
-                kind = type(value)
-                if kind is float or kind is int:
+            for bucket, value in zip(buckets, values, strict=True):
+                if value is not None:
                     bucket.add(value)
 
     def result(self, agent_id: str) -> MetricSeries:

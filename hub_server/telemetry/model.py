@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Final, NamedTuple, Protocol
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple, Protocol
 
 from msgspec import Struct
 
@@ -28,11 +29,15 @@ BUCKET_MS: Final[Mapping[Resolution, int]] = {
     Resolution.HOUR: 3_600_000,
 }
 EVENTS_STREAM: Final = "events"
+HUB_AGENT_PREFIX: Final = "hub:"
+"""The hub's own figures are samples of an agent of this name, which no machine can have."""
+TYPES_PER_AGENT_MAX: Final = 64
 EPOCHS_KEPT: Final = 4
 RANGES_KEPT: Final = 1024
+_NONE_IN_USE: Final[Mapping[str, tuple[int, SequenceRanges]]] = MappingProxyType({})
 
 
-class NewestSample(Struct, frozen=True):
+class NewestSample(Struct, frozen=True, gc=False):
     """`ts_ms` is never ahead of the hub's clock, so that a wrong clock cannot be the newest for ever."""
 
     ts_ms: int
@@ -47,22 +52,12 @@ class StreamKey(NamedTuple):
     epoch: int
 
 
-class StoredRanges(Struct, frozen=True):
+class StoredRanges(Struct, frozen=True, gc=False):
     """The committed sequences of one numbering."""
 
     organisation_id: str
     key: StreamKey
     ranges: SequenceRanges
-
-
-class SampleRow(NamedTuple):
-    """A sample as it is stored; `data` is JSON text."""
-
-    organisation_id: str
-    agent_id: str
-    metric_type: str
-    ts_ms: int
-    data: str
 
 
 class SampleFrame(Protocol):
@@ -82,7 +77,7 @@ class SampleFrame(Protocol):
     def received_monotonic(self) -> float: ...
 
 
-class Receipt(Struct, frozen=True, kw_only=True):
+class Receipt(Struct, frozen=True, gc=False):
     """What one agent is told after the commit: the samples of a lane that were in its frames."""
 
     organisation_id: str
@@ -93,6 +88,49 @@ class Receipt(Struct, frozen=True, kw_only=True):
     received_monotonic: float
 
 
+class Report(Struct, frozen=True, kw_only=True):
+    """What an agent reported of itself; the kinds are those of protocol/reports.py. `ts_ms` is by the hub's clock."""
+
+    organisation_id: str
+    agent_id: str
+    epoch: int
+    seq: int
+    ts_ms: int
+    kind: str
+    data: dict[str, Any]
+
+
+class Load(NamedTuple):
+    """How much the store has to do: samples that wait for their commit, and how long the last one took or lasts."""
+
+    waiting_samples: int
+    commit_seconds: float
+
+
+class Pressure:
+    """What is on its way to the store, told by who receives and who commits."""
+
+    def __init__(self) -> None:
+        self.waiting_samples = 0
+        self._last_seconds = 0.0
+        self._since: float | None = None
+
+    def began(self, monotonic: float) -> None:
+        """A commit began; until one succeeds it lasts, however often it is tried."""
+        if self._since is None:
+            self._since = monotonic
+
+    def ended(self, monotonic: float) -> None:
+        if self._since is not None:
+            self._last_seconds = monotonic - self._since
+        self._since = None
+
+    def load(self, monotonic: float) -> Load:
+        """Of a commit that lasts longer than the one before it took, so far."""
+        lasts = 0.0 if self._since is None else monotonic - self._since
+        return Load(self.waiting_samples, max(lasts, self._last_seconds))
+
+
 class Received:
     """The committed sequences of every agent's streams, in memory. Changed only after a commit.
 
@@ -100,55 +138,75 @@ class Received:
     """
 
     def __init__(self) -> None:
-        self._streams: dict[str, dict[str, dict[int, SequenceRanges]]] = {}
+        self._in_use: dict[str, dict[str, tuple[int, SequenceRanges]]] = {}
+        self._older: dict[str, dict[str, dict[int, SequenceRanges]]] = {}
         self._gone: set[str] = set()
 
-    def get(self, key: StreamKey) -> SequenceRanges | None:
-        return self._streams.get(key.agent_id, {}).get(key.stream, {}).get(key.epoch)
+    def of(self, agent_id: str, stream: str, epoch: int) -> SequenceRanges | None:
+        streams = self._in_use.get(agent_id)
+        if streams is None:
+            return None
+        in_use = streams.get(stream)
+        if in_use is not None and in_use[0] == epoch:
+            return in_use[1]
+        return self._older.get(agent_id, {}).get(stream, {}).get(epoch)
 
     def put(self, key: StreamKey, ranges: SequenceRanges) -> None:
         """Make `ranges` the committed ones of `key`, and its epoch the one in use."""
-        if key.agent_id in self._gone:
+        agent_id, stream, epoch = key
+        if agent_id in self._gone:
             return
-        epochs = self._streams.setdefault(key.agent_id, {}).setdefault(key.stream, {})
-        epochs.pop(key.epoch, None)
-        epochs[key.epoch] = ranges
-        for unused in list(epochs)[:-EPOCHS_KEPT]:
-            del epochs[unused]
+        streams = self._in_use.get(agent_id)
+        if streams is None:
+            streams = self._in_use[agent_id] = {}
+        before = streams.get(stream)
+        streams[stream] = (epoch, ranges)
+        if before is not None and before[0] != epoch:
+            older = self._older.setdefault(agent_id, {}).setdefault(stream, {})
+            older.pop(epoch, None)
+            older[before[0]] = before[1]
+            for unused in list(older)[: 1 - EPOCHS_KEPT]:
+                del older[unused]
 
     def surplus(self, keys: Sequence[StreamKey]) -> list[StreamKey]:
         """Return what `put` of `keys`, in this order, will drop: the numberings that were not used for longest."""
+        changing = {
+            (agent_id, stream)
+            for agent_id, stream, epoch in keys
+            if (in_use := self.in_use(agent_id).get(stream)) is None or in_use[0] != epoch
+        }
+        if not changing:
+            return []
         used: dict[tuple[str, str], list[int]] = {}
         for agent_id, stream, epoch in keys:
-            used.setdefault((agent_id, stream), []).append(epoch)
+            if (agent_id, stream) in changing:
+                used.setdefault((agent_id, stream), []).append(epoch)
         dropped = []
         for (agent_id, stream), epochs in used.items():
-            others = [epoch for epoch in self._streams.get(agent_id, {}).get(stream, {}) if epoch not in epochs]
-            dropped += [StreamKey(agent_id, stream, epoch) for epoch in (others + epochs)[:-EPOCHS_KEPT]]
+            known = [*self._older.get(agent_id, {}).get(stream, ())]
+            known += [in_use[0]] if (in_use := self.in_use(agent_id).get(stream)) else []
+            ordered = [epoch for epoch in known if epoch not in epochs] + epochs
+            dropped += [StreamKey(agent_id, stream, epoch) for epoch in ordered[:-EPOCHS_KEPT]]
         return dropped
 
     def in_use(self, agent_id: str) -> Mapping[str, tuple[int, SequenceRanges]]:
         """Return, by stream, the epoch that was written last and its sequences."""
-        return {
-            stream: next(reversed(epochs.items()))
-            for stream, epochs in self._streams.get(agent_id, {}).items()
-            if epochs
-        }
+        return self._in_use.get(agent_id, _NONE_IN_USE)
 
     def sample_count(self, agent_id: str) -> int:
-        return sum(
-            ranges.count()
-            for stream, epochs in self._streams.get(agent_id, {}).items()
-            if stream != EVENTS_STREAM
-            for ranges in epochs.values()
-        )
+        in_use = [(stream, ranges) for stream, (_, ranges) in self.in_use(agent_id).items()]
+        older = [
+            (stream, ranges) for stream, epochs in self._older.get(agent_id, {}).items() for ranges in epochs.values()
+        ]
+        return sum(ranges.count() for stream, ranges in in_use + older if stream != EVENTS_STREAM)
 
     def is_gone(self, agent_id: str) -> bool:
         """Tell whether the agent was deleted: what of it is still on the way is not stored any more."""
         return agent_id in self._gone
 
     def forget(self, agent_id: str) -> None:
-        self._streams.pop(agent_id, None)
+        self._in_use.pop(agent_id, None)
+        self._older.pop(agent_id, None)
         self._gone.add(agent_id)
 
 

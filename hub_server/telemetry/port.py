@@ -22,7 +22,7 @@ class StoreFailed(Exception):
         self.temporary = temporary
 
 
-class NewSample(Struct, frozen=True):
+class NewSample(Struct, frozen=True, gc=False):
     """One sample to be stored. `ts_ms` is corrected already; its day of UTC decides where it goes."""
 
     organisation_id: str

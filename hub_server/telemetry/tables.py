@@ -3,9 +3,9 @@
 `agent_metrics` has no foreign key: it is written in bulk, and a deleted agent's samples are deleted with it.
 """
 
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import JSON, BigInteger, Index, Integer
+from sqlalchemy import JSON, BigInteger, Column, Index, Integer, LargeBinary, String, Table
 from sqlmodel import Field, SQLModel
 
 from hub_server.storage import naming  # noqa: F401  before any table
@@ -46,6 +46,7 @@ class ReceivedRangesRow(SQLModel, table=True):
 
 class AgentReportRow(SQLModel, table=True):
     __tablename__ = "agent_reports"
+    __table_args__ = (Index("ix_agent_reports_newest", "organisation_id", "ts_ms"),)
 
     agent_id: str = Field(primary_key=True, max_length=64)
     epoch: int = Field(primary_key=True, sa_type=BigInteger)
@@ -54,3 +55,67 @@ class AgentReportRow(SQLModel, table=True):
     ts_ms: int = Field(sa_type=BigInteger)
     kind: str = Field(max_length=128)
     data: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
+
+
+POSTGRESQL_ONLY: Final = {"engine": "postgresql"}
+"""On SQLite samples are in files of their own."""
+
+
+def _of_series(*, primary_key: bool) -> list[Column[str]]:
+    return [
+        Column("agent_id", String(64), primary_key=primary_key, nullable=False),
+        Column("metric_type", String(128), primary_key=primary_key, nullable=False),
+        Column("organisation_id", String(64), nullable=False),
+    ]
+
+
+def _rollups(resolution: str) -> Table:
+    """A row a series and period. `until_ms` is the time of the newest sample in it, `body` as rollups.encoded."""
+    return Table(
+        f"metric_rollups_{resolution}",
+        SQLModel.metadata,
+        *_of_series(primary_key=True),
+        Column("from_ms", BigInteger, primary_key=True, autoincrement=False),
+        Column("until_ms", BigInteger, nullable=False),
+        Column("body", LargeBinary, nullable=False),
+        postgresql_partition_by="RANGE (from_ms)",
+        info=POSTGRESQL_ONLY,
+    )
+
+
+SAMPLES: Final = Table(
+    "metric_samples",
+    SQLModel.metadata,
+    *_of_series(primary_key=False),
+    Column("ts_ms", BigInteger, nullable=False),
+    Column("data", String, nullable=False),
+    Index("ix_metric_samples_series", "agent_id", "metric_type", "ts_ms"),
+    postgresql_partition_by="RANGE (ts_ms)",
+    info=POSTGRESQL_ONLY,
+)
+"""Samples that are not packed yet; `data` is the JSON text of metricData."""
+
+CHUNKS: Final = Table(
+    "metric_chunks",
+    SQLModel.metadata,
+    *_of_series(primary_key=True),
+    Column("from_ms", BigInteger, primary_key=True, autoincrement=False),
+    Column("body", LargeBinary, nullable=False),
+    postgresql_partition_by="RANGE (from_ms)",
+    info=POSTGRESQL_ONLY,
+)
+"""The packed samples of a series and hour; `body` as packing.packed."""
+
+NEWEST: Final = Table(
+    "metric_newest",
+    SQLModel.metadata,
+    *_of_series(primary_key=True),
+    Column("ts_ms", BigInteger, nullable=False),
+    Column("data", String, nullable=False),
+    info=POSTGRESQL_ONLY,
+)
+"""The newest packed sample of each series."""
+
+ROLLUPS_1M: Final = _rollups("1m")
+ROLLUPS_5M: Final = _rollups("5m")
+ROLLUPS_1H: Final = _rollups("1h")

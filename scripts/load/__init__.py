@@ -1,1 +1,1 @@
-"""Load for a hub, from processes of its own: simulated agents on the real protocol, and dashboards that watch."""
+"""Load for a hub beside that of hub_server/bench: dashboards that watch, and agents that renew their certificates."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 import aiohttp
@@ -49,9 +49,10 @@ class Person:
         reply: Reply = msgspec.convert(answer, OPERATIONS[name].reply)
         return reply
 
-    async def say(self, name: str, **body: Any) -> None:
-        """Send an operation without waiting for its answer."""
-        await self._client.emit(name, body)
+    async def confirm(self, version: int) -> None:
+        """Say that a batch of the feed was drawn; nothing is said on a socket that is closing."""
+        with suppress(SocketIOError):
+            await self._client.emit("feed:ack", {"version": version})
 
 
 @asynccontextmanager

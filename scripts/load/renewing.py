@@ -16,6 +16,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from hub_server.bench.agent import AGENT_VERSION, now_ms
+from hub_server.bench.identities import identity_file, write_private
+from hub_server.bench.websocket import ClientSocket
 from protocol.codec import decode_hub_frame, encode
 from protocol.desired import CertificateTerms
 from protocol.enumerations import CommandOutcome, CommandReason, DesiredName, JobState
@@ -43,10 +46,7 @@ from protocol.frames import (
 )
 from protocol.identity import AgentIdentity
 from protocol.limits import PROTOCOL_VERSION
-from scripts.load.agent import AGENT_VERSION, now_ms
-from scripts.load.identities import identity_file, write_private
 from scripts.load.trust import Distrusted, Trust
-from scripts.load.websocket import ClientSocket
 
 RENEW_AT: Final = 2 / 3
 SPREAD: Final = 0.1
@@ -314,7 +314,7 @@ class RenewingAgent:
 
 
 def agent_id_in(file: Path) -> str:
-    """Return whose certificate a file of `scripts.load.identities` holds."""
+    """Return whose certificate a file of `hub_server.bench.identities` holds."""
     return agent_id_of(x509.load_pem_x509_certificates(file.read_bytes())[0])
 
 

@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from scripts.load.agent import address_of
-from scripts.load.identities import ANCHORS, SERVER_NAME, NoIdentity, enroll_all, identity_context
-from scripts.load.orders import Enroll
+from hub_server.bench.agent import address_of
+from hub_server.bench.identities import ANCHORS, SERVER_NAME, NoIdentity, enroll_all, identity_context
+from hub_server.bench.orders import Enroll
+from hub_server.bench.websocket import ClientSocket
 from scripts.load.renewing import Line, RenewingAgent, Seen
-from scripts.load.websocket import ClientSocket
 
 AT_ONCE: Final = 16
 

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from scripts.measures.figures import Figure, spread
+from hub_server.bench.figures import Figure, spread
 
 PAUSE_SECONDS: Final = 0.5
 PAGE: Final = bytes(4096)

@@ -7,11 +7,11 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
+from hub_server.bench.figures import Figure, Target, single, spread
+from hub_server.bench.processes import Memory, cpu_seconds_of, memory_of
 from scripts.load.person import dashboard
-from scripts.measures.figures import Figure, Target, single, spread
 from scripts.measures.hub import Hub
 from scripts.measures.options import Options
-from scripts.measures.processes import Memory, cpu_seconds_of, memory_of
 from scripts.measures.real_agent import RealAgent
 from scripts.measures.round_trip import RESULT, Stopwatch, run_command
 from scripts.measures.site import Site

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
-import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
-
-AGENTS_PER_PROCESS: Final = 2500
-CONNECTS_PER_SECOND: Final = 100.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +13,11 @@ class Options:
     `settle_seconds`: from the last connection to the look at memory, so that every agent has spoken.
     `command_pause_seconds`: between two commands: a command makes its agent say four frames, and the hub slows an agent
     down that says more than FRAMES_PER_SECOND.
-    `sample_seconds` 0 leaves the samples' interval to the hub.
+    `sample_seconds` 0 leaves the samples' interval to the hub. `alarmed`: agents that cross a threshold now and then.
+    `pressure_seconds`: each window of the intake at full pressure. `runs`: windows of the kinds whose times matter.
+    `crowd`: dashboards on one view, for the fan-out. `history_agents` and `history_days`: whose samples, and for how
+    long, fill the store for the queries; every agent has the last `recent_hours`.
+    `store_samples`: those that are stored for the cost of one.
     """
 
     folder: Path
@@ -30,16 +28,19 @@ class Options:
     settle_seconds: float = 15.0
     sample_seconds: float = 0.0
     starts: int = 5
+    alarmed: int = 20
+    runs: int = 3
+    pressure_seconds: float = 10.0
+    crowd: int = 200
+    crowd_seconds: float = 10.0
+    history_agents: int = 50
+    history_days: float = 7.0
+    recent_hours: float = 1.0
+    queries: int = 200
+    store_samples: int = 1_000_000
     commands: int = 200
     command_pause_seconds: float = 0.3
     with_peers: bool = True
-
-    @property
-    def shares(self) -> list[tuple[int, int]]:
-        """Return the first agent and the number of agents of each load process."""
-        processes = min(len(os.sched_getaffinity(0)), 1 + (self.agents - 1) // AGENTS_PER_PROCESS)
-        bounds = [self.agents * index // processes for index in range(processes + 1)]
-        return [(low, high - low) for low, high in itertools.pairwise(bounds)]
 
 
 def quick(folder: Path, cache: Path) -> Options:
@@ -53,6 +54,16 @@ def quick(folder: Path, cache: Path) -> Options:
         settle_seconds=0.3,
         sample_seconds=0.4,
         starts=1,
+        alarmed=2,
+        runs=1,
+        pressure_seconds=0.5,
+        crowd=4,
+        crowd_seconds=0.6,
+        history_agents=1,
+        history_days=0.02,
+        recent_hours=0.1,
+        queries=3,
+        store_samples=5000,
         commands=5,
         command_pause_seconds=0.0,
         with_peers=False,

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-import hatch_build
-from scripts.load.identities import ANCHORS
-from scripts.measures.figures import Figure, Target, single, void
-from scripts.measures.fleet_load import growth_of
-from scripts.measures.hub import free_ports
+from hub_server.bench.figures import Figure, Target, single, void
+from hub_server.bench.identities import ANCHORS
+from hub_server.bench.muster import CONNECTS_PER_SECOND, connected
+from hub_server.bench.orders import Connect
+from hub_server.bench.processes import live_memory_of, own_module
+from hub_server.bench.steady import growth_of
+from scripts.measures.hub import Hub
 from scripts.measures.options import Options
-from scripts.measures.processes import live_memory_of, own_module, start
-from scripts.measures.stage import Stage, connected
+from scripts.measures.peer_program import NoPeer, node_argv, serving
+from scripts.measures.stage import Stage
 
-NODE_SOURCE: Final = Path(__file__).resolve().parent.parent / "peers/node_ws"
-START_DEADLINE_SECONDS: Final = 20.0
-LISTENING: Final = b"listening"
 NODE_RATIO_TARGET: Final = 0.95
 SAME: Final = "same generator, same certificates, silent"
 
@@ -34,9 +31,9 @@ async def measure(options: Options, stage: Stage) -> Sequence[Figure]:
         single("hub's agent ÷ bare aiohttp's connection", "ratio", hub_growth / bare),
     ]
     try:
-        argv = await asyncio.to_thread(node_argv, options.cache / "node_ws")
-    except hatch_build.BundleFailed as failure:
-        return [*found, void("Node ws, private memory a connection", "KB", Target(), f"no Node ws here: {failure}")]
+        argv = await node_argv("node_ws", options.cache)
+    except NoPeer as missing:
+        return [*found, void("Node ws, private memory a connection", "KB", Target(), str(missing))]
     node = await growth_in(argv, "node-ws", options, stage)
     return [
         *found,
@@ -47,26 +44,23 @@ async def measure(options: Options, stage: Stage) -> Sequence[Figure]:
 
 async def growth_in(argv: Sequence[str], name: str, options: Options, stage: Stage) -> float:
     """Return the private KB a connection took in the server that `argv` starts. Raises BenchFailed."""
-    port, _ = free_ports()
     log = options.folder / f"{name}.log"
-    server_pem, anchors = stage.hub.folder / "pki/server.pem", stage.identities / ANCHORS
-    program = start([*argv, str(port), str(server_pem), str(anchors)], os.environ, log)
-    try:
-        await program.wait_for(lambda: LISTENING in log.read_bytes(), f"{name} start", START_DEADLINE_SECONDS)
+    async with serving(argv, log, *tls_of(stage.hub, stage.identities)) as (program, port):
         await asyncio.sleep(options.settle_seconds / 3)
         before = await live_memory_of(program.pid)
-        async with connected(port, stage.identities, options, silent=True):
+        plan = Connect(
+            port=port,
+            folder=str(stage.identities),
+            first=0,
+            count=options.agents,
+            per_second=CONNECTS_PER_SECOND,
+            silent=True,
+        )
+        async with connected(plan):
             await asyncio.sleep(options.settle_seconds)
             return growth_of(before, await live_memory_of(program.pid), options.agents)
-    finally:
-        await program.stop()
 
 
-def node_argv(cache: Path) -> list[str]:
-    """Install `ws` into `cache` unless it is there, and return how its server is started. Raises BundleFailed."""
-    cache.mkdir(parents=True, exist_ok=True)
-    for source in NODE_SOURCE.iterdir():
-        shutil.copy2(source, cache / source.name)
-    npm = hatch_build.npm_here()
-    hatch_build.install_packages(npm, cache)
-    return [npm.argv[0], "--expose-gc", str(cache / "server.mjs")]
+def tls_of(hub: Hub, identities: Path) -> tuple[str, str]:
+    """Return the hub's own certificate and its anchors, for a peer that serves the hub's agents."""
+    return str(hub.folder / "pki/server.pem"), str(identities / ANCHORS)

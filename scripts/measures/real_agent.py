@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from scripts.measures.processes import Program, finished, own_program, start
+from hub_server.bench.processes import Program, finished, own_program, start
 
 WELCOME_DEADLINE_SECONDS: Final = 20.0
 WELCOMED: Final = b'"session up"'

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from hub_server.bench.figures import Figure, Target, spread
+from hub_server.bench.processes import BenchFailed
 from protocol.commands import CommandReply
 from protocol.operations import AgentsListReply
 from scripts.load.person import Person, Refused, dashboard
-from scripts.measures.figures import Figure, Target, spread
 from scripts.measures.options import Options
-from scripts.measures.processes import BenchFailed
 from scripts.measures.stage import Stage
 
 OUTPUT: Final = "agent:command:output"

@@ -1,4 +1,4 @@
-"""A hub and a real agent in folders of their own: what all measures share, made once a run."""
+"""A hub, a real agent and an enrolled fleet in folders of their own: what all measures share, made once a run."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from scripts.measures.real_agent import RealAgent
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """The hub runs; the agent is enrolled and does not. `join_string` is good for the whole fleet."""
+    """The hub runs; the agent is enrolled and does not."""
 
     hub: Hub
     agent: RealAgent
-    join_string: str
 
 
 @asynccontextmanager
@@ -31,9 +30,9 @@ async def site(options: Options) -> AsyncIterator[Site]:
     agent = RealAgent(options.folder / "agent")
     try:
         await hub.start()
-        join_string, _ = await asyncio.gather(hub.join_string(uses=1 + options.agents), hub.create_administrator())
+        join_string, _ = await asyncio.gather(hub.join_string(uses=1), hub.create_administrator())
         await agent.enroll(join_string)
-        yield Site(hub, agent, join_string)
+        yield Site(hub, agent)
     finally:
         await agent.stop()
         await hub.stop()

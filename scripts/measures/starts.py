@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from scripts.measures.figures import Figure, Target, spread
+from hub_server.bench.figures import Figure, Target, spread
 from scripts.measures.options import Options
 from scripts.measures.site import Site
 

@@ -20,6 +20,9 @@ class DrivenClock:
     def monotonic(self) -> float:
         return self.seconds
 
+    def since_boot(self) -> float:
+        return self.seconds
+
     def advance(self, seconds: float) -> None:
         self.wall_ms += int(seconds * 1000)
         self.seconds += seconds
@@ -38,3 +41,6 @@ class SteppingClock(DrivenClock):
 
     def monotonic(self) -> float:
         return time.monotonic() + self.ahead_seconds
+
+    def since_boot(self) -> float:
+        return time.monotonic()

@@ -99,7 +99,7 @@ async def test_a_signal_ends_the_daemon_orderly(
             peer = await hub.peer()
             await peer.first(Metrics)
             daemon.process.send_signal(number)
-            assert (await peer.first(Goodbye)).reason is GoodbyeReason.SHUTDOWN
+            assert (await peer.first(Goodbye)).reason is GoodbyeReason.OPERATOR
             assert await daemon.ended() == 0
     assert {line["agent_id"] for line in daemon.lines} == {AGENT}
     assert [line["message"] for line in daemon.lines] == [
@@ -310,6 +310,7 @@ async def test_a_damaged_spool_is_replaced_and_said(fleet: Fleet, places: Places
         async with daemon_of(places) as daemon:
             event = await (await hub.peer()).first(Event)
             assert event.kind == "spool_damaged"
+            assert (await (await hub.peer()).several(2, Event))[1].kind == "started"
             daemon.process.terminate()
             assert await daemon.ended() == 0
     assert (places.state / "spool.damaged").exists()

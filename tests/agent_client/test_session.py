@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from agent_client.collectors.sampling import Scheduled
 from agent_client.paths import Places
 from agent_client.spool.database import Database
+from agent_client.spool.ledger import Stream
 from agent_client.spool.spool import Spool, SpoolBound
 from protocol.enumerations import (
     GoodbyeReason,
@@ -31,12 +33,12 @@ from tests.agent_client.hub import Hub, running
 pytestmark = pytest.mark.usefixtures("hurried")
 
 
-def spooled(places: Places, lane: str, count: int) -> None:
+def spooled(places: Places, lane: Stream, count: int) -> None:
     """Fill the spool as an agent without a hub does."""
     database = Database(places.database)
     spool = Spool(database, SteppingClock(), SpoolBound(2**26, 72 * 3600), owner=AGENT)
     for number in range(count):
-        spool.append_sample(lane, now_ms() - 1000 * (count - number), "system", {"n": number})  # type: ignore[arg-type]
+        spool.append_samples(lane, now_ms() - 1000 * (count - number), [("system", {"n": number})])
     database.close()
 
 
@@ -60,7 +62,7 @@ async def test_a_session_begins_with_hello_and_a_heartbeat_that_describes_the_ma
             await until(lambda: agent.status().last_heartbeat_ms)
             assert agent.status().link == "connected"
         goodbye = await peer.first(Goodbye)
-        assert goodbye.reason is GoodbyeReason.SHUTDOWN
+        assert goodbye.reason is GoodbyeReason.OPERATOR
 
 
 async def test_the_machine_is_described_again_only_every_tenth_heartbeat(
@@ -188,7 +190,7 @@ async def test_a_new_life_of_the_agent_keeps_epochs_and_says_how_the_last_sessio
                 hellos.append(peer.all(Hello)[0])
     assert hellos[0].last_disconnect is None
     assert hellos[1].last_disconnect is not None
-    assert hellos[1].last_disconnect.reason == "shutdown"
+    assert hellos[1].last_disconnect.reason == "operator"
     assert hellos[1].streams.live.epoch == hellos[0].streams.live.epoch
     assert hellos[1].streams.live.newest >= 1
 
@@ -233,11 +235,11 @@ async def test_a_failing_collector_is_said_once_and_stops_nothing(
     async with running(fleet, tmp_path, Hub(sample_seconds=1)) as hub:
         fleet.enroll_by_hand(places, hub.port)
         async with alive(places) as agent:
-            agent._sampler._collectors = [Broken(), *agent._sampler._collectors]
+            agent._sampler._collectors = [Scheduled(Broken()), *agent._sampler._collectors]
             peer = await hub.peer()
-            event = await peer.first(Event)
+            event = await peer.first(Event, lambda event: event.kind != "started")
             assert (event.kind, event.data["collector"]) == ("collector_failing", "broken")
             before = len(peer.all(Metrics))
             await peer.several(before + 1, Metrics)
             assert agent.status().failing_collectors == ["broken"]
-            assert len(peer.all(Event)) == 1
+            assert [event.kind for event in peer.all(Event)] == ["started", "collector_failing"]

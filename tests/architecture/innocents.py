@@ -17,6 +17,7 @@ from tests.architecture.offences import (
     NOTES,
     SERVER,
     SERVICE,
+    SOCKETS,
     STORE,
     TABLES,
     WORKER,
@@ -96,7 +97,7 @@ INNOCENTS: Final[Mapping[str, Files]] = {
         "hub_server/cli/main.py": "import hub_server.app",
         "hub_server/gateway/rest/health.py": "import hub_server.gateway.faults",
     },
-    "one_file_for_socketio": {SERVER: "import socketio", "tests/browser/test_seed.py": "import socketio"},
+    "one_file_for_socketio": {SOCKETS: "import socketio", "tests/browser/test_seed.py": "import socketio"},
     "no_cycles": {
         "protocol/__init__.py": "",
         "protocol/a.py": "import protocol.b\nimport protocol.c",

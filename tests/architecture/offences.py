@@ -27,6 +27,7 @@ FRAMES: Final = "protocol/frames.py"
 AGENT: Final = "agent_client/daemon.py"
 GATEWAY: Final = "hub_server/gateway/agents/session.py"
 SERVER: Final = "hub_server/gateway/dashboards/server.py"
+SOCKETS: Final = "hub_server/gateway/dashboards/sockets.py"
 NOTES: Final = "docs/notes.txt"
 
 

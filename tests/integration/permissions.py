@@ -78,6 +78,7 @@ MATRIX: Final[Mapping[str, Row]] = {
     "agents:quarantine": about("fresh agent", "agentId", ORG, HUB),
     "agents:release": about("quarantined agent", "agentId", ORG, HUB),
     "metrics:query": about("agent", "agentIds[]", *ALL, other=NOTHING, **SPAN),
+    "inventory:get": about("agent", "agentId", *ALL),
     "alerts:list": about("agent", "agentId", *ALL, other=NOTHING),
     "alerts:resolve": about("alert", "alertId", OPER, TECH, APPR, ORG, HUB),
     "commands:create": about("agent", "agentId", TECH, ORG, commandData=EXEC),

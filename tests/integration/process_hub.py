@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from asyncio.subprocess import Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -20,22 +20,32 @@ POLL_SECONDS = 0.05
 
 
 class ProcessHub(RunningHub):
-    """`jtnt-hub serve` on one folder; `log` is what it printed."""
+    """`jtnt-hub serve` on one folder; `log` is what it printed. `program`: what is started in place of `jtnt-hub`."""
 
-    def __init__(self, folder: Path, *, log: Path, database_url: str | None = None, **variables: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        log: Path,
+        database_url: str | None = None,
+        program: Sequence[str] = (str(Path(sys.executable).parent / "jtnt-hub"),),
+        **variables: str,
+    ) -> None:
         super().__init__(folder, database_url=database_url)
         self.log = log
+        self._program = program
+        self._told_before_chars = 0
         self._variables = variables
         self._process: Process | None = None
 
     async def start(self) -> None:
         """Return once both listeners are open."""
         url = {} if self._database_url is None else {"JTNT_DATABASE_URL": self._database_url}
-        program = Path(sys.executable).parent / "jtnt-hub"
+        self._told_before_chars = len(self.log.read_text()) if self.log.exists() else 0
         given = {"JTNT_PEOPLE__PORT": "0", "JTNT_AGENTS__PORT": "0", "JTNT_LOG_LEVEL": "debug"}
         with self.log.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
-                program,
+                *self._program,
                 "serve",
                 "--data-dir",
                 self.folder,
@@ -69,7 +79,7 @@ class ProcessHub(RunningHub):
         return self._process.pid
 
     def _ports(self) -> tuple[int, int] | None:
-        for line in self.log.read_text().splitlines():
+        for line in self.log.read_text()[self._told_before_chars :].splitlines():
             if '"people_port"' in line:
                 record: dict[str, Any] = json.loads(line)
                 return record["people_port"], record["agents_port"]

@@ -14,9 +14,9 @@ from typing import Final
 import msgspec
 import pytest
 
+from hub_server.bench.processes import own_module, start
 from protocol.identity import JoinString
 from scripts.measures.hub import Hub
-from scripts.measures.processes import own_module, start
 from scripts.proofs.trust.enrollment import Counts, Site, counts_in, site_in
 from tests.integration.mortal_hub import COMMIT, Moment, Order
 from tests.servers.postgres import PostgresServer

@@ -42,7 +42,7 @@ async def test_a_revoked_agent_is_cut_off_within_a_second_and_stays_out(
     refuse = await refusal_of(either_hub, identity)
     assert (refuse.code, refuse.action) == (4403, RefusalAction.NEVER)
     (listed,) = (await watcher.do("agents:list", filter={"text": "revoked"}))["agents"]
-    assert (listed["status"], listed["statusReason"], listed["trust"]) == ("OFFLINE", "revoked", "revoked")
+    assert (listed["status"], listed["statusReason"], listed["trust"]) == ("OFFLINE", "refused: revoked", "revoked")
     order = await watcher.ask("commands:create", agentId=identity.agent_id, commandData={"argv": ["true"]})
     assert order["error"]["code"] == "conflict"
     (certificate,) = (await watcher.do("certificates:list", agentId=identity.agent_id, state="revoked"))["certificates"]
@@ -119,7 +119,7 @@ async def test_a_quarantined_agent_waits_outside_with_its_orders_until_it_is_rel
     refuse = await refusal_of(either_hub, identity)
     assert (refuse.code, refuse.action, refuse.retry_after_sec) == (4403, RefusalAction.RETRY_AFTER, 900)
     (listed,) = (await watcher.do("agents:list", filter={"text": "quarantined"}))["agents"]
-    assert (listed["status"], listed["statusReason"]) == ("OFFLINE", "quarantined")
+    assert (listed["status"], listed["statusReason"]) == ("OFFLINE", "refused: in quarantine")
     order = (await watcher.do("commands:create", **about, commandData={"argv": ["true"]}))["command"]
     assert order["status"] == "PENDING"
     assert (await watcher.do("agents:release", **about))["trust"] == "trusted"

@@ -1,17 +1,20 @@
 """What the bench makes of its measurements."""
 
+import ipaddress
 from datetime import UTC, datetime
 
 import pytest
 
-from scripts.load.orders import Counted
-from scripts.measures.exposition import change, pauses, series_in
-from scripts.measures.figures import Figure, Target, Verdict, single, spread, void
-from scripts.measures.fleet_load import at_least
-from scripts.measures.machine import Machine
-from scripts.measures.options import Options, quick
-from scripts.measures.report import Row, Run, text_of
-from scripts.measures.workers import bottleneck_of
+from hub_server.bench.agent import address_of
+from hub_server.bench.exposition import change, pauses, series_in
+from hub_server.bench.figures import Figure, Target, Verdict, single, spread, void
+from hub_server.bench.machine import Machine
+from hub_server.bench.muster import shares_of
+from hub_server.bench.orders import Counted
+from hub_server.bench.report import Row, Run, text_of
+from hub_server.bench.steady import at_least
+from hub_server.bench.workers import bottleneck_of
+from scripts.bench import COUNT_MAX
 
 LAG = "jtnt_loop_lag_seconds_bucket"
 BEFORE = f"""# HELP jtnt_loop_lag_seconds How late the event loop ran
@@ -90,16 +93,16 @@ def test_a_generator_that_is_the_bottleneck_says_so() -> None:
     assert "500 ms" in bottleneck_of([counted(slip_ms=500.0), counted()])
 
 
-def test_load_processes_share_all_agents_and_none_twice(options: Options) -> None:
-    numbers = [first + index for first, count in options.shares for index in range(count)]
-    assert numbers == list(range(options.agents))
+@pytest.mark.parametrize("agents", [1, 8, 2500, 2501, 10_000, 15_000, 20_000])
+def test_load_processes_share_all_agents_and_none_twice(agents: int) -> None:
+    numbers = [first + index for first, count in shares_of(agents) for index in range(count)]
+    assert numbers == list(range(agents))
 
 
-@pytest.fixture(params=[1, 8, 2500, 2501, 10_000])
-def options(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Options:
-    folder = tmp_path_factory.getbasetemp()
-    small = quick(folder, folder)
-    return Options(folder=small.folder, cache=small.cache, agents=request.param)
+def test_each_agent_of_the_largest_fleet_has_an_address_of_its_own() -> None:
+    addresses = {ipaddress.ip_address(address_of(number)) for number in range(COUNT_MAX)}
+    assert len(addresses) == COUNT_MAX
+    assert all(address.is_loopback for address in addresses)
 
 
 def test_a_run_beside_busy_programs_says_so() -> None:

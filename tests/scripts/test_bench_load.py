@@ -7,8 +7,8 @@ import pytest
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.typing import Subprotocol
 
+from hub_server.bench.websocket import ClientSocket
 from protocol.limits import AGENT_SOCKET_PATH, SUBPROTOCOL
-from scripts.load.websocket import ClientSocket
 
 DEADLINE_SECONDS = 5.0
 

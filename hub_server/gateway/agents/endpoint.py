@@ -33,10 +33,12 @@ from hub_server.gateway.agents.session import (
     Supersession,
 )
 from hub_server.gateway.visitors import prove
+from hub_server.inventory.service import InventoryService
 from hub_server.pauses import PauseMeter
 from hub_server.pki.listener import peer_of
 from hub_server.pki.service import CertificateService
 from hub_server.presence.service import PresenceService
+from hub_server.skew.service import SkewService
 from hub_server.telemetry.service import TelemetryService
 from protocol.codec import BadFrame, FrameTooLarge, decode_agent_frame, encode
 from protocol.codes import CloseCode
@@ -60,13 +62,14 @@ RETURNS_PER_SECOND: Final = 100
 
 
 class Refused(Exception):
-    """An agent that gets no session; `refusal` says what it shall do."""
+    """An agent that gets no session; `refusal` says what it shall do, `why` what people see at the machine."""
 
     def __init__(
-        self, code: CloseCode, message: str, action: RefusalAction, retry_after_sec: int | None = None
+        self, code: CloseCode, message: str, action: RefusalAction, why: str = "", retry_after_sec: int | None = None
     ) -> None:
         super().__init__(message)
         self.code = code
+        self.why = why
         self.refusal = Refuse(code=code, message=message, action=action, retry_after_sec=retry_after_sec)
 
 
@@ -83,6 +86,8 @@ class AgentEndpoint:
         fleet: FleetService,
         presence: PresenceService,
         telemetry: TelemetryService,
+        skew: SkewService,
+        inventory: InventoryService,
         commands: CommandService,
         judge: Judge,
         clones: CloneWatch,
@@ -97,6 +102,8 @@ class AgentEndpoint:
         self._fleet = fleet
         self._presence = presence
         self._telemetry = telemetry
+        self._skew = skew
+        self._inventory = inventory
         self._commands = commands
         self._judge = judge
         self._clones = clones
@@ -117,12 +124,17 @@ class AgentEndpoint:
             writer_limit=NEVER_DRAIN_BYTES,
         )
         await socket.prepare(request)
+        origin: Origin | None = None
         try:
-            origin, agent = await self._identify(request, *shown)
+            origin = self._origin(request, *shown)
+            agent = await self._known(origin)
             if socket.ws_protocol != SUBPROTOCOL:
-                raise Refused(CloseCode.VERSION, f"subprotocol {SUBPROTOCOL} is needed", RefusalAction.FIX_CONFIG)
-            await self._session(request, socket, origin, agent, await self._hello(socket))
+                raise _other_version(f"subprotocol {SUBPROTOCOL} is needed")
+            hello = await self._hello(socket)
+            self._skew.measured(agent.organisation_id, agent.id, hello.clock_ms, hello.monotonic_ms)
+            await self._session(request, socket, origin, agent, hello)
         except Refused as refused:
+            self._note(refused, origin)
             await _refuse(socket, refused)
         except (SQLAlchemyError, OSError):
             log.exception("agent's session ended by the database")
@@ -130,18 +142,19 @@ class AgentEndpoint:
         except Exception:  # one agent's session is isolated: whatever its frames broke, the others go on
             log.exception("agent's session failed")
             await socket.close(code=CloseCode.HUB_FAULT, message=b"the hub failed on this session")
+        _forget_traces(socket)
         return socket
 
     async def drain(self) -> None:
         """Send every agent away in its own slot: the hub stops."""
         self._draining = True
         sessions = list(self._registry.sessions())
-        over_seconds = max(1, len(sessions) // RETURNS_PER_SECOND)
-        for index, session in enumerate(sessions):
-            await session.send(Drain(over_sec=over_seconds, slot_sec=index // RETURNS_PER_SECOND))
+        over_seconds = 1 + len(sessions) // RETURNS_PER_SECOND
+        for index, session in enumerate(sessions):  # nobody comes back at once: it would find the hub stopping
+            await session.send(Drain(over_sec=over_seconds, slot_sec=1 + index // RETURNS_PER_SECOND))
             session.end(SessionEnded(CloseCode.DRAINING, "the hub stops"))
 
-    async def _identify(self, request: web.Request, certificate: dict[str, Any], der: bytes) -> tuple[Origin, Agent]:
+    def _origin(self, request: web.Request, certificate: dict[str, Any], der: bytes) -> Origin:
         if self._draining:
             raise Refused(CloseCode.DRAINING, "the hub is stopping", RefusalAction.RETRY)
         try:
@@ -150,13 +163,15 @@ class AgentEndpoint:
             raise Refused(CloseCode.IDENTITY_UNKNOWN, str(error), RefusalAction.RE_ENROLL) from error
         if peer is None or peer.identity.trust_domain != self._trust_domain:
             raise _refused(UNKNOWN)
-        origin = Origin(peer.identity, peer.serial, peer.public_key_sha256, request.remote or "")
+        return Origin(peer.identity, peer.serial, peer.public_key_sha256, request.remote or "")
+
+    async def _known(self, origin: Origin) -> Agent:
         agent = await self._fleet.find(origin.identity.organisation_id, origin.identity.agent_id)
         await self._certificates.look_up(origin.serial, origin.identity.agent_id, origin.public_key_sha256)
         self._refuse_unwelcome(origin)
         if agent is None:  # it was deleted between the two questions
             raise _refused(UNKNOWN)
-        return origin, agent
+        return agent
 
     def _refuse_unwelcome(self, origin: Origin) -> None:
         objection = self._judge.objection(origin)
@@ -168,26 +183,20 @@ class AgentEndpoint:
             async with asyncio.timeout(HELLO_TIMEOUT_SECONDS):
                 message = await socket.receive()
         except TimeoutError as late:
-            raise Refused(
-                CloseCode.NO_HELLO, f"no hello within {HELLO_TIMEOUT_SECONDS:g} s", RefusalAction.RETRY
-            ) from late
+            raise _no_hello(f"no hello within {HELLO_TIMEOUT_SECONDS:g} s") from late
         if message.type is not WSMsgType.TEXT:
-            raise Refused(CloseCode.NO_HELLO, "the first frame must be a hello", RefusalAction.RETRY)
+            raise _no_hello("the first frame must be a hello")
         try:
             hello = decode_agent_frame(message.data, HELLO_MAX_BYTES)
         except FrameTooLarge as large:
-            raise Refused(CloseCode.TOO_LARGE, str(large), RefusalAction.FIX_CONFIG) from large
+            raise _bad_hello(CloseCode.TOO_LARGE, str(large)) from large
         except BadFrame as bad:
-            raise Refused(CloseCode.BAD_FRAME, f"{bad} at {bad.path or '$'}", RefusalAction.FIX_CONFIG) from bad
+            raise _bad_hello(CloseCode.BAD_FRAME, f"{bad} at {bad.path or '$'}") from bad
         if not isinstance(hello, Hello):
-            raise Refused(CloseCode.NO_HELLO, "the first frame must be a hello", RefusalAction.RETRY)
+            raise _no_hello("the first frame must be a hello")
         low, high = hello.protocol
         if not low <= PROTOCOL_VERSION <= high:
-            raise Refused(
-                CloseCode.VERSION,
-                f"this hub speaks protocol {PROTOCOL_VERSION}; the agent {low} to {high}",
-                RefusalAction.FIX_CONFIG,
-            )
+            raise _other_version(f"this hub speaks protocol {PROTOCOL_VERSION}; the agent {low} to {high}")
         return hello
 
     async def _session(
@@ -222,13 +231,28 @@ class AgentEndpoint:
             reason = await session.run(self._handler)
         except (SQLAlchemyError, OSError):
             log.exception("session ended by the database", agent_id=agent.id)
+            reason = ConnectionReason.HUB_AWAY
             await session.close(SessionEnded(CloseCode.HUB_FAULT, "the hub's database failed; come back later"))
         finally:
             gone = self._registry.leave(session)
             log.info("agent disconnected", agent_id=agent.id, session_id=session.id, reason=reason)
-            if gone and not self._draining:
+            if gone and (session.leaving is not None or not self._draining):
                 self._presence.closed(agent.id, reason)
         await self._go_on_with_older(agent.id)
+
+    def _note(self, refused: Refused, origin: Origin | None) -> None:
+        """Let people see why a machine they know does not come in."""
+        if origin is None or not refused.why:
+            return
+        identity = origin.identity
+        if self._fleet.exists(identity.organisation_id, identity.agent_id):
+            self._presence.refused(
+                identity.organisation_id,
+                identity.agent_id,
+                self._fleet.hostname_of(identity.organisation_id, identity.agent_id),
+                refused.why,
+                returns_soon=refused.refusal.action is RefusalAction.RETRY,
+            )
 
     async def _supersede(self, older: AgentSession, newer: AgentSession) -> None:
         """Give the older session its time; the ping tells whether anybody is there."""
@@ -255,6 +279,7 @@ class AgentEndpoint:
             jobs=list(open_jobs),
             desired=self._fleet.desired_hashes(agent),
             checkpoint=self._newest_checkpoint(),
+            inventory=dict(self._inventory.hashes(agent.id)),
         )
 
 
@@ -265,8 +290,28 @@ def _client_certificate(request: web.Request) -> tuple[dict[str, Any], bytes] | 
     return (certificate, der) if certificate and der else None
 
 
+def _forget_traces(socket: web.WebSocketResponse) -> None:
+    """Break the cycle of a lost connection: socket, its error, the error's frames, socket. Frozen, it would stay."""
+    error = socket.exception()
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__context__
+
+
 def _refused(objection: Objection) -> Refused:
-    return Refused(objection.code, objection.message, objection.action, objection.retry_after_sec)
+    return Refused(objection.code, objection.message, objection.action, objection.why, objection.retry_after_sec)
+
+
+def _no_hello(message: str) -> Refused:
+    return Refused(CloseCode.NO_HELLO, message, RefusalAction.RETRY, "it sent no hello")
+
+
+def _bad_hello(code: CloseCode, message: str) -> Refused:
+    return Refused(code, message, RefusalAction.FIX_CONFIG, "its hello cannot be read")
+
+
+def _other_version(message: str) -> Refused:
+    return Refused(CloseCode.VERSION, message, RefusalAction.FIX_CONFIG, "it speaks another version of the protocol")
 
 
 async def _refuse(socket: web.WebSocketResponse, refused: Refused) -> None:

@@ -9,8 +9,11 @@ from hub_server.commands.service import CommandService
 from hub_server.errors import HubError, NotFound
 from hub_server.fleet.service import FleetService
 from hub_server.gateway.agents.session import HELD_FRAMES_MAX, AgentSession, SessionEnded
+from hub_server.inventory.service import InventoryService
 from hub_server.pki.service import CertificateService
 from hub_server.presence.service import PresenceService
+from hub_server.skew.service import SkewService
+from hub_server.telemetry.reports import ReportService
 from hub_server.telemetry.service import TelemetryService
 from protocol.codes import CloseCode
 from protocol.enumerations import ConnectionReason
@@ -47,15 +50,21 @@ class AgentFrameHandler:
         fleet: FleetService,
         presence: PresenceService,
         telemetry: TelemetryService,
+        reports: ReportService,
+        skew: SkewService,
         commands: CommandService,
         certificates: CertificateService,
+        inventory: InventoryService,
     ) -> None:
         self._clock = clock
         self._fleet = fleet
         self._presence = presence
         self._telemetry = telemetry
+        self._reports = reports
+        self._skew = skew
         self._commands = commands
         self._certificates = certificates
+        self._inventory = inventory
 
     async def handle(self, session: AgentSession, frame: AgentFrame) -> list[HubFrame]:
         """Raises SessionEnded when the agent may not go on."""
@@ -76,7 +85,7 @@ class AgentFrameHandler:
             case Heartbeat():
                 return [await self._heartbeat(session, frame)]
             case Event():
-                return [await self._telemetry.report(organisation_id, agent_id, frame)]
+                return [await self._reports.report(organisation_id, agent_id, frame)]
             case CommandAccepted():
                 await self._commands.accepted(organisation_id, agent_id, frame)
             case CommandStarted():
@@ -100,8 +109,8 @@ class AgentFrameHandler:
             case CertificateRequest():
                 return [await self._renewed(session, frame)]
             case Inventory():
-                tag = str(frame.__struct_config__.tag)
-                return [Error(code="unavailable", message=f"this hub does not take {tag} yet", reply_to=tag)]
+                answer = await self._inventory.receive(organisation_id, agent_id, frame)
+                return [] if answer is None else [answer]
             case Hello():
                 raise SessionEnded(CloseCode.BAD_FRAME, "a session has one hello")
         return []
@@ -128,6 +137,7 @@ class AgentFrameHandler:
 
     async def _heartbeat(self, session: AgentSession, frame: Heartbeat) -> HeartbeatAck:
         identity = session.identity
+        self._skew.measured(identity.organisation_id, identity.agent_id, frame.clock_ms, frame.monotonic_ms)
         if frame.sysinfo is not None:
             await self._fleet.described(identity.organisation_id, identity.agent_id, frame.sysinfo)
         agent = self._fleet.get(identity.organisation_id, identity.agent_id)

@@ -27,11 +27,12 @@ QUARANTINE_RETRY_SECONDS: Final = 900
 
 @dataclass(frozen=True, slots=True)
 class Objection:
-    """Why an agent is not welcome, and what it shall do."""
+    """Why an agent is not welcome, and what it shall do. `why` is for people who look at it: a few words."""
 
     code: CloseCode
     message: str
     action: RefusalAction
+    why: str
     reason: ConnectionReason = ConnectionReason.REVOKED
     retry_after_sec: int | None = None
 
@@ -39,33 +40,40 @@ class Objection:
         return SessionEnded(self.code, self.message, self.reason)
 
 
-REVOKED: Final = Objection(CloseCode.REVOKED, "this agent was revoked", RefusalAction.NEVER)
+REVOKED: Final = Objection(CloseCode.REVOKED, "this agent was revoked", RefusalAction.NEVER, "revoked")
 QUARANTINED: Final = Objection(
     CloseCode.REVOKED,
     "this agent is in quarantine until somebody releases it",
     RefusalAction.RETRY_AFTER,
+    "in quarantine",
     ConnectionReason.QUARANTINED,
     QUARANTINE_RETRY_SECONDS,
 )
 UNKNOWN: Final = Objection(
-    CloseCode.IDENTITY_UNKNOWN, "this hub does not know the agent; enroll it again", RefusalAction.RE_ENROLL
+    CloseCode.IDENTITY_UNKNOWN,
+    "this hub does not know the agent; enroll it again",
+    RefusalAction.RE_ENROLL,
+    "its certificate is not known here",
 )
 SUPERSEDED: Final = Objection(
     CloseCode.IDENTITY_UNKNOWN,
     "the agent has a newer certificate than this one; go on with that, or enroll it again",
     RefusalAction.RE_ENROLL,
+    "it shows an older certificate",
     ConnectionReason.SUPERSEDED,
 )
 EXPIRED: Final = Objection(
     CloseCode.IDENTITY_UNKNOWN,
     "the agent's certificate has expired; it asks for recovery, or enroll it again",
     RefusalAction.RE_ENROLL,
+    "its certificate has expired",
     ConnectionReason.CONNECTION_LOST,
 )
 UNTRUSTED: Final = Objection(
     CloseCode.SUPERSEDED,
     "the authority of the agent's certificate was revoked; the agent asks for recovery, or enroll it again",
     RefusalAction.RETRY,
+    "its certificate's authority was revoked",
     ConnectionReason.CONNECTION_LOST,
 )
 """The agent tries again at once, and learns of it in the handshake."""
@@ -73,6 +81,7 @@ MOVED: Final = Objection(
     CloseCode.SUPERSEDED,
     "the agent goes on with a newer certificate",
     RefusalAction.RETRY,
+    "it shows an older certificate",
     ConnectionReason.SUPERSEDED,
 )
 """To a session that runs: the newer one may be on another hub."""

@@ -21,6 +21,8 @@ from protocol.limits import (
 
 SWEEP_SECONDS: Final = 1.0
 SUPERSEDED_GRACE_SECONDS: Final = 10.0
+AT_ONCE: Final = 500
+PING_AFTER_SECONDS: Final = PING_AFTER_HEARTBEATS * HEARTBEAT_SECONDS
 
 
 class Liveness:
@@ -39,8 +41,10 @@ class Liveness:
 
     async def sweep(self) -> None:
         now = self._pauses.active_seconds()
-        for session in self._registry.sessions():
+        for number, session in enumerate(self._registry.sessions(), 1):
             await self._check(session, now)
+            if number % AT_ONCE == 0:
+                await asyncio.sleep(0)  # frames come between
         for session in self._registry.retiring():
             await self._retire(session, now)
 
@@ -48,7 +52,7 @@ class Liveness:
         silent_seconds = now - session.heard_at
         if silent_seconds >= OFFLINE_AFTER_SECONDS:
             session.end(SessionEnded(CloseCode.HUB_FAULT, "nothing heard", ConnectionReason.SILENT))
-        elif silent_seconds >= PING_AFTER_HEARTBEATS * HEARTBEAT_SECONDS and session.pinged_at is None:
+        elif silent_seconds >= PING_AFTER_SECONDS and session.pinged_at is None:
             await session.ping()
         if not session.unsent_bytes:
             session.stalled_since = None

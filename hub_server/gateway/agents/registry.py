@@ -11,12 +11,15 @@ class SessionRegistry:
     def __init__(self) -> None:
         self._sessions: dict[str, AgentSession] = {}
         self._retiring: dict[str, list[AgentSession]] = {}
+        self.entered = 0
+        """Sessions that began since the start."""
 
     def __len__(self) -> int:
         return len(self._sessions)
 
     def enter(self, session: AgentSession) -> AgentSession | None:
         """Make `session` the one of its agent and return the one it supersedes."""
+        self.entered += 1
         agent_id = session.identity.agent_id
         older = self._sessions.get(agent_id)
         self._sessions[agent_id] = session

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from hub_server.alerts.service import AlertService
 from hub_server.commands.service import CommandService
 from hub_server.fleet.model import Agent
 from hub_server.fleet.service import FleetService
-from hub_server.presence.model import reason_of, status_of
+from hub_server.presence.model import Presence, reason_of, status_of
 from hub_server.presence.service import PresenceService
 from hub_server.telemetry.service import TelemetryService
-from protocol.enumerations import AgentStatus, AgentTrust
+from protocol.enumerations import AgentStatus, AgentTrust, ConnectionReason
 from protocol.events import AgentSummary, FleetCounts, RelatedCounts
 from protocol.operations import AgentsList, AgentsListReply
 from protocol.requests import AgentFilter
@@ -30,12 +30,14 @@ class FleetView:
         telemetry: TelemetryService,
         alerts: AlertService,
         commands: CommandService,
+        clock_offset_ms: Callable[[str], int | None],
     ) -> None:
         self._fleet = fleet
         self._presence = presence
         self._telemetry = telemetry
         self._alerts = alerts
         self._commands = commands
+        self._clock_offset_ms = clock_offset_ms
 
     def page(self, organisation_id: str, request: AgentsList) -> AgentsListReply:
         selected = self.select(organisation_id, request.filter, request.sort)
@@ -50,7 +52,7 @@ class FleetView:
 
     def select(self, organisation_id: str, wanted: AgentFilter, sort: str) -> list[Agent]:
         """Return the agents that pass the filter, sorted; agents without a value come last."""
-        agents = [agent for agent in self._fleet.agents(organisation_id).values() if self._passes(agent, wanted)]
+        agents = self.matching(organisation_id, wanted)
         agents.sort(key=lambda agent: (agent.name.casefold(), agent.id))
         field = sort.lstrip("-")
         if field != "name":
@@ -60,6 +62,15 @@ class FleetView:
             return sorted(with_value, key=key, reverse=sort.startswith("-")) + without
         return agents[::-1] if sort.startswith("-") else agents
 
+    def matching(self, organisation_id: str, wanted: AgentFilter) -> list[Agent]:
+        """Return the agents that pass the filter, in no order."""
+        return [agent for agent in self._fleet.agents(organisation_id).values() if self._passes(agent, wanted)]
+
+    def named(self, organisation_id: str, agent_ids: Iterable[str]) -> list[Agent]:
+        """Return those of `agent_ids` that the organisation has."""
+        agents = self._fleet.agents(organisation_id)
+        return [agents[agent_id] for agent_id in agent_ids if agent_id in agents]
+
     def summary(self, agent: Agent) -> AgentSummary:
         presence = self._presence.of(agent.id)
         sample = self._telemetry.newest(agent.id).get(SYSTEM)
@@ -68,7 +79,8 @@ class FleetView:
             hostname=agent.hostname,
             name=agent.name,
             status=status_of(presence),
-            status_reason=reason_of(presence) if agent.trust is AgentTrust.TRUSTED else agent.trust.value,
+            status_reason=_reason_of(agent, presence),
+            status_since=presence.since,
             os_type=agent.os_type,
             os_version=agent.os_version,
             arch=agent.arch,
@@ -76,11 +88,12 @@ class FleetView:
             ip_addresses=agent.ip_addresses,
             site=agent.site,
             tags=agent.tags,
-            last_seen=presence.last_seen_at,
+            last_seen=self._presence.last_seen_at(agent.id),
             enrolled_at=agent.enrolled_at,
             metrics=dict(sample.data) if sample else {},
             sampled_at_ms=sample.ts_ms if sample else None,
             trust=agent.trust,
+            clock_offset_ms=self._clock_offset_ms(agent.id),
             counts=RelatedCounts(
                 metrics=self._telemetry.sample_count(agent.id),
                 alerts=self._alerts.open_counts(agent.organisation_id).get(agent.id, 0),
@@ -89,12 +102,11 @@ class FleetView:
         )
 
     def counts(self, organisation_id: str) -> FleetCounts:
-        tally = dict.fromkeys(AgentStatus, 0)
-        for agent_id in self._fleet.agents(organisation_id):
-            tally[status_of(self._presence.of(agent_id))] += 1
+        tally = self._presence.tally(organisation_id)
+        there = sum(count for status, count in tally.items() if status is not AgentStatus.OFFLINE)
         return FleetCounts(
             active=tally[AgentStatus.ACTIVE],
-            offline=tally[AgentStatus.OFFLINE],
+            offline=max(0, len(self._fleet.agents(organisation_id)) - there),
             error=tally[AgentStatus.ERROR],
             maintenance=tally[AgentStatus.MAINTENANCE],
             open_alerts=self._alerts.open_total(organisation_id),
@@ -119,10 +131,16 @@ class FleetView:
         if metric is not None:
             return lambda agent: self._newest_value(agent.id, metric)
         if field == "lastSeen":
-            return lambda agent: self._presence.of(agent.id).last_seen_at
+            return lambda agent: self._presence.last_seen_seconds(agent.id)
         return lambda agent: status_of(self._presence.of(agent.id))
 
     def _newest_value(self, agent_id: str, metric: str) -> float | None:
         sample = self._telemetry.newest(agent_id).get(SYSTEM)
         value = sample.data.get(metric) if sample else None
         return float(value) if isinstance(value, int | float) else None
+
+
+def _reason_of(agent: Agent, presence: Presence) -> str:
+    """Return why the agent is as it is. That it still tries to come in says more than that it may not."""
+    is_told = agent.trust is AgentTrust.TRUSTED or presence.reason is ConnectionReason.REFUSED
+    return reason_of(presence) if is_told else agent.trust.value

@@ -1,207 +1,251 @@
 """Newest samples to dashboards: one tick for all, one frame for all who watch the same, and nobody's queue grows.
 
 A client without a subscription gets single events for the first agents by name, as seed 004 shows. A subscribed client
-gets batches and confirms each version; one that lags leaves its room and gets a snapshot when it is back.
+gets batches and confirms each version; one that lags, or does not read, leaves and gets a snapshot when it is back.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import Final, Protocol
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 import structlog
-from msgspec import Struct
+from msgspec import structs
 
-from hub_server.bus.port import Bus, Overflow
-from hub_server.events import MetricsReceived
+from hub_server.bus.port import Bus, Overflow, Subscription
+from hub_server.clock import Clock
+from hub_server.events import DomainEvent, MetricsReceived
 from hub_server.fleet.service import FleetService
+from hub_server.gateway.dashboards.first_agents import FirstAgents
 from hub_server.gateway.dashboards.fleet_view import FleetView
-from hub_server.gateway.dashboards.rooms import feed_room, unsubscribed_room
+from hub_server.gateway.dashboards.following import Following
+from hub_server.gateway.dashboards.lines import Lines
+from hub_server.gateway.dashboards.message import Message
+from hub_server.gateway.dashboards.rooms import unsubscribed_room
+from hub_server.gateway.dashboards.samples import FeedFrames
+from hub_server.gateway.dashboards.singles import Singles
+from hub_server.gateway.dashboards.views import View, Views, Watcher
 from hub_server.telemetry.service import TelemetryService
-from protocol.events import AgentMetrics, AgentsMetrics, DashboardEvent, FeedSample
-from protocol.frames import MetricValue
-from protocol.limits import FEED_LAG_MAX, FEED_TICK_SECONDS, UNSUBSCRIBED_AGENTS_MAX
+from protocol.enumerations import Lane
+from protocol.events import AgentsMetrics
+from protocol.limits import FEED_LAG_MAX, FEED_TICK_SECONDS
 from protocol.operations import FeedSubscribe, FeedSubscribeReply
-from protocol.requests import AgentFilter
 
 log = structlog.get_logger(component="live-feed")
 
 CAPACITY: Final = 50_000
-
-
-class Rooms(Protocol):
-    """The Socket.IO server as the feed needs it."""
-
-    async def emit(self, event: DashboardEvent, to: str) -> None: ...
-
-    async def enter(self, socket_id: str, room: str) -> None: ...
-
-    async def leave(self, socket_id: str, room: str) -> None: ...
-
-
-class View(Struct):
-    """What one or more clients watch: the same agents and metrics share one room and one encoded frame."""
-
-    organisation_id: str
-    room: str
-    agent_ids: frozenset[str]
-    metrics: frozenset[str]
-    version: int = 0
-    watchers: int = 0
-
-
-class Watcher(Struct):
-    socket_id: str
-    view: View
-    acknowledged: int
-    in_room: bool = True
+FLEET_CAPACITY: Final = 10_000
 
 
 class LiveFeed:
+    """`laggards`: how often a client was taken out. `frames`: how many were encoded."""
+
     def __init__(
-        self, *, bus: Bus, rooms: Rooms, fleet: FleetService, view: FleetView, telemetry: TelemetryService
+        self,
+        *,
+        bus: Bus,
+        clock: Clock,
+        lines: Lines,
+        fleet: FleetService,
+        view: FleetView,
+        first: FirstAgents,
+        telemetry: TelemetryService,
     ) -> None:
         self._bus = bus
-        self._rooms = rooms
+        self._lines = lines
         self._fleet = fleet
-        self._fleet_view = view
         self._telemetry = telemetry
-        self._views: dict[tuple[str, frozenset[str], frozenset[str]], View] = {}
+        self._views = Views()
+        self._frames = FeedFrames(telemetry.newest)
+        self._following = Following(views=self._views, fleet_view=view, seconds=clock.monotonic)
+        self._singles = Singles(lines, first, telemetry.newest)
         self._watchers: dict[str, Watcher] = {}
-        self._unsubscribed: dict[str, int] = {}
-        self._rooms_made = 0
+        self._returning: dict[str, Watcher] = {}
+        """Those that are behind, or whose snapshot is not complete."""
+        self.laggards = 0
+        self.frames = 0
+
+    @property
+    def watcher_count(self) -> int:
+        return len(self._watchers)
+
+    @property
+    def view_count(self) -> int:
+        return len(self._views)
 
     async def run(self) -> None:
-        with self._bus.subscribe(
-            frozenset({"telemetry"}), name="live-feed", capacity=CAPACITY, overflow=Overflow.LATEST_PER_KEY
-        ) as events:
+        with (
+            self._bus.subscribe(
+                frozenset({"telemetry"}), name="live-feed", capacity=CAPACITY, overflow=Overflow.DROP_OLDEST
+            ) as samples,
+            self._bus.subscribe(
+                frozenset({"fleet", "presence"}),
+                name="feed-membership",
+                capacity=FLEET_CAPACITY,
+                overflow=Overflow.DROP_OLDEST,
+            ) as changes,
+        ):
+            dropped = 0
             while True:
-                batch = await events.batch(CAPACITY)
-                await self._tick(
-                    [event for event in batch if isinstance(event, MetricsReceived) and not event.is_repeated]
-                )
                 await asyncio.sleep(FEED_TICK_SECONDS)
-
-    def join_unsubscribed(self, organisation_id: str) -> None:
-        self._unsubscribed[organisation_id] = self._unsubscribed.get(organisation_id, 0) + 1
-
-    def leave_unsubscribed(self, organisation_id: str) -> None:
-        self._unsubscribed[organisation_id] -= 1
-        if not self._unsubscribed[organisation_id]:
-            del self._unsubscribed[organisation_id]
+                if dropped != samples.dropped:
+                    dropped = samples.dropped
+                    self._start_over()
+                self.tick(await _waiting(samples), await _waiting(changes))
 
     async def subscribe(self, socket_id: str, organisation_id: str, request: FeedSubscribe) -> FeedSubscribeReply:
         """Watch the agents in view from now on, instead of what this client watched before."""
         before = self._watchers.get(socket_id)
         if before is None:
-            self.leave_unsubscribed(organisation_id)
-            await self._rooms.leave(socket_id, unsubscribed_room(organisation_id))
+            self._lines.leave(socket_id, unsubscribed_room(organisation_id))
         else:
-            await self._leave(before)
-        agent_ids = self._agents_in_view(organisation_id, request)
-        view = self._view(organisation_id, frozenset(agent_ids), frozenset(request.metrics))
-        view.watchers += 1
-        self._watchers[socket_id] = Watcher(socket_id, view, view.version)
-        await self._rooms.enter(socket_id, view.room)
-        await self._rooms.emit(self._snapshot(view), socket_id)
-        return FeedSubscribeReply(version=view.version, agent_ids=agent_ids)
+            self._forget(before)
+        view = self._views.obtain(organisation_id, self._existing(organisation_id, request))
+        if not view.watchers:
+            asked = view.request.agent_ids
+            self._views.show(view, self._following.agents_of(view) if asked is None else asked)
+        line = self._lines.open_lines[socket_id]
+        watcher = view.watchers[socket_id] = Watcher(socket_id, line, view, view.version)
+        self._watchers[socket_id] = watcher
+        self._bring_snapshot(watcher)
+        return FeedSubscribeReply(version=view.version, agent_ids=list(view.agent_ids))
 
-    async def acknowledge(self, socket_id: str, version: int) -> None:
+    def acknowledge(self, socket_id: str, version: int) -> None:
         """Note that a client has drawn `version`; one that was taken out comes back with a snapshot."""
         watcher = self._watchers.get(socket_id)
-        if watcher is None:
-            return
-        watcher.acknowledged = max(watcher.acknowledged, min(version, watcher.view.version))
-        if not watcher.in_room:
-            watcher.in_room = True
-            watcher.acknowledged = watcher.view.version
-            await self._rooms.enter(socket_id, watcher.view.room)
-            await self._rooms.emit(self._snapshot(watcher.view), socket_id)
+        if watcher is not None:
+            watcher.acknowledged = max(watcher.acknowledged, min(version, watcher.view.version))
+            watcher.owes_word = False
+            if watcher.is_behind and watcher.line.is_drained:
+                self._bring_snapshot(watcher)
 
-    async def drop(self, socket_id: str, organisation_id: str) -> None:
+    def drop(self, socket_id: str) -> None:
         """Forget a client that is gone."""
         watcher = self._watchers.pop(socket_id, None)
-        if watcher is None:
-            self.leave_unsubscribed(organisation_id)
+        if watcher is not None:
+            self._forget(watcher)
+
+    def tick(self, received: Sequence[DomainEvent], fleet_changes: Sequence[DomainEvent]) -> None:
+        """Send what has changed since the last tick. Nothing here waits for a client."""
+        self._clear_encoded()
+        if fleet_changes:
+            self._following.fleet_changed({event.organisation_id for event in fleet_changes})
+        touched: dict[View, None] = {}
+        for view, new in self._following.follow():
+            view.is_moved = True
+            for agent_id in new:
+                view.changed.update(dict.fromkeys(self._frames.changes_of(view.selection, agent_id)))
+            touched[view] = None
+        self._note(received, touched)
+        for view in touched:
+            self._tell(view)
+        self._singles.tell()
+        for watcher in list(self._returning.values()):
+            self._go_on(watcher)
+        self._clear_encoded()
+
+    def _note(self, received: Iterable[DomainEvent], touched: dict[View, None]) -> None:
+        """Note what is new in each view. It runs for every frame of the fleet, watched or not."""
+        showing, singles = self._views.showing, self._singles
+        for event in received:
+            agent_id = event.agent_id
+            views = showing(agent_id)
+            is_single = singles.shows(event.organisation_id, agent_id)
+            if not (views or is_single) or not isinstance(event, MetricsReceived) or event.is_repeated:
+                continue
+            for sample in event.samples:
+                metric_type = sample.metric_type
+                if event.lane is not Lane.LIVE and not self._is_newest(agent_id, metric_type, sample.ts):
+                    continue
+                change = (agent_id, metric_type)
+                if is_single:
+                    singles.note(event.organisation_id, change)
+                for view in views:
+                    if view.selection.is_all or metric_type in view.selection.metric_types:
+                        view.changed[change] = None
+                        touched[view] = None
+
+    def _is_newest(self, agent_id: str, metric_type: str, ts_ms: int) -> bool:
+        """Whether the newest sample is this one: what is filled in later is seldom new."""
+        newest = self._telemetry.newest(agent_id).get(metric_type)
+        return newest is not None and newest.ts_ms == ts_ms
+
+    def _tell(self, view: View) -> None:
+        """Send the view's changes to all who watch it and keep up."""
+        moved = list(view.agent_ids) if view.is_moved else None
+        frames = self._frames.frames(view.version + 1, view.selection, view.changed, agent_ids=moved)
+        messages = [self._encoded(frame) for frame in frames]
+        view.is_moved, view.changed = False, {}
+        if not messages:
+            return
+        for watcher in view.watchers.values():
+            if not watcher.is_behind:
+                self._send(watcher, messages)
+        view.version += 1
+
+    def _send(self, watcher: Watcher, messages: Sequence[Message]) -> None:
+        owes_word = watcher.view.version - watcher.acknowledged > FEED_LAG_MAX
+        if owes_word or not all(map(watcher.line.send, messages)):
+            watcher.is_behind, watcher.owes_word = True, owes_word
+            self._returning[watcher.socket_id] = watcher
+            self.laggards += 1
+            log.info("dashboard lags", socket_id=watcher.socket_id, acknowledged=watcher.acknowledged)
+
+    def _go_on(self, watcher: Watcher) -> None:
+        if not watcher.line.is_drained or (watcher.is_behind and watcher.owes_word):
+            return
+        if watcher.is_behind:
+            self._bring_snapshot(watcher)
         else:
-            self._release(watcher.view)
+            self._bring_more(watcher, is_first=False)
 
-    async def _tick(self, events: Sequence[MetricsReceived]) -> None:
-        changed: dict[str, dict[str, set[str]]] = {}
-        for event in events:
-            types = changed.setdefault(event.organisation_id, {}).setdefault(event.agent_id, set())
-            types.update(sample.metric_type for sample in event.samples)
-        await self._take_out_laggards()
-        for organisation_id, agents in changed.items():
-            if organisation_id in self._unsubscribed:
-                await self._emit_singly(organisation_id, agents)
-        for view in list(self._views.values()):
-            agents = changed.get(view.organisation_id, {})
-            samples = self._samples(view, {agent_id: agents[agent_id] for agent_id in view.agent_ids & agents.keys()})
-            if samples:
-                view.version += 1
-                await self._rooms.emit(AgentsMetrics(version=view.version, samples=samples), view.room)
+    def _bring_snapshot(self, watcher: Watcher) -> None:
+        """Begin anew with a client. What does not fit into one frame follows with the next ticks, as it reads."""
+        watcher.is_behind, watcher.owes_word = False, False
+        watcher.acknowledged = watcher.view.version
+        watcher.unsent = list(watcher.view.agent_ids)
+        self._bring_more(watcher, is_first=True)
 
-    async def _emit_singly(self, organisation_id: str, agents: Mapping[str, set[str]]) -> None:
-        shown = self._fleet_view.select(organisation_id, AgentFilter(), "name")[:UNSUBSCRIBED_AGENTS_MAX]
-        for agent in shown:
-            newest = self._telemetry.newest(agent.id)
-            for metric_type in agents.get(agent.id, ()):
-                if sample := newest.get(metric_type):
-                    event = AgentMetrics(
-                        agent_id=agent.id,
-                        metric_type=metric_type,
-                        metric_data=dict(sample.data),
-                        timestamp=sample.ts_ms,
-                    )
-                    await self._rooms.emit(event, unsubscribed_room(organisation_id))
+    def _bring_more(self, watcher: Watcher, *, is_first: bool) -> None:
+        view = watcher.view
+        frame, watcher.unsent = self._frames.snapshot(view.version, view.selection, watcher.unsent)
+        if is_first:
+            frame = structs.replace(frame, snapshot=True, agent_ids=list(view.agent_ids))
+        if not watcher.line.send(self._encoded(frame)):
+            watcher.is_behind = True
+        if watcher.unsent or watcher.is_behind:
+            self._returning[watcher.socket_id] = watcher
+        else:
+            self._returning.pop(watcher.socket_id, None)
 
-    async def _take_out_laggards(self) -> None:
+    def _start_over(self) -> None:
+        """Samples went by unseen: whoever watches needs all of them again."""
         for watcher in self._watchers.values():
-            if watcher.in_room and watcher.view.version - watcher.acknowledged > FEED_LAG_MAX:
-                watcher.in_room = False
-                await self._rooms.leave(watcher.socket_id, watcher.view.room)
-                log.info("dashboard lags", socket_id=watcher.socket_id, acknowledged=watcher.acknowledged)
+            watcher.is_behind = True
+            self._returning[watcher.socket_id] = watcher
 
-    def _snapshot(self, view: View) -> AgentsMetrics:
-        types = {agent_id: set(self._telemetry.newest(agent_id)) for agent_id in view.agent_ids}
-        return AgentsMetrics(version=view.version, samples=self._samples(view, types), snapshot=True)
+    def _encoded(self, frame: AgentsMetrics) -> Message:
+        self.frames += 1
+        return self._lines.encoded(frame)
 
-    def _samples(self, view: View, types: Mapping[str, set[str]]) -> list[FeedSample]:
-        samples = []
-        for agent_id, metric_types in types.items():
-            newest = self._telemetry.newest(agent_id)
-            for metric_type in metric_types:
-                if sample := newest.get(metric_type):
-                    data = _picked(sample.data, view.metrics)
-                    samples.append(
-                        FeedSample(agent_id=agent_id, metric_type=metric_type, metric_data=data, timestamp=sample.ts_ms)
-                    )
-        return samples
+    def _clear_encoded(self) -> None:
+        """What was encoded is good for one tick; subscriptions between two of them share it too."""
+        for selection in self._views.selections():
+            selection.encoded.clear()
 
-    def _agents_in_view(self, organisation_id: str, request: FeedSubscribe) -> list[str]:
-        if request.agent_ids is not None:
-            return [agent_id for agent_id in request.agent_ids if self._fleet.exists(organisation_id, agent_id)]
-        selected = self._fleet_view.select(organisation_id, request.filter, request.sort)
-        return [agent.id for agent in selected[request.offset : request.offset + request.limit]]
+    def _existing(self, organisation_id: str, request: FeedSubscribe) -> FeedSubscribe:
+        """Return the request without agents that the organisation does not have."""
+        if request.agent_ids is None:
+            return request
+        agent_ids = [agent_id for agent_id in request.agent_ids if self._fleet.exists(organisation_id, agent_id)]
+        return structs.replace(request, agent_ids=agent_ids)
 
-    def _view(self, organisation_id: str, agent_ids: frozenset[str], metrics: frozenset[str]) -> View:
-        key = (organisation_id, agent_ids, metrics)
-        if key not in self._views:
-            self._rooms_made += 1
-            self._views[key] = View(organisation_id, feed_room(organisation_id, self._rooms_made), agent_ids, metrics)
-        return self._views[key]
-
-    async def _leave(self, watcher: Watcher) -> None:
-        await self._rooms.leave(watcher.socket_id, watcher.view.room)
-        self._release(watcher.view)
-
-    def _release(self, view: View) -> None:
-        view.watchers -= 1
-        if not view.watchers:
-            del self._views[(view.organisation_id, view.agent_ids, view.metrics)]
+    def _forget(self, watcher: Watcher) -> None:
+        self._returning.pop(watcher.socket_id, None)
+        self._views.release(watcher)
 
 
-def _picked(data: Mapping[str, MetricValue], metrics: frozenset[str]) -> dict[str, MetricValue]:
-    return {name: value for name, value in data.items() if name in metrics} if metrics else dict(data)
+async def _waiting(subscription: Subscription) -> list[DomainEvent]:
+    """Return what is there, without waiting for more."""
+    return await subscription.batch(CAPACITY) if subscription.buffered else []

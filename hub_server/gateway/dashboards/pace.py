@@ -27,6 +27,10 @@ class Pace:
         """Raises RateLimited, with the seconds to wait."""
         known = OPERATIONS.get(operation)
         if known is not None and known.request is FeedAck:
-            self._acknowledgements.spend(socket_id)
+            self.spend_acknowledgement(socket_id)
         else:
             self._operations.spend(f"{principal.organisation_id} {principal.actor}")
+
+    def spend_acknowledgement(self, socket_id: str) -> None:
+        """Raises RateLimited, with the seconds to wait."""
+        self._acknowledgements.spend(socket_id)

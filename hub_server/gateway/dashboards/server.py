@@ -1,4 +1,4 @@
-"""The dashboards' Socket.IO server: sign-in at connect, operations, events. Alone knows the library."""
+"""The dashboards' Socket.IO server: sign-in at connect, operations, and who has to leave."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 import msgspec
-import socketio
 import structlog
 from aiohttp import web
 from msgspec import Struct, structs
-from socketio.exceptions import ConnectionRefusedError as SocketRefused
 from sqlalchemy.exc import SQLAlchemyError
 
 from hub_server.access.model import Permission, Principal, permits
@@ -21,58 +20,40 @@ from hub_server.access.service import AccessService
 from hub_server.access.standings import Session, Standing
 from hub_server.access.tokens import signed_out
 from hub_server.clock import Clock
-from hub_server.errors import HubError, Unauthenticated
+from hub_server.errors import HubError, RateLimited, Unauthenticated
 from hub_server.gateway.dashboards.announcer import Announcer
+from hub_server.gateway.dashboards.lines import Lines
 from hub_server.gateway.dashboards.live_feed import LiveFeed
 from hub_server.gateway.dashboards.operations import Caller, Operations, request_of
 from hub_server.gateway.dashboards.pace import Pace
 from hub_server.gateway.dashboards.rooms import rooms_of
+from hub_server.gateway.dashboards.sockets import Sockets, refused
 from hub_server.gateway.faults import refusal_of
 from hub_server.gateway.rest.addresses import AddressReader
-from hub_server.gateway.rest.origins import Origins
 from hub_server.gateway.visitors import prove
-from protocol.events import DashboardEvent, name_of
-from protocol.limits import (
-    DASHBOARD_SOCKET_PATH,
-    FRAME_MAX_BYTES,
-    SEND_DEADLINE_DASHBOARD_SECONDS,
-    SIGN_IN_TIMEOUT_SECONDS,
-)
-from protocol.operations import AuthRefresh, AuthRefreshReply
+from protocol.codes import ErrorCode
+from protocol.limits import SIGN_IN_TIMEOUT_SECONDS
+from protocol.operations import AuthRefresh, AuthRefreshReply, FeedAck
 
 log = structlog.get_logger(component="dashboards")
 
 SWEEP_SECONDS: Final = 0.4
 SWEEP_DEADLINE_SECONDS: Final = 10.0
-ABORT_DEADLINE_SECONDS: Final = 1.0
-GOODBYE_SECONDS: Final = 0.25
-"""How long a client that is cut off has to hear why and close by itself."""
-QUEUED_PACKETS_USUAL: Final = 20
-QUEUED_PACKETS_MAX: Final = 2000
 STRANGERS_MAX: Final = 512
 CLIENTS_MAX: Final = 5000
 SOCKETS_EACH_MAX: Final = 200
 """Of one person's sign-ins together, and of each API key."""
 REFRESH: Final = "auth:refresh"
-
-
-class Json:
-    """What python-socketio asks of a JSON module: text out, so that structs are encoded once and in C."""
-
-    @staticmethod
-    def dumps(value: Any, **_options: Any) -> str:
-        return msgspec.json.encode(value).decode()
-
-    @staticmethod
-    def loads(text: str | bytes, **_options: Any) -> Any:
-        return msgspec.json.decode(text)
+UNAVAILABLE: Final = str(ErrorCode.UNAVAILABLE)
+CONFIRMATION: Final = '2["feed:ack",'
+"""How the one event begins that every client sends with every tick, and that nobody answers."""
+_confirmation: Final = msgspec.json.Decoder(tuple[str, FeedAck])
 
 
 class Client(Struct):
     """A connected browser or script."""
 
     session: Session
-    reading_at: float
 
     @property
     def principal(self) -> Principal:
@@ -83,40 +64,12 @@ class Client(Struct):
         return self.session.standing
 
 
-class SocketRooms:
-    """Rooms and events on the wire, for the feed and the announcer."""
-
-    def __init__(self, origins: Origins) -> None:
-        self._origins = origins
-        self.server = socketio.AsyncServer(
-            async_mode="aiohttp",
-            json=Json,
-            cors_allowed_origins=self._admits,
-            cors_credentials=False,
-            max_http_buffer_size=FRAME_MAX_BYTES,
-            http_compression=False,
-            ping_interval=25,
-            ping_timeout=20,
-        )
-
-    async def emit(self, event: DashboardEvent, to: str) -> None:
-        await self.server.emit(name_of(event), event, to=to)
-
-    async def enter(self, socket_id: str, room: str) -> None:
-        await self.server.enter_room(socket_id, room)
-
-    async def leave(self, socket_id: str, room: str) -> None:
-        await self.server.leave_room(socket_id, room)
-
-    def _admits(self, origin: str | None, environ: dict[str, Any]) -> bool:
-        return self._origins.admits(origin, environ["aiohttp.request"])
-
-
 class DashboardServer:
     def __init__(
         self,
         *,
-        rooms: SocketRooms,
+        sockets: Sockets,
+        lines: Lines,
         clock: Clock,
         access: AccessService,
         operations: Operations,
@@ -126,8 +79,9 @@ class DashboardServer:
         addresses: AddressReader | None = None,
     ) -> None:
         """`addresses`: where clients come from; without it each peer speaks for itself, proxies too."""
-        self._server = rooms.server
-        self._rooms = rooms
+        self._sockets = sockets
+        self._server = sockets.server
+        self._lines = lines
         self._clock = clock
         self._access = access
         self._operations = operations
@@ -140,12 +94,14 @@ class DashboardServer:
         self._clients: dict[str, Client] = {}
         self._sockets_of: Counter[str] = Counter()
         self._strangers: dict[str, float] = {}
+        self.cut_count = 0
+        """How many clients left more unread than they may, and were cut off."""
         self._server.on("connect", self._connect)
         self._server.on("disconnect", self._disconnect)
         self._server.on("*", self._operation)
 
     def attach(self, application: web.Application) -> None:
-        self._server.attach(application, socketio_path=DASHBOARD_SOCKET_PATH)
+        self._sockets.attach(application)
 
     @property
     def client_count(self) -> int:
@@ -153,10 +109,10 @@ class DashboardServer:
 
     def is_signed_in(self, engine_id: str) -> bool:
         """Tell whether the engine.io session of this id has a person's sign-in."""
-        return self._server.manager.sid_from_eio_sid(engine_id, "/") in self._clients
+        return self._sockets.socket_of(engine_id) in self._clients
 
     async def run(self) -> None:
-        """Cut off clients whose sign-in has ended or run out, and those that stopped reading.
+        """Cut off clients whose sign-in has ended or run out, and those that leave too much unread.
 
         What ended on this hub wakes the first of both tasks at once; the other one looks for the rest.
         """
@@ -169,10 +125,16 @@ class DashboardServer:
     async def sweep(self) -> None:
         await self._note_ended()
         for socket_id, client in list(self._clients.items()):
-            if socket_id not in self._leaving and self._does_not_read(socket_id, client):
+            line = self._lines.open_lines[socket_id]
+            if line.is_over and socket_id not in self._leaving:
+                self.cut_count += 1
                 log.info("dashboard cut off", socket_id=socket_id, reason="does not read")
-                await self._abort(self._server.manager.eio_sid_from_sid(socket_id, "/"))
+                await self._sockets.break_off(socket_id)
+            elif line.has_missed and line.is_drained:
+                line.has_missed = False
+                self._tell_status(socket_id, client.principal)
         await self._cut_strangers()
+        self._sockets.end_leftovers(self._clock.monotonic())
 
     async def _cut_when_told(self, tasks: asyncio.TaskGroup) -> None:
         changed = self._access.standings.changed
@@ -227,25 +189,29 @@ class DashboardServer:
         except (HubError, TimeoutError) as error:
             code = error.code if isinstance(error, HubError) else "unavailable"
             log.info("dashboard refused", address=address, reason=str(error))
-            raise SocketRefused(str(code), {"code": str(code), "message": str(error)}) from error
+            raise refused(str(code), str(error)) from error
         if self._server.get_environ(socket_id) is not environ:
-            raise _unavailable("the connection went while it was let in")  # of such a one no disconnect is told
+            raise refused(UNAVAILABLE, "the connection went while it was let in")  # of such a one no disconnect is told
         principal = session.principal
         self._check_room_for(principal)
-        self._clients[socket_id] = Client(session, self._clock.monotonic())
+        self._clients[socket_id] = Client(session)
         self._sockets_of[_holder_of(principal)] += 1
         prove(environ["aiohttp.request"])
-        self._feed.join_unsubscribed(principal.organisation_id)
-        await self._show(socket_id, principal)
+        line = self._sockets.line_of(socket_id)
+        line.confirms = partial(self._confirmed, socket_id)
+        self._lines.open(socket_id, line)
+        self._show(socket_id, principal)
         log.info("dashboard connected", username=principal.username, socket_id=socket_id)
 
     def _check_room_for(self, principal: Principal) -> None:
         """Raises SocketRefused when the hub, or this person or key, has all the sockets it may have."""
         if len(self._clients) >= CLIENTS_MAX:
-            raise _unavailable("too many dashboards; try again later")
+            raise refused(UNAVAILABLE, "too many dashboards; try again later")
         if self._sockets_of[_holder_of(principal)] >= SOCKETS_EACH_MAX:
             holder = "you have" if principal.api_key_id is None else "this API key has"
-            raise _unavailable(f"{holder} {SOCKETS_EACH_MAX} open connections, no more are allowed: close some first")
+            raise refused(
+                UNAVAILABLE, f"{holder} {SOCKETS_EACH_MAX} open connections, no more are allowed: close some first"
+            )
 
     def _forget(self, socket_id: str) -> Client | None:
         client = self._clients.pop(socket_id, None)
@@ -256,21 +222,47 @@ class DashboardServer:
                 del self._sockets_of[holder]
         return client
 
-    async def _show(self, socket_id: str, principal: Principal) -> None:
+    def _show(self, socket_id: str, principal: Principal) -> None:
         """Let a client hear what its person may hear."""
         for room in rooms_of(principal):
-            await self._server.enter_room(socket_id, room)
+            self._lines.enter(socket_id, room)
+        self._tell_status(socket_id, principal)
+
+    def _tell_status(self, socket_id: str, principal: Principal) -> None:
+        """Tell what a client starts from, or goes on from when it has missed something."""
         if permits(principal, Permission.FLEET_READ):
-            await self._rooms.emit(self._announcer.status(principal.organisation_id), socket_id)
+            self._lines.tell_one(self._announcer.status(principal.organisation_id), socket_id)
 
     async def _disconnect(self, socket_id: str, *arguments: Any) -> Any:
-        if self._server.manager.is_connected(socket_id, "/"):
+        if self._sockets.is_here(socket_id):
             return await self._operation("disconnect", socket_id, *arguments)  # an event that a client named so
         client = self._forget(socket_id)
         if client is not None:
-            await self._feed.drop(socket_id, client.principal.organisation_id)
+            self._feed.drop(socket_id)
+            self._sockets.note_gone(self._lines.open_lines[socket_id], self._clock.monotonic())
+            self._lines.close(socket_id)
             log.info("dashboard disconnected", socket_id=socket_id, reason=arguments[0] if arguments else "")
         return None
+
+    def _confirmed(self, socket_id: str, text: str) -> bool:
+        """Take a client's word that it has drawn a frame, past the library: there is one a tick from each client.
+
+        Returns False for anything else. One that comes too soon after many others counts for nothing.
+        """
+        client = self._clients.get(socket_id)
+        if client is None or not text.startswith(CONFIRMATION, 1) or self._is_signed_out(client):
+            return False
+        try:
+            _, confirmation = _confirmation.decode(text[2:])
+        except msgspec.MsgspecError:
+            return False
+        with suppress(RateLimited):
+            self._pace.spend_acknowledgement(socket_id)
+            self._feed.acknowledge(socket_id, confirmation.version)
+        return True
+
+    def _is_signed_out(self, client: Client) -> bool:
+        return client.standing.is_over or client.session.expires_at <= self._clock.now()
 
     async def _operation(self, name: str, *arguments: Any) -> Any:
         """Answer an operation. An isolated request: whatever fails in it is logged there and told as `internal`."""
@@ -283,7 +275,7 @@ class DashboardServer:
                 raise Unauthenticated("sign in first")
             await self._hear_news()
             is_gone = self._clients.get(socket_id) is not client  # while the news was heard
-            if is_gone or client.standing.is_over or client.session.expires_at <= self._clock.now():
+            if is_gone or self._is_signed_out(client):
                 raise signed_out()
             self._pace.spend(client.principal, socket_id, name)
             if name == REFRESH:
@@ -305,7 +297,7 @@ class DashboardServer:
             raise Unauthenticated("the new token is for another person or role; connect again with it")
         client.session = session
         if is_raised:
-            await self._show(socket_id, session.principal)
+            self._show(socket_id, session.principal)
         return AuthRefreshReply(expires_in_sec=int((session.expires_at - self._clock.now()).total_seconds()))
 
     def _cut(self, tasks: asyncio.TaskGroup, reason: str, socket_ids: Iterable[str]) -> None:
@@ -317,67 +309,25 @@ class DashboardServer:
                 tasks.create_task(self._hang_up(socket_id), name=f"hang-up-{socket_id}")
 
     async def _hang_up(self, socket_id: str) -> None:
-        engine_id = self._server.manager.eio_sid_from_sid(socket_id, "/")
-        transport = self._transport_of(engine_id)
         try:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(GOODBYE_SECONDS):
-                    await self._server.disconnect(socket_id)
-                    engine_socket = self._server.eio.sockets.get(engine_id)
-                    if engine_socket is not None:
-                        engine_socket.queue.put_nowait(None)  # the last packet: whoever writes closes then
-                        await engine_socket.close()
+            await self._sockets.hang_up(socket_id)
         finally:
             self._leaving.discard(socket_id)
-            await self._abort(engine_id, transport)
-
-    def _transport_of(self, engine_id: str) -> asyncio.Transport | None:
-        environ = self._server.environ.get(engine_id)
-        request: web.Request | None = environ["aiohttp.request"] if environ else None
-        return request.transport if request is not None else None
-
-    async def _abort(self, engine_id: str, transport: asyncio.Transport | None = None) -> None:
-        """End a connection without its help: the library's own close waits until the peer has read all it was sent."""
-        transport = transport or self._transport_of(engine_id)
-        if transport is not None:
-            transport.abort()
-        engine_socket = self._server.eio.sockets.get(engine_id)
-        if engine_socket is not None:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(ABORT_DEADLINE_SECONDS):
-                    await engine_socket.close(wait=False, abort=True)
-            self._server.eio.sockets.pop(engine_id, None)
-
-    def _does_not_read(self, socket_id: str, client: Client) -> bool:
-        """A client that reads has an empty queue every now and then. engine.io's own has no bound."""
-        engine_id = self._server.manager.eio_sid_from_sid(socket_id, "/")
-        engine_socket = self._server.eio.sockets.get(engine_id)
-        queued = engine_socket.queue.qsize() if engine_socket is not None else 0
-        now = self._clock.monotonic()
-        if queued <= QUEUED_PACKETS_USUAL:
-            client.reading_at = now
-        return queued > QUEUED_PACKETS_MAX or now - client.reading_at > SEND_DEADLINE_DASHBOARD_SECONDS
 
     async def _cut_strangers(self) -> None:
         """Close connections that have not signed in in time."""
         now = self._clock.monotonic()
-        engine = self._server.eio
-        known = {self._server.manager.eio_sid_from_sid(socket_id, "/") for socket_id in self._clients}
-        strangers = [engine_id for engine_id in engine.sockets if engine_id not in known]
+        strangers = [engine_id for engine_id in self._sockets.engine_ids() if not self.is_signed_in(engine_id)]
         self._strangers = {engine_id: self._strangers.get(engine_id, now) for engine_id in strangers}
         surplus = len(strangers) - STRANGERS_MAX
         for engine_id, since in list(self._strangers.items()):
             if now - since > SIGN_IN_TIMEOUT_SECONDS or surplus > 0:
                 surplus -= 1
-                await self._abort(engine_id)
+                await self._sockets.end(engine_id)
 
 
 def _holder_of(principal: Principal) -> str:
     return principal.api_key_id or principal.user_id
-
-
-def _unavailable(message: str) -> SocketRefused:
-    return SocketRefused("unavailable", {"code": "unavailable", "message": message})
 
 
 def _token_in(auth: Any) -> str:

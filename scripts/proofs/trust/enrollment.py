@@ -25,12 +25,12 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec import Struct
 from sqlalchemy import text
 
+from hub_server.bench.agent import AGENT_VERSION, address_of
+from hub_server.bench.identities import SERVER_NAME, client_context, loopback_url, trusted_anchors
 from hub_server.storage.engine import EVERY_ORGANISATION, Database
 from protocol.enrollment import EnrollmentSystemInformation, EnrollReply, EnrollRequest
 from protocol.identity import JoinString
 from protocol.joining import TokensCreateReply
-from scripts.load.agent import AGENT_VERSION, address_of
-from scripts.load.identities import SERVER_NAME, client_context, loopback_url, trusted_anchors
 from scripts.load.person import dashboard
 from scripts.measures.hub import Hub
 from scripts.proofs.report import Report

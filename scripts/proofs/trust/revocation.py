@@ -17,6 +17,17 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from hub_server.bench.agent import AGENT_VERSION, address_of, now_ms
+from hub_server.bench.identities import (
+    ANCHORS,
+    SERVER_NAME,
+    enroll_all,
+    identity_context,
+    identity_file,
+    write_private,
+)
+from hub_server.bench.orders import Enroll
+from hub_server.bench.websocket import ClientSocket
 from protocol.codec import decode_hub_frame, encode
 from protocol.codes import CloseCode
 from protocol.enumerations import CertificateState
@@ -32,19 +43,8 @@ from protocol.frames import (
 )
 from protocol.limits import PROTOCOL_VERSION
 from protocol.oversight import CertificatesListReply
-from scripts.load.agent import AGENT_VERSION, address_of, now_ms
-from scripts.load.identities import (
-    ANCHORS,
-    SERVER_NAME,
-    enroll_all,
-    identity_context,
-    identity_file,
-    write_private,
-)
-from scripts.load.orders import Enroll
 from scripts.load.person import Person, dashboard
 from scripts.load.renewing import agent_id_in
-from scripts.load.websocket import ClientSocket
 from scripts.measures.hub import Hub
 from scripts.proofs.report import Report
 from tests.servers.postgres import running_server

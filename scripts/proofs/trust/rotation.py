@@ -12,13 +12,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from hub_server.bench.processes import finished, own_program
 from protocol.commands import CommandReply, CommandsListReply
 from protocol.enumerations import CommandStatus
 from scripts.load.person import Person, dashboard
 from scripts.load.renewing import RenewingAgent, Seen
 from scripts.load.renewing_fleet import renewing_fleet
 from scripts.measures.hub import Hub
-from scripts.measures.processes import finished, own_program
 from scripts.proofs.report import Report
 
 AGENTS: Final = 200

@@ -16,13 +16,13 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from hub_server.bench.agent import SimulatedAgent
+from hub_server.bench.fleet import open_socket
+from hub_server.bench.identities import ANCHORS, enroll_all, identity_context
+from hub_server.bench.orders import Enroll
+from hub_server.bench.tally import Tally
 from protocol.codec import decode_hub_frame
 from protocol.frames import HeartbeatAck
-from scripts.load.agent import SimulatedAgent
-from scripts.load.fleet import open_socket
-from scripts.load.identities import ANCHORS, enroll_all, identity_context
-from scripts.load.orders import Enroll
-from scripts.load.tally import Tally
 from scripts.measures.hub import Hub
 from scripts.proofs.report import Report
 from tests.integration import slow
@@ -138,7 +138,7 @@ async def _fleet(hub: Hub, identities: Path) -> AsyncIterator[Fleet]:
     agents = [TimedAgent(number, tally) for number in range(AGENTS)]
     sockets = []
     for number, agent in enumerate(agents):
-        sockets.append(await open_socket(agent, identities, anchors, number, hub.agent_port))
+        sockets.append(await open_socket(agent, identity_context(identities, anchors, number), hub.agent_port))
         await agent.welcome
     fleet = Fleet(agents, tally)
     async with asyncio.TaskGroup() as tasks:

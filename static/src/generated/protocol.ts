@@ -1365,17 +1365,35 @@ export interface AuditEntryView {
 }
 /**
  * Switch this socket from single `agent:metrics` events to batches for the agents in view.
+ *
+ *     Without `agentIds` the view follows the fleet: it shows what passes the filter, whatever comes and goes.
  */
 export interface FeedSubscribe {
   agentIds?: string[] | null;
   filter?: AgentFilter;
-  sort?: string;
+  sort?:
+    | "-cpu"
+    | "-disk"
+    | "-lastSeen"
+    | "-memory"
+    | "-name"
+    | "-status"
+    | "cpu"
+    | "disk"
+    | "lastSeen"
+    | "memory"
+    | "name"
+    | "status";
   offset?: number;
   limit?: number;
   /**
    * @maxItems 64
    */
   metrics?: string[];
+  /**
+   * @maxItems 64
+   */
+  metricTypes?: string[];
 }
 export interface FeedSubscribeReply {
   version: number;
@@ -1452,11 +1470,14 @@ export interface AgentPolicy {
 }
 /**
  * One tick of a feed. The client confirms it with `feed:ack`; who lags gets a snapshot when it is back.
+ *
+ *     `agentIds`: the machines in view, in its order; given in a snapshot, and when they have changed.
  */
 export interface AgentsMetrics {
   version: number;
   samples: FeedSample[];
   snapshot: boolean;
+  agentIds: string[] | null;
 }
 export interface FeedSample {
   agentId: string;

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import AsyncIterator
 
 import pytest
+import sqlalchemy as sa
 from alembic import command
 from sqlalchemy import JSON, Boolean, Executable, Integer, LargeBinary, Select, func, select, text
 from sqlalchemy.exc import DBAPIError
@@ -19,6 +20,8 @@ from hub_server.storage.columns import UtcDateTime
 from hub_server.storage.engine import EVERY_ORGANISATION, Database, every_organisation
 from hub_server.storage.migrate import migrate, with_alembic
 from hub_server.storage.row_security import warn_if_unbound
+from hub_server.telemetry.partitions.catalogue import Catalogue
+from hub_server.telemetry.partitions.periods import PARENTS, partition_of
 from tests.clocks import FakeClock
 from tests.servers.postgres import ADMINISTRATOR, PostgresServer
 
@@ -32,6 +35,8 @@ A, B = "a", "b"
 async def postgres(shared_postgres: str) -> AsyncIterator[Database]:
     opened = Database(shared_postgres)
     try:
+        # Where the rows below belong to: their times are a few milliseconds.
+        await Catalogue(opened).ensure(partition_of(parent, 0) for parent in PARENTS)
         yield opened
     finally:
         await opened.close()
@@ -92,10 +97,38 @@ async def test_every_table_of_organisations_is_protected_also_from_its_owner(pos
         rows = await connection.execute(
             text(
                 "select relname from pg_class c where relkind in ('r', 'p') and relrowsecurity and relforcerowsecurity"
-                " and exists (select 1 from pg_policy where polrelid = c.oid)"
+                " and not relispartition and exists (select 1 from pg_policy where polrelid = c.oid)"
             )
         )
         assert sorted(rows.scalars()) == sorted([*APART, *ALSO_APART])
+
+
+async def test_every_partition_has_the_policy_of_its_table(postgres: Database) -> None:
+    policies = text(
+        """
+        select parent.relname, part.relrowsecurity and part.relforcerowsecurity as is_forced,
+               (select array_agg(row(polname, polcmd, polroles, pg_get_expr(polqual, polrelid),
+                                     pg_get_expr(polwithcheck, polrelid))::text)
+                  from pg_policy where polrelid in (part.oid, parent.oid)) as policies
+          from pg_inherits join pg_class part on part.oid = inhrelid join pg_class parent on parent.oid = inhparent
+         where parent.relkind = 'p'
+        """
+    )
+    async with postgres.read(EVERY_ORGANISATION) as connection:
+        rows = (await connection.execute(policies)).all()
+    assert {row.relname for row in rows} == set(PARENTS)
+    for row in rows:
+        assert row.is_forced
+        assert len(row.policies) == 2
+        assert row.policies[0] == row.policies[1]
+
+
+async def test_a_partition_asked_by_its_own_name_keeps_organisations_apart(two: Database) -> None:
+    for parent in PARENTS:
+        counted = select(func.count()).select_from(sa.table(partition_of(parent, 0).name))
+        for scope, seen in ((A, 1), (B, 1), ("", 0), (EVERY_ORGANISATION, 2)):
+            async with two.read(scope) as connection:
+                assert await connection.scalar(counted) == seen
 
 
 @pytest.mark.parametrize("name", [*APART, "organisations", "users", "recovery_codes"])
@@ -174,7 +207,7 @@ async def test_a_role_that_nothing_binds_is_said(postgres_server: PostgresServer
 async def test_the_policies_can_be_taken_back_and_made_again(postgres_url: str) -> None:
     opened = Database(postgres_url)
     try:
-        await migrate(opened)
+        await with_alembic(opened, command.upgrade, "0003")
         await with_alembic(opened, command.downgrade, "0002")
         async with opened.read("") as connection:
             assert await connection.scalar(text("select count(*) from pg_policy")) == 0

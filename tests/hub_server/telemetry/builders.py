@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-
-from sqlalchemy import func, select
-from sqlalchemy.exc import OperationalError
-from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlmodel import col
 
 from hub_server.access.model import Principal
 from hub_server.bus.in_process import InProcessBus
 from hub_server.bus.port import Subscription
 from hub_server.clock import milliseconds
 from hub_server.events import Deliver, DomainEvent, MetricsReceived
-from hub_server.storage.engine import EVERY_ORGANISATION, Database
+from hub_server.telemetry.model import Received
 from hub_server.telemetry.service import TelemetryService
-from hub_server.telemetry.store import TelemetryStore
-from hub_server.telemetry.tables import AgentReportRow, MetricRow
 from hub_server.telemetry.worker import Recorder
 from protocol.enumerations import Lane, Role
 from protocol.frames import Metrics, MetricsAck, MetricValue, RaisedAlert, Sample
 from tests.clocks import FakeClock
+from tests.hub_server.telemetry.memory_store import MemoryStore
 
 NOW_MS = milliseconds(FakeClock().now())
+HOUR_MS = 3600 * 1000
+DAY_MS = 24 * HOUR_MS
+RAW_DAYS = 7
+ORGANISATION = "o1"
 
 
 def viewer_of(organisation_id: str) -> Principal:
@@ -40,11 +39,17 @@ def sample(seq: int, *, ts: int | None = None, kind: str = "system", **data: Met
     )
 
 
+def frame_of(*samples: Sample, lane: Lane = Lane.LIVE, epoch: int = 7) -> Metrics:
+    return Metrics(epoch=epoch, lane=lane, samples=list(samples))
+
+
 def metrics(*seqs: int, epoch: int = 7, lane: Lane = Lane.LIVE) -> Metrics:
-    return Metrics(epoch=epoch, lane=lane, samples=[sample(seq) for seq in seqs])
+    return frame_of(*(sample(seq) for seq in seqs), lane=lane, epoch=epoch)
 
 
-def received(organisation_id: str, agent_id: str, frame: Metrics, at_monotonic: float = 0.0) -> MetricsReceived:
+def received(
+    agent_id: str, frame: Metrics, *, organisation_id: str = ORGANISATION, at_monotonic: float = 0.0
+) -> MetricsReceived:
     return MetricsReceived(
         organisation_id=organisation_id,
         agent_id=agent_id,
@@ -63,58 +68,41 @@ class QuietAlerts:
 
 
 class Hub:
-    """The telemetry of one hub process; `restarted` is what a kill -9 leaves: the database."""
+    """The telemetry of one hub process; `restarted` is what a kill -9 leaves: the store."""
 
-    def __init__(self, database: Database, bus: InProcessBus, clock: FakeClock) -> None:
-        store = TelemetryStore()
-        self.database, self.bus, self.clock = database, bus, clock
-        self.telemetry = TelemetryService(database=database, bus=bus, clock=clock, store=store)
-        self.recorder = Recorder(bus=bus, telemetry=self.telemetry, raised=QuietAlerts())
+    def __init__(
+        self,
+        store: MemoryStore,
+        bus: InProcessBus,
+        clock: FakeClock,
+        correction_ms: Callable[[str], int] = lambda _agent_id: 0,
+    ) -> None:
+        self.store, self.bus, self.clock = store, bus, clock
+        self.telemetry = TelemetryService(
+            bus=bus, clock=clock, store=store, received=Received(), correction_ms=correction_ms, raw_days=RAW_DAYS
+        )
+        self.recorder = Recorder(bus=bus, clock=clock, telemetry=self.telemetry, raised=QuietAlerts())
 
     async def restarted(self) -> Hub:
-        hub = Hub(self.database, self.bus, self.clock)
+        hub = Hub(self.store, self.bus, self.clock)
         await hub.telemetry.load()
         return hub
 
-
-class FailingDatabase(Database):
-    """Fails a number of transactions: before anything is written, or after the commit, as a lost connection does."""
-
-    def __init__(self, real: Database, *, failures: int, after_commit: bool) -> None:
-        self.__dict__ = real.__dict__
-        self.failures = failures
-        self._after_commit = after_commit
+    async def record(self, agent_id: str, *frames: Metrics) -> None:
+        await self.recorder.record([received(agent_id, frame) for frame in frames])
 
     @asynccontextmanager
-    async def write(self, organisation_id: str) -> AsyncIterator[AsyncConnection]:
-        fails = self.failures > 0
-        self.failures -= 1
-        if fails and not self._after_commit:
-            raise _lost()
-        async with super().write(organisation_id) as connection:
-            yield connection
-        if fails:
-            raise _lost()
+    async def recording(self) -> AsyncIterator[None]:
+        """The recorder at work, until the block ends."""
+        async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(self.recorder.run())
+            await asyncio.sleep(0)  # it has subscribed
+            yield
+            running.cancel()
 
-
-def _lost() -> OperationalError:
-    return OperationalError("COMMIT", None, Exception("connection lost"))
-
-
-async def stored_values(database: Database, agent_id: str) -> list[str]:
-    async with database.read(EVERY_ORGANISATION) as connection:
-        rows = await connection.scalars(select(col(MetricRow.data)).where(col(MetricRow.agent_id) == agent_id))
-        return sorted(rows)
-
-
-async def stored_count(database: Database) -> int:
-    async with database.read(EVERY_ORGANISATION) as connection:
-        return await connection.scalar(select(func.count()).select_from(MetricRow)) or 0
-
-
-async def stored_reports(database: Database) -> int:
-    async with database.read(EVERY_ORGANISATION) as connection:
-        return await connection.scalar(select(func.count()).select_from(AgentReportRow)) or 0
+    def values(self, agent_id: str = "a1") -> list[MetricValue]:
+        """Return the `cpu_percent` of each stored sample, sorted."""
+        return sorted(stored.data["cpu_percent"] for stored in self.store.of(agent_id))  # type: ignore[type-var]
 
 
 async def waiting(subscription: Subscription) -> list[DomainEvent]:

@@ -4,14 +4,19 @@ import pytest
 
 from hub_server.bus.in_process import InProcessBus
 from hub_server.bus.port import Overflow, Subscription
-from hub_server.storage.engine import Database
 from tests.clocks import FakeClock
 from tests.hub_server.telemetry.builders import Hub
+from tests.hub_server.telemetry.memory_store import MemoryStore
 
 
 @pytest.fixture
-def hub(database: Database, bus: InProcessBus, clock: FakeClock) -> Hub:
-    return Hub(database, bus, clock)
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest.fixture
+def hub(store: MemoryStore, bus: InProcessBus, clock: FakeClock) -> Hub:
+    return Hub(store, bus, clock)
 
 
 @pytest.fixture

@@ -1,13 +1,56 @@
-"""Resolutions, buckets and bounded ranges."""
+"""Credits, resolutions, buckets and bounded ranges."""
 
 from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub_server.telemetry.engine import Series, is_counter, resolution_seconds
-from hub_server.telemetry.model import RANGES_KEPT, bounded
+from hub_server.telemetry.engine import (
+    BACKFILL_CREDITS,
+    COMMIT_SECONDS_MAX,
+    WAITING_SAMPLES_MAX,
+    Series,
+    credits_of,
+    is_counter,
+    resolution_seconds,
+)
+from hub_server.telemetry.model import RANGES_KEPT, Load, bounded
+from protocol.enumerations import Lane
+from protocol.limits import STREAM_CREDITS
 from protocol.ranges import SequenceRanges
+
+loads = st.builds(Load, st.integers(0, 2 * WAITING_SAMPLES_MAX), st.floats(0, 3 * COMMIT_SECONDS_MAX))
+
+
+@given(load=loads, more_samples=st.integers(0, WAITING_SAMPLES_MAX), more_seconds=st.floats(0, COMMIT_SECONDS_MAX))
+def test_more_load_never_gives_more_credits_and_live_samples_always_get_one(
+    load: Load, more_samples: int, more_seconds: float
+) -> None:
+    heavier = Load(load.waiting_samples + more_samples, load.commit_seconds + more_seconds)
+    for lane in Lane:
+        assert credits_of(lane, heavier) <= credits_of(lane, load)
+    assert 1 <= credits_of(Lane.LIVE, load) <= STREAM_CREDITS
+    assert 0 <= credits_of(Lane.BACKFILL, load) <= BACKFILL_CREDITS
+
+
+@given(load=loads)
+def test_history_gives_way_before_live_samples(load: Load) -> None:
+    if credits_of(Lane.LIVE, load) < STREAM_CREDITS:
+        assert credits_of(Lane.BACKFILL, load) < BACKFILL_CREDITS
+    if credits_of(Lane.LIVE, load) == 1:
+        assert credits_of(Lane.BACKFILL, load) == 0
+
+
+def test_a_store_that_keeps_up_gives_all_credits_and_one_that_does_not_the_least() -> None:
+    def both(waiting: float, commit_seconds: float) -> tuple[int, int]:
+        load = Load(int(waiting * WAITING_SAMPLES_MAX), commit_seconds)
+        return credits_of(Lane.LIVE, load), credits_of(Lane.BACKFILL, load)
+
+    assert both(0, 0.02) == (STREAM_CREDITS, BACKFILL_CREDITS)
+    assert both(0.1, 0.2) == (STREAM_CREDITS, BACKFILL_CREDITS)
+    assert both(0.35, 0) == (7, 1)
+    assert both(0, COMMIT_SECONDS_MAX / 2) == (4, 0)
+    assert both(1, 0) == both(0, COMMIT_SECONDS_MAX) == both(9, 99) == (1, 0)
 
 
 @given(start=st.integers(0, 10**13), span_ms=st.integers(1, 2 * 10**12), points=st.integers(1, 60), data=st.data())
@@ -19,7 +62,7 @@ def test_a_chart_never_has_more_points_than_asked_for(
     edges = {0, span_ms - 1} | {min(span_ms - 1, resolution * 1000 * n) for n in range(points + 2)}
     offsets = data.draw(st.lists(st.integers(0, span_ms - 1), max_size=30))
     for offset in sorted(edges.union(offsets)):
-        series.add([(start + offset, '{"x": 1}')])
+        series.add([(start + offset, [1.0])])
     result = series.result("a")
     assert len(result.timestamps) <= points
     assert result.timestamps == sorted(set(result.timestamps))

@@ -66,6 +66,7 @@ EVENTS: Final[tuple[DashboardEvent, ...]] = (
             FeedSample(agent_id=AGENT_ID, metric_type="system", metric_data={"cpu_percent": 12.5}, timestamp=NOW_MS)
         ],
         snapshot=True,
+        agent_ids=[AGENT_ID],
     ),
     AgentAlert(
         agent_id=AGENT_ID,

@@ -127,7 +127,13 @@ REQUESTS: Final[Mapping[str, Request]] = {
     **oversight.REQUESTS,
     **people.REQUESTS,
     "feed:subscribe": FeedSubscribe(
-        agent_ids=[AGENT_ID], filter=FILTER, sort="-cpu", offset=50, limit=25, metrics=["cpu_percent"]
+        agent_ids=[AGENT_ID],
+        filter=FILTER,
+        sort="-cpu",
+        offset=50,
+        limit=25,
+        metrics=["cpu_percent"],
+        metric_types=["system"],
     ),
     "feed:ack": FeedAck(version=18),
     "auth:refresh": AuthRefresh(token="eyJhbGciOiJFZERTQSJ9.e30.c2ln"),

@@ -94,5 +94,5 @@ class FleetOperations:
         return await self._feed.subscribe(caller.socket_id, caller.principal.organisation_id, request)
 
     async def _feed_ack(self, caller: Caller, request: FeedAck) -> Reply:
-        await self._feed.acknowledge(caller.socket_id, request.version)
+        self._feed.acknowledge(caller.socket_id, request.version)
         return Reply()

@@ -1,0 +1,42 @@
+"""Who could change a file: what the agent runs with its own rights must be the agent's or root's alone."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from pathlib import Path
+from typing import ClassVar, Final
+
+from agent_client.errors import AgentError
+
+_OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
+
+
+class Untrusted(AgentError):
+    """Somebody else could change the file; the message says who and what mends it."""
+
+    code: ClassVar[str] = "untrusted_file"
+    exit_code: ClassVar[int] = 77
+
+
+def check_unchangeable(path: Path) -> Path:
+    """Return the file that `path` leads to, when only root and this agent's user can change it or put another there.
+
+    A folder that all may write to is good only with its sticky bit, as /tmp. Raises Untrusted, or OSError when it
+    does not exist. Windows is not checked.
+    """
+    real = path.resolve(strict=True)
+    if sys.platform != "win32":
+        _check(real, is_folder=False)
+        for folder in real.parents:
+            _check(folder, is_folder=True)
+    return real
+
+
+def _check(path: Path, *, is_folder: bool) -> None:
+    status = path.stat()
+    if status.st_uid not in {0, os.geteuid()}:
+        raise Untrusted(f"{path} belongs to user {status.st_uid}; run `chown root {path}`")
+    if status.st_mode & _OTHERS_WRITE and not (is_folder and status.st_mode & stat.S_ISVTX):
+        raise Untrusted(f"{path} can be written by others; run `chmod go-w {path}`")

@@ -1,0 +1,162 @@
+"""Questions over many days and files, put together from what each has. In a reader's thread."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+import structlog
+
+from hub_server.telemetry.day_files.day import Day
+from hub_server.telemetry.day_files.index import Index, NewestRow
+from hub_server.telemetry.day_files.layout import DAY_MS, HOUR_MS, Period, slot_ms
+from hub_server.telemetry.day_files.mirror import SeriesName
+from hub_server.telemetry.day_files.reading import Reading, Wanted
+from hub_server.telemetry.day_files.samples import chosen, joined, last_before, numbers_of
+from hub_server.telemetry.model import BUCKET_MS, Resolution
+from hub_server.telemetry.packing import BadChunk
+from hub_server.telemetry.port import Columns, RollupColumns, StoredSample
+from hub_server.telemetry.rollups import between, decoded, rolled_columns
+from protocol.frames import MetricValue
+
+log = structlog.get_logger(component="telemetry")
+
+NOTHING: Final = RollupColumns((), {}, {}, {}, {}, {})
+_decode_data: Final = msgspec.json.Decoder(dict[str, MetricValue]).decode
+
+
+def raw_of(
+    reading: Reading, days: Iterable[Day], name: SeriesName, metrics: Sequence[str], from_ms: int, to_ms: int
+) -> Columns:
+    touched = [day for day in days if day.from_ms < to_ms and day.from_ms + DAY_MS > from_ms]
+    blocks = [
+        reading.samples(day, name, metrics, from_ms, to_ms) for day in sorted(touched, key=lambda day: day.number)
+    ]
+    return numbers_of(joined(blocks), metrics, from_ms, to_ms)
+
+
+def rollups_of(
+    reading: Reading,
+    days: Iterable[Day],
+    files: Iterable[Period],
+    wanted: Wanted,
+    resolution: Resolution,
+    from_ms: int,
+    to_ms: int,
+) -> dict[str, RollupColumns]:
+    """Hours that are not closed are rolled up here; `files` are read after the days, so that an hour that is closed
+    meanwhile is not missed."""
+    span = range(from_ms - from_ms % HOUR_MS, to_ms + -to_ms % HOUR_MS)
+    parts: defaultdict[str, list[RollupColumns]] = defaultdict(list)
+    fresh: defaultdict[str, set[int]] = defaultdict(set)
+    for day in days:
+        if day.is_settled or day.from_ms >= span.stop or day.from_ms + DAY_MS <= span.start:
+            continue
+        for agent_id, hours in reading.open_hours(day, wanted, span).items():
+            for hour_ms, block in hours.items():
+                fresh[agent_id].add(hour_ms)
+                numbers = chosen(block, wanted.metrics)
+                parts[agent_id].append(rolled_columns(numbers.timestamps, numbers.columns, BUCKET_MS[resolution]))
+    for agent_id, rollup in _from_files(reading, files, wanted, span, fresh):
+        parts[agent_id].append(rollup)
+    return {agent_id: between(_in_order(found), from_ms, to_ms) for agent_id, found in parts.items()}
+
+
+def newest_of_all(reading: Reading, days: Sequence[Day], index: Index, until_ms: int) -> list[StoredSample]:
+    """Rows are looked at before the index: what leaves them is in it by then."""
+    newest: dict[SeriesName, StoredSample] = {}
+    for day in days:
+        if day.has_rows and day.from_ms <= until_ms:
+            for found in reading.newest_rows(day, until_ms):
+                _keep_newer(newest, found)
+    for row in index.newest():
+        known = newest.get((row.organisation_id, row.agent_id, row.metric_type))
+        if known is not None and known.ts_ms >= row.ts_ms:
+            continue
+        if row.ts_ms <= until_ms:
+            before: StoredSample | None = StoredSample(
+                row.organisation_id, row.agent_id, row.metric_type, row.ts_ms, _decode_data(row.data)
+            )
+        else:
+            before = _newest_before(reading, days, row, until_ms)
+        if before is not None:
+            _keep_newer(newest, before)
+    return list(newest.values())
+
+
+def _from_files(
+    reading: Reading, files: Iterable[Period], wanted: Wanted, span: range, fresh: Mapping[str, set[int]]
+) -> Iterator[tuple[str, RollupColumns]]:
+    """Yield rows of rollups by agent, without the hours that are fresh."""
+    for period in files:
+        if period.from_ms >= span.stop or period.to_ms <= span.start:
+            continue
+        row_ms = slot_ms(period.resolution)
+        for agent_id, slot, body in reading.rollups(period, wanted, span):
+            row_from_ms = period.from_ms + slot * row_ms
+            hours = [hour for hour in fresh.get(agent_id, ()) if row_from_ms <= hour < row_from_ms + row_ms]
+            if hours and row_ms == HOUR_MS:
+                continue
+            rollup = _decoded(body, wanted.metrics)
+            edges = [row_from_ms, *(edge for hour in sorted(hours) for edge in (hour, hour + HOUR_MS))]
+            for low, high in _pairs([*edges, row_from_ms + row_ms]):
+                yield agent_id, between(rollup, low, high)
+
+
+def _decoded(body: bytes, metrics: Sequence[str]) -> RollupColumns:
+    try:
+        return decoded(body, metrics)
+    except BadChunk as error:
+        log.error("rollups damaged; left out", error=str(error))
+        return NOTHING
+
+
+def _pairs(edges: Sequence[int]) -> Iterator[tuple[int, int]]:
+    return zip(edges[::2], edges[1::2], strict=True)
+
+
+def _in_order(parts: Iterable[RollupColumns]) -> RollupColumns:
+    """Return the buckets of all parts, none of which is in two of them."""
+    filled = sorted((part for part in parts if part.timestamps), key=lambda part: part.timestamps[0])
+    if len(filled) < 2:
+        return filled[0] if filled else NOTHING
+    return RollupColumns(
+        [start for part in filled for start in part.timestamps],
+        _columns(filled, [part.minima for part in filled], None),
+        _columns(filled, [part.maxima for part in filled], None),
+        _columns(filled, [part.sums for part in filled], 0),
+        _columns(filled, [part.counts for part in filled], 0),
+        _columns(filled, [part.last for part in filled], None),
+    )
+
+
+def _columns(parts: Sequence[RollupColumns], columns: Sequence[Mapping[str, Sequence[Any]]], absent: int | None) -> Any:
+    """Return each metric's values one part after the other."""
+    found: dict[str, list[Any]] = {}
+    for name in dict.fromkeys(name for each in columns for name in each):
+        values: list[Any] = []
+        for part, each in zip(parts, columns, strict=True):
+            values += each.get(name) or [absent] * len(part.timestamps)
+        found[name] = values
+    return found
+
+
+def _newest_before(reading: Reading, days: Sequence[Day], row: NewestRow, until_ms: int) -> StoredSample | None:
+    """Look through the days backwards: the newest sample that is packed is ahead of the time that is asked for."""
+    name = (row.organisation_id, row.agent_id, row.metric_type)
+    for day in sorted(days, key=lambda day: -day.number):
+        if day.from_ms <= until_ms:
+            block = reading.samples(day, name, None, day.from_ms, until_ms + 1)
+            found = last_before(block, until_ms + 1)
+            if found is not None:
+                return StoredSample(*name, *found)
+    return None
+
+
+def _keep_newer(newest: dict[SeriesName, StoredSample], found: StoredSample) -> None:
+    name = (found.organisation_id, found.agent_id, found.metric_type)
+    known = newest.get(name)
+    if known is None or found.ts_ms > known.ts_ms:
+        newest[name] = found

@@ -1,0 +1,225 @@
+"""Packing, in pieces: hot rows into parts, parts of ended hours into chunks and rollups, and then the rows away.
+
+For one thread. What changes a day's file is handed to the writer's thread and awaited.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple, Protocol
+
+from hub_server.telemetry.day_files.day import ClosedPiece, Day, PackedPiece, Round
+from hub_server.telemetry.day_files.gathering import GatheredHour, gathered, open_series, whole_hours, with_chunks
+from hub_server.telemetry.day_files.index import Index, NewestRow
+from hub_server.telemetry.day_files.layout import DAY_MS, HOUR_MS, HOURS, PARTS_MAX, hour_of
+from hub_server.telemetry.day_files.mirror import Mirror, SeriesName
+from hub_server.telemetry.day_files.readers import Readers
+from hub_server.telemetry.day_files.rollup_files import RollupFiles, rolled_hour
+from hub_server.telemetry.day_files.samples import EMPTY, Block, Names, block_of_text, data_in, encode_values
+from hub_server.telemetry.model import StoredRanges, StreamKey
+from hub_server.telemetry.packing import packed_columns
+
+ROUND_MS: Final = 15 * 60_000
+ROUND_ROWS: Final = 200_000
+ROUND_ROWS_PER_SERIES: Final = 16
+"""A round before its time pays only when it finds some rows of each series."""
+CLOSING_GRACE_MS: Final = 2 * 60_000
+"""How long samples of an hour that has ended may still come as a matter of course."""
+PIECE_ROWS: Final = 8_000
+CLOSED_AT_ONCE: Final = 16
+INDEX_ROWS: Final = 2_000
+
+
+class Writer(Protocol):
+    """Runs something in the writer's thread and waits for what it returns."""
+
+    def __call__(self, work: Callable[..., Any], /, *arguments: Any) -> Any: ...
+
+
+class Begun(NamedTuple):
+    """When work on a day began, and which hours had ended then."""
+
+    at_ms: int
+    ended: int
+
+    def is_due(self, now_ms: int, ended: int) -> bool:
+        return ended != self.ended or not 0 <= now_ms - self.at_ms < ROUND_MS
+
+
+class Progress:
+    __slots__ = ("closed", "packed")
+
+    def __init__(self) -> None:
+        self.packed = self.closed = Begun(-ROUND_MS, 0)
+
+
+class Packer:
+    def __init__(
+        self,
+        *,
+        days: Mapping[int, Day],
+        index: Index,
+        rollups: RollupFiles,
+        write: Writer,
+        ranges_of: Callable[[set[StreamKey]], Sequence[StoredRanges]],
+    ) -> None:
+        """`ranges_of` is called in the writer's thread."""
+        self._days = days
+        self._index = index
+        self._rollups = rollups
+        self._write = write
+        self._ranges_of = ranges_of
+        self._progress: dict[int, Progress] = {}
+        self._work: Iterator[int] | None = None
+        self._round = 0
+        self.readers: Final = Readers()
+
+    def pack(self, now_ms: int) -> int:
+        """Do the next piece that packs samples; returns how many, 0 when nothing is due.
+
+        What fails is given up and begun anew by a later call. Raises sqlite3.Error, OSError.
+        """
+        while True:
+            if self._work is None:
+                self._work = self._next_work(now_ms)
+            if self._work is None:
+                return 0
+            try:
+                samples = next(self._work)
+            except StopIteration:
+                self._work = None
+                continue
+            except BaseException:
+                self._work = None
+                self._progress.clear()
+                raise
+            if samples:
+                return samples
+
+    def finish(self, day: Day) -> None:
+        """Pack and close all of a day that is about to go. Raises as `pack` does."""
+        self._work = None
+        for work in (self._packing, self._closing):
+            for _ in work(day, day.from_ms + 2 * DAY_MS):
+                pass
+
+    def close(self) -> None:
+        self._work = None
+        self.readers.close()
+
+    def forget(self, day: Day) -> None:
+        self._work = None
+        self._progress.pop(day.number, None)
+        self.readers.forget(day.path)
+
+    def _next_work(self, now_ms: int) -> Iterator[int] | None:
+        for number in sorted(self._days, reverse=True):
+            day = self._days[number]
+            progress = self._progress.setdefault(number, Progress())
+            ended = ended_hours(day, now_ms)
+            if day.has_rows and (progress.packed.is_due(now_ms, ended) or _is_full(day.mirror)):
+                progress.packed = Begun(now_ms, ended)
+                return self._packing(day, now_ms)
+            if day.has_open_hours and ended and progress.closed.is_due(now_ms, ended):
+                progress.closed = Begun(now_ms, ended)
+                return self._closing(day, now_ms)
+        return None
+
+    def _packing(self, day: Day, now_ms: int) -> Iterator[int]:
+        """A round. Yields how many samples each piece packed."""
+        self._round += 1
+        started: Round = self._write(day.begin_round)
+        try:
+            for series, rows in _pieces(day.mirror, started):
+                yield self._pack(day, started.last_row, series, rows, ended_hours(day, now_ms))
+            ranges: Sequence[StoredRanges] = self._write(self._ranges_of, started.touched)
+            for position in range(0, len(ranges), INDEX_ROWS):
+                self._index.save_ranges(ranges[position : position + INDEX_ROWS])
+                yield 0
+        except BaseException:
+            self._write(day.mirror.touched.update, started.touched)
+            raise
+        while self._write(day.delete_rows, started.last_row):
+            yield 0
+        self._write(day.end_round, now_ms)
+
+    def _pack(self, day: Day, last_row: int, series: list[int], rows: list[int], ended: int) -> int:
+        with self.readers.snapshot(day.path) as file:
+            if file is None:
+                return 0
+            shapes = file.shapes()
+            found = gathered(file, rows)
+            candidates = [each.key for each in found if ended >> each.hour & 1][:CLOSED_AT_ONCE]
+            whole = {*candidates} - with_chunks(file, candidates)
+        self._index.save_newest([_newest_row(each, shapes) for each in found])
+        chunks = self._closed(
+            day, [(each.key, each.name, block_of_text(each.text, shapes)) for each in found if each.key in whole]
+        )
+        part = 1 + self._round % PARTS_MAX
+        parts = {each.key + part: each.text for each in found if each.key not in whole}
+        opened = dict.fromkeys(series, 0)
+        for each in found:
+            if each.key not in whole:
+                opened[each.series] |= 1 << each.hour
+        self._write(day.save_packed, PackedPiece(last_row, parts, chunks, opened))
+        return sum(each.samples for each in found)
+
+    def _closing(self, day: Day, now_ms: int) -> Iterator[int]:
+        """Close the ended hours of all series. Yields how many samples are in the chunks of each piece."""
+        ended = ended_hours(day, now_ms)
+        after = 0
+        while True:
+            with self.readers.snapshot(day.path) as file:
+                found = open_series(file, after, ended, CLOSED_AT_ONCE) if file is not None else []
+                if file is None or not found:
+                    break
+                blocks = whole_hours(file, [key for each in found for key in each.keys])
+            named = [(key, each.name, blocks.get(key, EMPTY)) for each in found for key in each.keys]
+            closed = {each.number: each.hours for each in found}
+            self._write(day.save_closed, ClosedPiece(self._closed(day, named), closed))
+            after = found[-1].number
+            yield sum(len(block.timestamps) for block in blocks.values())
+        self._write(day.end_closing, now_ms)
+
+    def _closed(self, day: Day, hours: Sequence[tuple[int, SeriesName, Block]]) -> dict[int, bytes]:
+        """Write the rollups of hours and return their chunks, empty where there is no sample."""
+        rolled = [
+            rolled_hour(name, day.from_ms + hour_of(key) * HOUR_MS, block)
+            for key, name, block in hours
+            if block.timestamps
+        ]
+        self._rollups.write(rolled)
+        return {
+            key: packed_columns(block.timestamps, block.columns) if block.timestamps else b""
+            for key, _name, block in hours
+        }
+
+
+def ended_hours(day: Day, now_ms: int) -> int:
+    """Return the hours of a day, as bits, of which no more samples are expected."""
+    count = (now_ms - CLOSING_GRACE_MS - day.from_ms) // HOUR_MS
+    return (1 << min(max(count, 0), HOURS)) - 1
+
+
+def _is_full(mirror: Mirror) -> bool:
+    return mirror.unpacked > max(ROUND_ROWS, ROUND_ROWS_PER_SERIES * len(mirror.hot))
+
+
+def _pieces(mirror: Mirror, started: Round) -> Iterator[tuple[list[int], list[int]]]:
+    """Yield series and the rows of them that belong to the round."""
+    series: list[int] = []
+    rows: list[int] = []
+    for number in started.series:
+        series.append(number)
+        rows += mirror.rows_until(number, started.last_row)
+        if len(rows) >= PIECE_ROWS:
+            yield series, rows
+            series, rows = [], []
+    if series:
+        yield series, rows
+
+
+def _newest_row(each: GatheredHour, shapes: Mapping[int, Names]) -> NewestRow:
+    organisation_id, agent_id, metric_type = each.name
+    data = encode_values(data_in(each.newest_shape, each.newest_data, shapes)).decode()
+    return NewestRow(agent_id, metric_type, organisation_id, each.newest_ms, data)

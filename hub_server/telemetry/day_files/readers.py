@@ -1,0 +1,82 @@
+"""Connections for reading, kept open: one set a thread."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from hub_server.storage.sqlite_files import open_reader
+from hub_server.telemetry.day_files.samples import Names, names_in
+
+OPEN_FILES_MAX: Final = 24
+
+
+class OpenFile:
+    """A file as one thread reads it."""
+
+    def __init__(self, connection: sqlite3.Connection, identity: tuple[int, int]) -> None:
+        self.connection: Final = connection
+        self.identity: Final = identity
+        self._shapes: dict[int, Names] = {}
+
+    def shapes(self) -> dict[int, Names]:
+        """Return the names of each shape, as the snapshot has them."""
+        (last,) = self.connection.execute("SELECT max(id) FROM shapes").fetchone()
+        if (last or 0) > len(self._shapes):
+            rows = self.connection.execute("SELECT id, names FROM shapes").fetchall()
+            self._shapes = {shape: names_in(names) for shape, names in rows}
+        return self._shapes
+
+
+class Readers:
+    def __init__(self) -> None:
+        self._open: dict[Path, OpenFile] = {}
+
+    @contextmanager
+    def snapshot(self, path: Path) -> Iterator[OpenFile | None]:
+        """A consistent view of one file; None when there is none."""
+        file = self._file(path)
+        if file is None:
+            yield None
+            return
+        file.connection.execute("BEGIN")
+        try:
+            yield file
+        finally:
+            if file.connection.in_transaction:
+                file.connection.execute("COMMIT")
+
+    def forget(self, path: Path) -> None:
+        """Close the file, which is going to be removed."""
+        file = self._open.pop(path, None)
+        if file is not None:
+            file.connection.close()
+
+    def close(self) -> None:
+        for path in list(self._open):
+            self.forget(path)
+
+    def _file(self, path: Path) -> OpenFile | None:
+        """Return the file that has this name now: one that was removed may have been open here."""
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            self.forget(path)
+            return None
+        identity = (status.st_dev, status.st_ino)
+        file = self._open.pop(path, None)
+        if file is not None and file.identity != identity:
+            file.connection.close()
+            file = None
+        if file is None:
+            connection = open_reader(path)
+            if connection is None:
+                return None
+            file = OpenFile(connection, identity)
+        self._open[path] = file
+        while len(self._open) > OPEN_FILES_MAX:
+            self.forget(next(iter(self._open)))
+        return file

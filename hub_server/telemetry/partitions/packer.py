@@ -1,0 +1,144 @@
+"""Samples into chunks and rollups, a bounded piece a transaction: taken out, folded and written, or nothing of it.
+
+A round goes through the tables of the days that have samples, in the order of their index, and takes what is older
+than the last quarter of an hour. Of several hubs one packs at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from itertools import starmap
+from typing import Final
+
+import structlog
+from msgspec import Struct
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from hub_server.storage.engine import EVERY_ORGANISATION, Database
+from hub_server.telemetry.partitions import driver
+from hub_server.telemetry.partitions.catalogue import Catalogue
+from hub_server.telemetry.partitions.folding import Piece, Place, Taken, day_of, folded, hour_of
+from hub_server.telemetry.partitions.periods import PARENTS, Partition, partition_of
+
+log = structlog.get_logger(component="telemetry")
+
+ROUND_MS: Final = 15 * 60_000
+PIECE_SAMPLES: Final = 4000
+PACKING_LOCK: Final = 0x4A54_4D51
+
+_TRY_LOCK: Final = text("select pg_try_advisory_xact_lock(:key)")
+_TAKE: Final = """
+    delete from {table} where ctid = any(array(
+        select ctid from {table} where (agent_id, metric_type) >= ($1, $2) and ts_ms < $3
+         order by agent_id, metric_type, ts_ms limit $4))
+    returning agent_id, metric_type, organisation_id, ts_ms, data
+"""
+_CHUNKS: Final = """
+    select agent_id, metric_type, from_ms, body from metric_chunks
+     where (agent_id, metric_type, from_ms) in (select * from unnest($1::text[], $2::text[], $3::bigint[]))
+"""
+_DAYS: Final = """
+    select agent_id, metric_type, from_ms, until_ms, body from metric_rollups_1h
+     where (agent_id, metric_type, from_ms) in (select * from unnest($1::text[], $2::text[], $3::bigint[]))
+"""
+_PUT_CHUNKS: Final = """
+    insert into metric_chunks (agent_id, metric_type, organisation_id, from_ms, body)
+    select * from unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bytea[])
+    on conflict (agent_id, metric_type, from_ms) do update set body = excluded.body
+"""
+_PUT_ROLLUPS: Final = """
+    insert into {table} (agent_id, metric_type, organisation_id, from_ms, until_ms, body)
+    select * from unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bytea[])
+    on conflict (agent_id, metric_type, from_ms) do update set until_ms = excluded.until_ms, body = excluded.body
+"""
+_PUT_NEWEST: Final = """
+    insert into metric_newest (agent_id, metric_type, organisation_id, ts_ms, data)
+    select * from unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[])
+    on conflict (agent_id, metric_type) do update
+       set organisation_id = excluded.organisation_id, ts_ms = excluded.ts_ms, data = excluded.data
+     where metric_newest.ts_ms <= excluded.ts_ms
+"""
+
+
+class Round(Struct):
+    """Where packing is: the days to go through, and the series in the first of them that is next."""
+
+    due_ms: int
+    next_ms: int
+    days: list[Partition]
+    agent_id: str = ""
+    metric_type: str = ""
+
+
+class Packer:
+    def __init__(self, database: Database, catalogue: Catalogue, *, round_ms: int = ROUND_MS) -> None:
+        """`round_ms`: how often a round begins."""
+        self._database = database
+        self._catalogue = catalogue
+        self._round_ms = round_ms
+        self._round: Round | None = None
+        self._next_round_ms = 0
+
+    async def pack(self, now_ms: int) -> int:
+        """Pack the next piece; returns how many samples, 0 when the round has ended or the next is not due.
+
+        After a failure the next call begins a round.
+        """
+        if self._round is None and now_ms < self._next_round_ms:
+            return 0
+        current, self._round = self._round or await self._begin(now_ms), None
+        while current.days:
+            packed = await self._pack_from(current)
+            if packed:
+                self._round = current
+                return packed
+        self._next_round_ms = current.next_ms
+        return 0
+
+    async def _begin(self, now_ms: int) -> Round:
+        await self._catalogue.load()
+        await self._catalogue.make_ahead(now_ms)
+        due_ms = now_ms - now_ms % ROUND_MS
+        days = [day for day in self._catalogue.partitions("metric_samples") if day.from_ms < due_ms]
+        return Round(due_ms, due_ms + self._round_ms, days)
+
+    async def _pack_from(self, current: Round) -> int:
+        """Pack a piece of the round's first day; when it has none, the day is done."""
+        day = current.days[0]
+        await self._catalogue.ensure(partition_of(parent, day.from_ms) for parent in PARENTS)
+        async with self._database.write(EVERY_ORGANISATION) as connection:
+            if not await connection.scalar(_TRY_LOCK, {"key": PACKING_LOCK}):
+                current.days.clear()  # another hub packs
+                return 0
+            after = (current.agent_id, current.metric_type, current.due_ms, PIECE_SAMPLES)
+            rows = await driver.fetch(connection, _TAKE.format(table=day.name), *after)
+            samples = list(starmap(Taken, rows))
+            if samples:
+                await _put(connection, await _fold(connection, samples))
+        if len(samples) < PIECE_SAMPLES:
+            del current.days[0]
+            current.agent_id = current.metric_type = ""
+        else:
+            current.agent_id, current.metric_type = max(taken[:2] for taken in samples)
+        return len(samples)
+
+
+async def _fold(connection: AsyncConnection, samples: Sequence[Taken]) -> Piece:
+    hours = driver.arrays_of({hour_of(taken) for taken in samples})
+    days = driver.arrays_of({day_of(taken) for taken in samples})
+    chunks = {Place(*place): body for *place, body in await driver.fetch(connection, _CHUNKS, *hours)}
+    rows = {Place(*place): (until, body) for *place, until, body in await driver.fetch(connection, _DAYS, *days)}
+    piece = await asyncio.to_thread(folded, samples, chunks, rows)
+    for place in piece.damaged:
+        log.error("a damaged chunk was replaced", agent_id=place.agent_id, metric_type=place.metric_type)
+    return piece
+
+
+async def _put(connection: AsyncConnection, piece: Piece) -> None:
+    await driver.execute(connection, _PUT_CHUNKS, *driver.arrays_of(piece.chunks))
+    for resolution, rows in piece.rollups.items():
+        statement = _PUT_ROLLUPS.format(table=f"metric_rollups_{resolution.value}")
+        await driver.execute(connection, statement, *driver.arrays_of(rows))
+    await driver.execute(connection, _PUT_NEWEST, *driver.arrays_of(piece.newest))

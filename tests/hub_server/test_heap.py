@@ -1,0 +1,57 @@
+"""When the heap is frozen, trimmed and thawed."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+
+import pytest
+
+from hub_server.heap import BATCH_SESSIONS, SETTLED_SECONDS, THAW_SECONDS, Heap, HeapKeeper, Step, step_of
+from tests.clocks import FakeClock
+
+
+@pytest.fixture(autouse=True)
+def thawed() -> Iterator[None]:
+    yield
+    gc.unfreeze()
+
+
+def heap(**known: float) -> Heap:
+    return Heap(**{"now": 100.0, "entered": 0, "live": 0, "thawed_at": 0.0, **known})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("known", "step"),
+    [
+        ({}, None),
+        ({"entered": BATCH_SESSIONS, "live": BATCH_SESSIONS, "last_entered_at": 100}, Step.FREEZE),
+        ({"entered": BATCH_SESSIONS - 1, "last_entered_at": 100}, None),
+        ({"entered": 1, "last_entered_at": 100 - SETTLED_SECONDS}, Step.FREEZE),
+        ({"entered": 500, "frozen_entered": 500, "live": 500, "peak": 500}, None),
+        ({"entered": 500, "frozen_entered": 500, "live": 249, "peak": 500}, Step.TRIM),
+        ({"entered": 9, "frozen_entered": 9, "live": 0, "peak": 9}, None),
+        ({"now": THAW_SECONDS, "entered": 1}, Step.THAW),
+    ],
+)
+def test_a_step_is_due(known: dict[str, float], step: Step | None) -> None:
+    assert step_of(heap(**known)) is step
+
+
+def test_settled_sessions_are_out_of_the_collectors_sight_and_come_back_once_a_day() -> None:
+    clock, counts = FakeClock(), {"entered": 0, "live": 0}
+    keeper = HeapKeeper(clock=clock, entered=lambda: counts["entered"], live=lambda: counts["live"])
+    sessions = [[index] for index in range(3)]
+    counts.update(entered=3, live=3)
+    assert keeper.look() is None
+    clock.advance(SETTLED_SECONDS)
+    assert keeper.look() is Step.FREEZE
+    assert not any(found is sessions[0] for found in gc.get_objects())
+    assert keeper.look() is None
+    clock.advance(THAW_SECONDS)
+    frozen = gc.get_freeze_count()
+    circle: list[object] = []
+    circle.append(circle)
+    assert keeper.look() is Step.THAW
+    assert gc.get_freeze_count() >= frozen - 1
+    assert keeper.look() is None
