@@ -87,8 +87,8 @@ class Agent:
         self._vitals = Vitals(self._board, self._spool, self._clock, self._not_after_ms)
         collectors = [*standard_collectors(self._cadence), Scheduled(self._vitals, MINUTE_SECONDS)]
         self._sampler = Sampler(collectors, self._spool, self._cadence, self._clock, self._failures)
-        shelf = Shelf(places.inventory)
-        slow = partial(slow_collectors, places, self._cadence, self._failures, shelf)
+        self._shelf = Shelf(places.inventory)
+        slow = partial(slow_collectors, places, self._cadence, self._failures, self._shelf)
         self._rounds = Rounds(slow, self._spool, self._cadence, self._clock, self._failures)
         parts = Parts(
             clock=self._clock,
@@ -98,7 +98,7 @@ class Agent:
             cadence=self._cadence,
             board=self._board,
             witness=Witness(places),
-            shelf=shelf,
+            shelf=self._shelf,
             boot_id=boot_id(),
         )
         absences = Absences(self._database, self._spool, self._clock)

@@ -92,6 +92,7 @@ def compose(
             subjects.commands.load,
             subjects.presence.load,
             subjects.inventory.load,
+            subjects.vitals.load,
             subjects.audit.load,
         ),
         workers=(
@@ -122,7 +123,7 @@ def _foundation(
         bus=bus,
         registry=SessionRegistry(),
         instruments=instruments,
-        pauses=PauseMeter(clock, instruments.loop_lag_seconds.observe),
+        pauses=PauseMeter(clock, instruments.observe_lag),
     )
 
 
@@ -154,12 +155,11 @@ def _workers(
         Worker("pauses", base.pauses.run),
         Worker(
             "heap",
-            HeapKeeper(
-                clock=base.clock, entered=lambda: base.registry.entered, live=lambda: len(base.registry)
-            ).run,
+            HeapKeeper(clock=base.clock, entered=lambda: base.registry.entered, live=lambda: len(base.registry)).run,
         ),
+        Worker("vitals", subjects.vitals.run),
         Worker("fleet-index", IndexKeeper(bus, subjects.fleet, forgets).run),
-        *telemetry_workers(base, subjects),
+        *telemetry_workers(base, subjects.telemetry, subjects.reports, subjects.alerts, subjects.fleet),
         Worker("alerts", AlertWorker(bus=bus, alerts=subjects.alerts, settings=subjects.fleet).run),
         Worker("alerts-of-trust", TrustWorker(bus=bus, alerts=subjects.alerts, kept_out=subjects.fleet.kept_out).run),
         Worker("alerts-of-clocks", ClockWorker(bus=bus, alerts=subjects.alerts, judged=subjects.skew.judged).run),

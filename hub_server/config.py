@@ -191,6 +191,8 @@ class MetricsSettings(Section):
 
     token_file: Path | None = None
     """A secret of 16 characters at least, in one line. With it `/metrics` wants `Authorization: Bearer <secret>`."""
+    fleet: bool = False
+    """Whether `/metrics/fleet` shows the newest values of all machines of every organisation, a line for each."""
 
 
 class RetentionSettings(Section):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,9 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from hub_server.bus.port import Bus
+from hub_server.vitals.model import figure_name, quantile
 
+LAGS_KEPT = 3000
 LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30)
 
 
@@ -26,7 +29,8 @@ class Instruments(Collector):
         self._gauges: dict[str, tuple[str, Callable[[], float]]] = {}
         self._counters: dict[str, tuple[str, Sequence[str], Callable[[], Mapping[tuple[str, ...], float]]]] = {}
         self._registry = CollectorRegistry()
-        self.loop_lag_seconds = Histogram(
+        self._lags: deque[float] = deque(maxlen=LAGS_KEPT)
+        self._loop_lag_seconds = Histogram(
             "jtnt_loop_lag_seconds", "How late the event loop ran", buckets=LAG_BUCKETS, registry=self._registry
         )
         self._collections = [0, 0, 0]
@@ -48,6 +52,11 @@ class Instruments(Collector):
         """`read` returns values of `labels` → count since the start; it is called in a thread."""
         self._counters[name] = (documentation, labels, read)
 
+    def observe_lag(self, seconds: float) -> None:
+        """Note how late the event loop ran."""
+        self._loop_lag_seconds.observe(seconds)
+        self._lags.append(seconds)
+
     async def run(self) -> None:
         """Count garbage collections until cancelled."""
         gc.callbacks.append(self._collected)
@@ -59,6 +68,15 @@ class Instruments(Collector):
     def text(self) -> bytes:
         """Return the exposition; called in a thread."""
         return generate_latest(self._registry)
+
+    def figures(self) -> dict[str, float]:
+        """Return all by one name each, with the loop's lag since the last call; called in a thread."""
+        lags = [self._lags.popleft() for _ in range(len(self._lags))]
+        found = {"loop_lag_p99_ms": 1000 * quantile(lags, 0.99), "loop_lag_max_ms": 1000 * max(lags, default=0.0)}
+        for metric in self.collect():
+            for sample in metric.samples:
+                found[figure_name(sample.name, sample.labels)] = float(sample.value)
+        return found
 
     def collect(self) -> Iterable[Metric]:
         for name, (documentation, read) in self._gauges.items():

@@ -266,6 +266,14 @@ ROUTES: Final[tuple[Route, ...]] = (
         {200: None},
         errors=(403,),
     ),
+    Route(
+        Listener.PEOPLE,
+        "get",
+        "/metrics/fleet",
+        "The newest values of all machines as Prometheus text, where the settings turn it on.",
+        {200: None},
+        errors=(403, 404),
+    ),
 )
 
 REST_REQUESTS: Final[tuple[type[Struct], ...]] = tuple(route.request for route in ROUTES if route.request is not None)

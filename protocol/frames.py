@@ -22,7 +22,7 @@ from protocol.enumerations import (
     RefusalAction,
     TextEncoding,
 )
-from protocol.limits import OUTPUT_CHUNK_MAX_BYTES, SAMPLES_PER_FRAME_MAX
+from protocol.limits import METRIC_NAMES_MAX, OUTPUT_CHUNK_MAX_BYTES, SAMPLES_PER_FRAME_MAX
 
 UnixMs = Annotated[int, Meta(ge=0, le=2**53)]
 Sequence = Annotated[int, Meta(ge=1, le=2**53)]
@@ -36,7 +36,7 @@ SequenceRange = tuple[Sequence, Sequence]
 Integer = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Scalar = bool | Integer | float | str | None
 MetricValue = Scalar | list[dict[str, Scalar]]
-MetricData = Annotated[dict[str, MetricValue], Meta(max_length=256)]
+MetricData = Annotated[dict[str, MetricValue], Meta(max_length=METRIC_NAMES_MAX)]
 
 
 class Body(Struct, frozen=True, rename="camel", kw_only=True):

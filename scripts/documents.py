@@ -67,6 +67,7 @@ _STATUS_TEXTS: Final = {
     400: "`invalid_request`: the body is no JSON or a field is wrong; `path` names it.",
     401: "`token_refused`, `unauthenticated` or `otp_required`.",
     403: "`quota` or `forbidden`.",
+    404: "`not_found`.",
     409: "`key_in_use` or `conflict`.",
     413: "`too_large`.",
     429: "`rate_limited`: ask again after `retryAfterSec`.",

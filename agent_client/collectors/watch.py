@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -14,9 +14,15 @@ LOOK_SECONDS: Final = 60.0
 class Watch:
     """Looks once a minute, which costs microseconds."""
 
-    def __init__(self, paths: Iterable[str], is_wanted: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        paths: Iterable[str],
+        is_wanted: Callable[[], bool],
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         self._paths = [Path(path) for path in paths]
         self._is_wanted = is_wanted
+        self._pause = pause
         self._stamp: str | None = None
 
     def reset(self) -> None:
@@ -27,7 +33,7 @@ class Watch:
         """Return once a change has come to rest, or the settings want a look again."""
         was_wanted, before = self._is_wanted(), self._stamp
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
+            await self._pause(LOOK_SECONDS)
             now = stamp_of(self._paths)
             if not self._is_wanted():
                 was_wanted = False

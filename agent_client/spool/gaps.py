@@ -56,7 +56,7 @@ def runs_of(stream: str, epoch: int, cause: str, entries: Iterable[tuple[int, in
     gaps: list[Gap] = []
     for seq, ts in entries:
         single = Gap.of(stream, epoch, cause, (seq, seq), ts)
-        if gaps and True:
+        if gaps and gaps[-1].last_seq + 1 == seq:
             gaps[-1] = _joined(gaps[-1], single)
         else:
             gaps.append(single)

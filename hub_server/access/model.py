@@ -30,6 +30,8 @@ class Permission(StrEnum):
     AUDIT_READ = "audit:read"
     ORGANISATIONS_READ = "organisations:read"
     ORGANISATIONS_WRITE = "organisations:write"
+    HUB_READ = "hub:read"
+    """The hub's own figures: of its administrators, and of those of its first organisation."""
     SELF = "self"
     """One's own account: everybody has it, also before a second factor is set up."""
 

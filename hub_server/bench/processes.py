@@ -96,18 +96,26 @@ def start(argv: Sequence[str], environment: Mapping[str, str], log: Path) -> Pro
     return Program(process, log)
 
 
-async def finished(argv: Sequence[str], environment: Mapping[str, str], text: str = "") -> str:
+async def finished(
+    argv: Sequence[str],
+    environment: Mapping[str, str],
+    text: str = "",
+    deadline_seconds: float = STEP_DEADLINE_SECONDS,
+) -> str:
     """Run a program to its end and return what it printed. Raises BenchFailed with its own words."""
-    done = await asyncio.to_thread(
-        subprocess.run,
-        argv,
-        env=environment,
-        input=text,
-        capture_output=True,
-        text=True,
-        timeout=STEP_DEADLINE_SECONDS,
-        check=False,
-    )
+    try:
+        done = await asyncio.to_thread(
+            subprocess.run,
+            argv,
+            env=environment,
+            input=text,
+            capture_output=True,
+            text=True,
+            timeout=deadline_seconds,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as late:
+        raise BenchFailed(f"{' '.join(argv[:3])} did not end within {deadline_seconds:g} s") from late
     if done.returncode:
         raise BenchFailed(f"{' '.join(argv[:3])} failed: {(done.stderr or done.stdout).strip()}")
     return done.stdout

@@ -26,6 +26,7 @@ from hub_server.gateway.dashboards.tables.joining import joining_operations
 from hub_server.gateway.dashboards.tables.organisations import organisation_operations
 from hub_server.gateway.dashboards.tables.people import people_operations
 from hub_server.gateway.dashboards.tables.telemetry import telemetry_operations
+from hub_server.gateway.dashboards.tables.vitals import vitals_operations
 from hub_server.gateway.rest.addresses import AddressReader
 from hub_server.gateway.rest.origins import Origins
 
@@ -100,6 +101,7 @@ def _operations(base: Foundation, subjects: Subjects, view: FleetView, feed: Liv
                 fleet=subjects.fleet,
             ),
             inventory_operations(subjects.inventory),
+            vitals_operations(subjects.vitals),
             command_operations(subjects.commands),
             joining_operations(subjects.enrollment),
             organisation_operations(subjects.organisations),

@@ -24,9 +24,11 @@ from hub_server.gateway.listeners import (
     agents_application,
     count_guests,
     deadlines,
+    metrics_door,
     people_application,
     people_tls,
 )
+from hub_server.gateway.rest.fleet_metrics import FleetMetricsRoutes
 from hub_server.lifecycle import Listener, Worker
 
 
@@ -91,6 +93,7 @@ def listeners_of(
         readiness=readiness,
         instruments=base.instruments,
         is_signed_in=dashboards.server.is_signed_in,
+        fleet_metrics=_fleet_metrics(base, subjects),
     )
     dashboards.server.attach(people)
     agents = agents_application(
@@ -102,6 +105,14 @@ def listeners_of(
     return (
         _listener(base, "people", people, settings.people, people_tls(settings)),
         _listener(base, "agents", agents, settings.agents, base.agents_tls.current),
+    )
+
+
+def _fleet_metrics(base: Foundation, subjects: Subjects) -> FleetMetricsRoutes | None:
+    if not base.settings.metrics.fleet:
+        return None
+    return FleetMetricsRoutes(
+        door=metrics_door(base.settings), clock=base.clock, machines=subjects.fleet, values=subjects.telemetry
     )
 
 

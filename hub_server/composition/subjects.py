@@ -19,11 +19,13 @@ from hub_server.audit.service import AuditService
 from hub_server.commands.service import CommandService
 from hub_server.commands.store import CommandStore
 from hub_server.composition.foundation import Foundation
-from hub_server.composition.telemetry import telemetry_on
+from hub_server.composition.telemetry import history_on, telemetry_on
+from hub_server.composition.vitals import vitals_on
 from hub_server.enrollment.service import EnrollmentService
 from hub_server.fleet.service import FleetService
 from hub_server.fleet.store import FleetStore
 from hub_server.fleet.trust import TrustDesk
+from hub_server.gateway.dashboards.fleet_view import Selection
 from hub_server.inventory.service import InventoryService
 from hub_server.inventory.store import InventoryStore
 from hub_server.pki.service import CertificateService, renewals_apart_of
@@ -33,6 +35,7 @@ from hub_server.skew.service import SkewService
 from hub_server.telemetry.query import MetricHistory
 from hub_server.telemetry.reports import ReportService
 from hub_server.telemetry.service import TelemetryService
+from hub_server.vitals.service import VitalsService
 from protocol.limits import HEARTBEAT_SECONDS
 
 
@@ -58,6 +61,7 @@ class Subjects:
     fleet: FleetService
     desk: TrustDesk
     inventory: InventoryService
+    vitals: VitalsService
     alerts: AlertService
     commands: CommandService
     enrollment: EnrollmentService
@@ -86,22 +90,26 @@ def subjects_on(base: Foundation) -> Subjects:
         anchor=authority,
         purges=(telemetry.reports.delete_agent, certificates.revoke_agent, presence_store.delete_agent),
     )
+    people = _people(base, quotas)
+    presence = PresenceService(
+        database=database, bus=bus, clock=clock, pauses=base.pauses, store=presence_store, machines=fleet
+    )
+    history = history_on(base, Selection(fleet, presence))
     return Subjects(
-        people=_people(base, quotas),
+        people=people,
         organisations=OrganisationService(database=database, clock=clock, agents=FleetStore().counts),
         audit=AuditService(database=database, clock=clock, signer=authority),
         certificates=certificates,
         skew=skew,
         telemetry=telemetry.service,
         reports=telemetry.reports,
-        history=telemetry.history,
-        presence=PresenceService(
-            database=database, bus=bus, clock=clock, pauses=base.pauses, store=presence_store, machines=fleet
-        ),
+        history=history,
+        presence=presence,
         fleet=fleet,
         desk=TrustDesk(
             database=database, bus=bus, clock=clock, store=fleet_store, fleet=fleet, certificates=certificates
         ),
+        vitals=vitals_on(base, telemetry.service, history, people.users),
         inventory=InventoryService(database=database, clock=clock, store=InventoryStore(), machines=fleet),
         alerts=AlertService(database=database, bus=bus, clock=clock, store=AlertStore(), hosts=fleet),
         commands=CommandService(

@@ -15,7 +15,7 @@ from hub_server.telemetry.day_files.folder import DayFiles
 from hub_server.telemetry.model import Received, Resolution
 from hub_server.telemetry.partitions.metric_store import Partitions
 from hub_server.telemetry.port import MetricStore
-from hub_server.telemetry.query import MetricHistory
+from hub_server.telemetry.query import Fleet, MetricHistory
 from hub_server.telemetry.reports import ReportService
 from hub_server.telemetry.service import TelemetryService
 from hub_server.telemetry.store import ReportStore
@@ -26,7 +26,6 @@ from hub_server.telemetry.worker import Packer, Purger, Recorder, Retention
 class Telemetry:
     service: TelemetryService
     reports: ReportService
-    history: MetricHistory
 
 
 def metric_store(settings: Settings, database: Database) -> MetricStore:
@@ -55,22 +54,25 @@ def telemetry_on(base: Foundation, skew: SkewService) -> Telemetry:
             received=received,
             correction_ms=skew.correction_ms,
         ),
-        history=MetricHistory(store=base.metrics),
     )
 
 
+def history_on(base: Foundation, fleet: Fleet) -> MetricHistory:
+    return MetricHistory(store=base.metrics, fleet=fleet, clock=base.clock, kept_days=_days(base.settings.retention))
+
+
 def telemetry_workers(
-    base: Foundation, telemetry: Telemetry, alerts: AlertService, fleet: FleetService
+    base: Foundation, telemetry: TelemetryService, reports: ReportService, alerts: AlertService, fleet: FleetService
 ) -> tuple[Worker, ...]:
     async def is_enrolled(organisation_id: str, agent_id: str) -> bool:
         return await fleet.find(organisation_id, agent_id) is not None
 
-    recorder = Recorder(bus=base.bus, clock=base.clock, telemetry=telemetry.service, raised=alerts)
+    recorder = Recorder(bus=base.bus, clock=base.clock, telemetry=telemetry, raised=alerts)
     _show(base, recorder)
     retention = Retention(
         clock=base.clock,
         store=base.metrics,
-        reports=telemetry.reports,
+        reports=reports,
         days=_days(base.settings.retention),
         reports_days=base.settings.retention.reports_days,
     )
@@ -78,7 +80,7 @@ def telemetry_workers(
         Worker("recorder", recorder.run),
         Worker("packer", Packer(clock=base.clock, store=base.metrics).run),
         Worker("retention", retention.run),
-        Worker("purger", Purger(bus=base.bus, telemetry=telemetry.service, is_enrolled=is_enrolled).run),
+        Worker("purger", Purger(bus=base.bus, telemetry=telemetry, is_enrolled=is_enrolled).run),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -80,6 +80,10 @@ class FleetService:
         if agent is None:
             raise NotFound(f"there is no agent {agent_id!r} in your organisation", path="$.agentId")
         return agent
+
+    def everywhere(self) -> Iterable[Agent]:
+        """Return the agents of every organisation."""
+        return self._by_id.values()
 
     def exists(self, organisation_id: str, agent_id: str) -> bool:
         return agent_id in self.agents(organisation_id)

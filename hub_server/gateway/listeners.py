@@ -19,9 +19,10 @@ from hub_server.gateway.rest.addresses import AddressReader
 from hub_server.gateway.rest.assets import AssetRoutes
 from hub_server.gateway.rest.bodies import BodyReader
 from hub_server.gateway.rest.enrollment import Anchor, EnrollmentRoutes
+from hub_server.gateway.rest.fleet_metrics import FleetMetricsRoutes
 from hub_server.gateway.rest.guard import NO_CERTIFICATE, NO_ROUTE, Handler, careful_headers, faults_guard
 from hub_server.gateway.rest.health import HealthRoutes
-from hub_server.gateway.rest.metrics import MetricsRoutes
+from hub_server.gateway.rest.metrics import MetricsDoor, MetricsRoutes
 from hub_server.gateway.rest.sign_in import SignInRoutes
 from hub_server.gateway.visitors import Stage, signed_in_proven, stage_deadlines
 from hub_server.instruments import Instruments
@@ -56,6 +57,7 @@ def people_application(
     readiness: Readiness,
     instruments: Instruments,
     is_signed_in: Callable[[str], bool],
+    fleet_metrics: FleetMetricsRoutes | None = None,
 ) -> web.Application:
     """`is_signed_in`: whether a Socket.IO session of this id has a person's sign-in. Raises ConfigError."""
     application = web.Application(
@@ -70,19 +72,19 @@ def people_application(
         trusted_proxies=settings.people.trusted_proxies,
         bodies=BodyReader(settings.limits.body_seconds),
     )
-    metrics = MetricsRoutes(
-        exposition=instruments.text,
-        addresses=AddressReader(settings.people.trusted_proxies),
-        token=metrics_token(settings.metrics),
-    )
-    for routes in (
-        HealthRoutes(readiness=readiness),
-        metrics,
-        sign_in,
-        AssetRoutes(),
-    ):
+    metrics = MetricsRoutes(exposition=instruments.text, door=metrics_door(settings))
+    for routes in (HealthRoutes(readiness=readiness), metrics, sign_in, AssetRoutes()):
         application.add_routes(routes.routes())
+    if fleet_metrics is not None:
+        application.add_routes(fleet_metrics.routes())
     return application
+
+
+def metrics_door(settings: Settings) -> MetricsDoor:
+    """Raises ConfigError."""
+    return MetricsDoor(
+        addresses=AddressReader(settings.people.trusted_proxies), token=metrics_token(settings.metrics)
+    )
 
 
 def agents_application(

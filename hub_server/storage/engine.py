@@ -56,7 +56,7 @@ class Database:
         )
         self._writing = _sqlite_engine(url, hub_id, connections=1) if self.is_sqlite else self.engine
         self._writer = asyncio.Lock()
-        self._hub_id = hub_id
+        self.hub_id: Final = hub_id
 
     @asynccontextmanager
     async def read(self, organisation_id: str) -> AsyncIterator[AsyncConnection]:
@@ -82,7 +82,7 @@ class Database:
     def without_deadline(self) -> Database:
         """Return another way into the same database, to close after use, whose statements may take any time."""
         url = self.engine.url.render_as_string(hide_password=False)
-        return Database(url, hub_id=self._hub_id, command_timeout_seconds=None)
+        return Database(url, hub_id=self.hub_id, command_timeout_seconds=None)
 
     async def answers(self) -> bool:
         try:

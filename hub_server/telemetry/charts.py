@@ -46,6 +46,8 @@ VALUE_SECONDS: Final = 0.5e-6
 EASY_SECONDS: Final = 1.0
 """A finer history that takes longer is not read."""
 
+NO_BUCKETS: Final = RollupColumns([], {}, {}, {}, {}, {})
+
 Values = list[float | None]
 
 
@@ -157,6 +159,8 @@ def series_of_rollup(agent_id: str, rollup: RollupColumns, metrics: Sequence[str
 
 def in_points(columns: Columns | RollupColumns, plan: Plan) -> RollupColumns:
     """Return samples, or buckets of a finer history, in buckets as wide as the plan's points."""
+    if not columns.timestamps:
+        return NO_BUCKETS
     origin_ms = plan.origin_ms
     shifted = [timestamp - origin_ms for timestamp in columns.timestamps] if origin_ms else columns.timestamps
     if isinstance(columns, Columns):

@@ -95,7 +95,4 @@ class _Stream:
 
 def _is_run(samples: Sequence[Sample], first: int) -> bool:
     """Tell whether the sequences of `samples` follow each other from `first` on."""
-    for sequence, sample in enumerate(samples, start=first):
-        if sample.seq != sequence:
-            return False
-    return True
+    return len(samples) == 1 or all(sample.seq == sequence for sequence, sample in enumerate(samples, start=first))

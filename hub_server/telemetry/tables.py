@@ -1,31 +1,14 @@
 """Samples, what was received of each stream, and what agents reported (seed 004, "AgentMetric").
 
-`agent_metrics` has no foreign key: it is written in bulk, and a deleted agent's samples are deleted with it.
+Samples have no foreign key: they are written in bulk, and a deleted agent's samples are deleted with it.
 """
 
 from typing import Any, Final
 
-from sqlalchemy import JSON, BigInteger, Column, Index, Integer, LargeBinary, String, Table
+from sqlalchemy import JSON, BigInteger, Column, Index, LargeBinary, String, Table
 from sqlmodel import Field, SQLModel
 
 from hub_server.storage import naming  # noqa: F401  before any table
-
-
-class MetricRow(SQLModel, table=True):
-    """One sample. `data` is the JSON text of its metricData."""
-
-    __tablename__ = "agent_metrics"
-    __table_args__ = (
-        Index("ix_agent_metrics_series", "agent_id", "metric_type", "ts_ms"),
-        Index("ix_agent_metrics_ts_ms", "ts_ms"),
-    )
-
-    id: int | None = Field(default=None, primary_key=True, sa_type=BigInteger().with_variant(Integer, "sqlite"))
-    organisation_id: str = Field(max_length=64)
-    agent_id: str = Field(max_length=64)
-    metric_type: str = Field(max_length=128)
-    ts_ms: int = Field(sa_type=BigInteger)
-    data: str
 
 
 class ReceivedRangesRow(SQLModel, table=True):
@@ -46,7 +29,10 @@ class ReceivedRangesRow(SQLModel, table=True):
 
 class AgentReportRow(SQLModel, table=True):
     __tablename__ = "agent_reports"
-    __table_args__ = (Index("ix_agent_reports_newest", "organisation_id", "ts_ms"),)
+    __table_args__ = (
+        Index("ix_agent_reports_newest", "organisation_id", "ts_ms"),
+        Index("ix_agent_reports_ts_ms", "ts_ms"),
+    )
 
     agent_id: str = Field(primary_key=True, max_length=64)
     epoch: int = Field(primary_key=True, sa_type=BigInteger)

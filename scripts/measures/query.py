@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+
+import msgspec
 
 from hub_server.bench.agent import now_ms
-from hub_server.bench.figures import Figure, Target, spread
+from hub_server.bench.figures import Figure, Target, of_runs, single, spread
+from hub_server.bench.identities import identity_file
 from hub_server.bench.muster import Enrolled
-from protocol.operations import AgentsListReply
+from hub_server.bench.processes import finished, own_module
 from scripts.load.person import Person, dashboard
+from scripts.measures.history import Answer, Cost, Costs, Fill, Filled, Order, identity_in
+from scripts.measures.hub import Hub
 from scripts.measures.options import Options
 from scripts.measures.site import Site
 
@@ -21,19 +27,74 @@ HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 24 * HOUR_MS
 CHARTED: Final = ("cpu_percent", "memory_percent", "disk_percent")
 WARM_UP: Final = 3
+STORE: Final = "metrics"
+CPU_TARGET_US: Final = 6.0
+SIZE_TARGET: Final = Target(p50=25.0)
+HISTORY_DEADLINE_SECONDS: Final = 1200.0
+A = TypeVar("A", bound=Answer)
 
 
 async def measure(options: Options, site: Site, fleet: Enrolled) -> Sequence[Figure]:
     """Ask over a dashboard's socket, one question after the other, each time about another part of the fleet."""
     hub = site.hub
     await hub.stop()
+    filled = await filled_store(options, hub, fleet)
     await hub.start()
     async with dashboard(hub.web_url, await hub.access_token(), {}) as person:
-        agent_ids = await some_agents(person, options.history_agents)
+        agent_ids = [identity_in(identity_file(fleet.identities, n))[1] for n in range(some(options, fleet))]
         return [
-            spread(name, "ms", await took_ms(person, operation, bodies), TARGET, note)
-            for name, operation, bodies, note in questions(options, fleet.count, agent_ids)
+            single("samples written into the store beforehand", "millions", filled.samples / 1e6, note=_held(options)),
+            *[
+                spread(name, "ms", await took_ms(person, operation, bodies), TARGET, note)
+                for name, operation, bodies, note in questions(options, fleet.count, agent_ids)
+            ],
+            *await cost_figures(options),
         ]
+
+
+async def filled_store(options: Options, hub: Hub, fleet: Enrolled) -> Filled:
+    """Write the fleet's history while the hub is away. Raises BenchFailed."""
+    order = Fill(
+        store=str(hub.folder / STORE),
+        identities=str(fleet.identities),
+        agents=fleet.count,
+        recent_hours=options.recent_hours,
+        history_agents=some(options, fleet),
+        history_days=options.history_days,
+    )
+    return await answer(order, Filled)
+
+
+async def cost_figures(options: Options) -> Sequence[Figure]:
+    """Return what the store takes for a sample, in a process of its own and a folder of its own."""
+    runs = [
+        await answer(Cost(store=str(options.folder / f"store-{run}"), samples=options.store_samples), Costs)
+        for run in range(options.runs)
+    ]
+    whole = [run.add_cpu_us + run.pack_cpu_us for run in runs]
+    note = f"{runs[0].samples} samples of 8 values; storing {runs[0].add_cpu_us:.1f}, packing {runs[0].pack_cpu_us:.1f}"
+    return [
+        of_runs("store, CPU a sample", "µs", whole, Target(p50=CPU_TARGET_US), note),
+        of_runs("store, size of a packed sample", "bytes", [run.packed_bytes for run in runs], SIZE_TARGET),
+    ]
+
+
+async def answer(order: Order, kind: type[A]) -> A:
+    """Raises BenchFailed."""
+    program = own_module("scripts.measures.history")
+    said = await finished(program, os.environ, msgspec.json.encode(order).decode(), HISTORY_DEADLINE_SECONDS)
+    return msgspec.json.decode(said, type=kind)
+
+
+def some(options: Options, fleet: Enrolled) -> int:
+    return min(options.history_agents, fleet.count)
+
+
+def _held(options: Options) -> str:
+    return (
+        f"all agents: the last {options.recent_hours:g} h; {options.history_agents} of them: "
+        f"{options.history_days:g} days, a sample each 10 s, and 30 days before that, one a minute"
+    )
 
 
 def questions(
@@ -55,7 +116,7 @@ def questions(
             for turn in turns
         ]
 
-    held = f"{len(agent_ids)} agents with {options.history_days:g} days of samples each"
+    held = f"one of {len(agent_ids)} agents"
     return (
         (f"{PAGE} of {agents} agents", "agents:list", pages, "any page"),
         ("chart of 24 h", "metrics:query", charts(1), held),
@@ -72,9 +133,3 @@ async def took_ms(person: Person, operation: str, bodies: Sequence[Mapping[str, 
         await person.ask(operation, **body)
         took.append((time.perf_counter() - began_at) * 1000)
     return took[WARM_UP:]
-
-
-async def some_agents(person: Person, count: int) -> Sequence[str]:
-    reply = await person.ask("agents:list", limit=count)
-    assert isinstance(reply, AgentsListReply)
-    return [agent.id for agent in reply.agents]

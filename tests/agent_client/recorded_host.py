@@ -23,6 +23,7 @@ class RecordedHost:
         self._is_root = is_root
 
     def ask(self, *argv: str, timeout_seconds: float = 60.0) -> Answer | None:
+        assert timeout_seconds > 0
         line = " ".join(argv)
         self.asked.append(line)
         for beginning, (exit_code, output) in self.answers.items():

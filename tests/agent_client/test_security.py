@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from agent_client.collectors import watch
-from agent_client.collectors.watch import Watch
+from agent_client.collectors.watch import Watch, stamp_of
 from agent_client.security.collector import SecurityCollector
 from agent_client.security.facts import Memo, SecurityFacts, Updates
 from agent_client.security.firewall import firewall_of
 from agent_client.security.linux import LinuxSecurity
 from agent_client.security.macos import MacosSecurity
+from agent_client.security.stamps import INSTALLED, LISTS
 from agent_client.security.windows import WindowsSecurity
 from tests.agent_client.recorded_host import RecordedHost, recorded
 
@@ -77,6 +76,7 @@ def debian(root: Path) -> RecordedHost:
     host = RecordedHost(root, {APT: (0, recorded("apt-upgrade.txt")), "apt-config": (0, "")})
     host.file("/var/lib/dpkg/status")
     host.file("/var/lib/apt/lists/archive_Packages")
+    os.utime(host.file("/var/lib/apt/lists/archive_InRelease"), (1_700_000_000, 1_700_000_000))
     host.path("/proc").mkdir()
     return host
 
@@ -88,7 +88,7 @@ def facts_of(host: RecordedHost) -> SecurityFacts:
 def test_updates_of_apt_are_counted_from_its_lists_and_security_ones_apart(tmp_path: Path) -> None:
     facts = facts_of(debian(tmp_path))
     assert (facts.updates_available, facts.security_updates) == (4, 2)
-    assert facts.updates_as_of_ms is not None or not list(tmp_path.glob("var/lib/apt/lists/*Release"))
+    assert facts.updates_as_of_ms == 1_700_000_000_000
 
 
 def test_a_machine_that_never_fetched_lists_has_no_count_rather_than_none(tmp_path: Path) -> None:
@@ -222,28 +222,36 @@ def test_recorded_outputs_of_windows_are_understood(tmp_path: Path) -> None:
 
 async def test_the_facts_of_this_machine_come_from_a_process_that_is_told_what_was_known() -> None:
     collector = SecurityCollector(lambda: True)
-    collector._memo = msgspec.json.encode(Memo("another", Updates(updates_available=1)))
+    stamp = stamp_of([Path(path) for path in (*INSTALLED, *LISTS)])
+    collector._memo = msgspec.json.encode(Memo(stamp, Updates(updates_available=12345)))
     readings = await collector.collect()
-    assert set(readings) <= {"security"}
-    known = msgspec.json.decode(collector._memo, type=Memo)
-    assert known.stamp != "another"
+    if stamp:
+        assert readings["security"]["updates_available"] == 12345
+        assert msgspec.json.decode(collector._memo, type=Memo).stamp == stamp
 
 
-async def test_a_change_of_watched_files_is_a_reason_to_look_once_it_has_come_to_rest(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_change_of_watched_files_is_a_reason_to_look_once_it_has_come_to_rest(tmp_path: Path) -> None:
     looks: list[float] = []
     mark = tmp_path / "status"
     mark.write_text("")
 
-    async def look(seconds: float) -> None:
+    async def pause(seconds: float) -> None:
         looks.append(seconds)
-        if len(looks) <= 2:
+        if len(looks) in {2, 3}:
             os.utime(mark, (len(looks), len(looks)))
 
-    monkeypatch.setattr(watch.asyncio, "sleep", look)
-    watching = Watch([str(mark)], lambda: True)
+    watching = Watch([str(mark)], lambda: True, pause)
     watching.reset()
-    async with asyncio.timeout(10):
-        await watching.changed()
-    assert looks == [60.0] * 3
+    await watching.changed()
+    assert looks == [60.0] * 4
+
+
+async def test_what_the_settings_want_again_is_looked_at_without_a_change() -> None:
+    wanted = iter([True, False, False, True])
+    looks: list[float] = []
+
+    async def pause(seconds: float) -> None:
+        looks.append(seconds)
+
+    await Watch([], lambda: next(wanted), pause).changed()
+    assert len(looks) == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, NamedTuple
@@ -67,6 +68,19 @@ class Person:
 
     def held(self, name: str, match: Callable[[Json], bool] = lambda _: True) -> list[Json]:
         return [event.data for event in self.inbox.held(lambda event: event.name == name and match(event.data))]
+
+    async def stored_samples(self, agent_id: str) -> int:
+        """Return how many `system` samples of the last hour the hub has of an agent."""
+        now_ms = int(time.time() * 1000)
+        reply = await self.do(
+            "metrics:query",
+            agentIds=[agent_id],
+            metrics=["cpu_percent"],
+            **{"from": now_ms - 3_600_000, "to": now_ms + 60_000},
+            maxPoints=5000,
+        )
+        assert reply["resolution"] == "raw"
+        return len(reply["series"][0]["timestamps"])
 
     async def let_go(self) -> None:
         """Close what the library leaves open of a connection that the hub has broken off."""

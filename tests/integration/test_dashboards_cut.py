@@ -26,23 +26,3 @@ async def test_a_connection_that_never_signs_in_is_ended_and_those_that_did_go_o
             while not stranger.closed:
                 await stranger.receive()
         assert (await person.ask("agents:list"))["ok"]
-
-
-async def test_a_client_that_left_too_much_unread_is_ended_without_its_help(
-    hub: RunningHub, token: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    opened = Lines.open
-
-    def full(lines: Lines, socket_id: str, line: Line) -> None:
-        line.is_over = True
-        opened(lines, socket_id, line)
-
-    monkeypatch.setattr(Lines, "open", full)
-    person = Person()
-    with suppress(NotConnected):  # nothing goes out on a full line, not even that it is let in
-        await person.connect(hub.web_url, {"token": token})
-    assert not person.client.connected
-    monkeypatch.undo()
-    await person.let_go()
-    async with watching(hub, token) as another:
-        assert (await another.ask("agents:list"))["ok"]

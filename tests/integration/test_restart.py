@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from hub_server.telemetry.tables import MetricRow
 from protocol.enumerations import CommandOutcome, JobState, RefusalAction
 from protocol.frames import (
     Command,
@@ -61,7 +60,7 @@ async def test_a_restart_loses_nothing_and_calls_nobody_offline(folder: Path, da
                 assert welcome.jobs == [created["command"]["id"]]
                 await agent.send(metrics(sample(2), sample(3)))
                 await agent.take(MetricsAck)
-                assert await hub.count(MetricRow, agent_id=identity.agent_id) == 3
+                assert await person.stored_samples(identity.agent_id) == 3
                 result = CommandResult(command_id=order.command_id, status=CommandOutcome.COMPLETED, exit_code=0)
                 await agent.send(result)
                 await agent.take(CommandResultAck)

@@ -16,6 +16,7 @@ from socketio import AsyncServer
 from hub_server.access.service import AccessService
 from hub_server.access.standings import Session
 from hub_server.gateway.dashboards import server
+from hub_server.gateway.dashboards.live_feed import LiveFeed
 from hub_server.gateway.dashboards.server import Client, DashboardServer
 from hub_server.gateway.faults import refusal_of as refusal_by_table
 from protocol.enumerations import Role
@@ -52,7 +53,8 @@ async def test_an_operation_of_a_socket_that_goes_meanwhile_is_refused_and_leave
     """`person` watches without a subscription all the while, as the one that goes did."""
     assert not person.gone.is_set()
     loop, begun, refused = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
-    is_gone_there, feeds = asyncio.Event(), []
+    is_gone_there = asyncio.Event()
+    feeds: list[LiveFeed] = []
     forget, refusal = DashboardServer._forget, refusal_by_table
 
     async def hear_late(dashboards: DashboardServer) -> None:
@@ -77,7 +79,7 @@ async def test_an_operation_of_a_socket_that_goes_meanwhile_is_refused_and_leave
             await begun.wait()
     async with asyncio.timeout(DEADLINE_SECONDS):
         await refused.wait()
-    assert (feeds[0]._views, feeds[0]._watchers) == ({}, {})
+    assert (feeds[0].view_count, feeds[0].watcher_count) == (0, 0)
 
 
 async def test_a_network_that_shows_bad_keys_is_told_to_wait(folder: Path) -> None:

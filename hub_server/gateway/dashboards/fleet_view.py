@@ -21,6 +21,33 @@ SYSTEM: Final = "system"
 SortKey = Callable[[Agent], Any]
 
 
+class Selection:
+    """Which agents a filter means."""
+
+    def __init__(self, fleet: FleetService, presence: PresenceService) -> None:
+        self._fleet = fleet
+        self._presence = presence
+
+    def matching(self, organisation_id: str, wanted: AgentFilter) -> list[Agent]:
+        """Return the agents that pass the filter, in no order."""
+        agents = list(self._fleet.agents(organisation_id).values())
+        if wanted.status:
+            agents = [agent for agent in agents if status_of(self._presence.of(agent.id)) in wanted.status]
+        if wanted.site is not None:
+            agents = [agent for agent in agents if agent.site == wanted.site]
+        if wanted.tags:
+            agents = [agent for agent in agents if agent.tags and set(wanted.tags) <= set(agent.tags)]
+        if wanted.text:
+            text = wanted.text.casefold()
+            agents = [agent for agent in agents if any(text in word.casefold() for word in _words_of(agent))]
+        return agents
+
+    def named(self, organisation_id: str, agent_ids: Iterable[str]) -> list[Agent]:
+        """Return those of `agent_ids` that the organisation has."""
+        agents = self._fleet.agents(organisation_id)
+        return [agents[agent_id] for agent_id in agent_ids if agent_id in agents]
+
+
 class FleetView:
     def __init__(
         self,
@@ -33,6 +60,7 @@ class FleetView:
         clock_offset_ms: Callable[[str], int | None],
     ) -> None:
         self._fleet = fleet
+        self._selection = Selection(fleet, presence)
         self._presence = presence
         self._telemetry = telemetry
         self._alerts = alerts
@@ -52,7 +80,7 @@ class FleetView:
 
     def select(self, organisation_id: str, wanted: AgentFilter, sort: str) -> list[Agent]:
         """Return the agents that pass the filter, sorted; agents without a value come last."""
-        agents = self.matching(organisation_id, wanted)
+        agents = self._selection.matching(organisation_id, wanted)
         agents.sort(key=lambda agent: (agent.name.casefold(), agent.id))
         field = sort.lstrip("-")
         if field != "name":
@@ -61,15 +89,6 @@ class FleetView:
             without = [agent for agent in agents if key(agent) is None]
             return sorted(with_value, key=key, reverse=sort.startswith("-")) + without
         return agents[::-1] if sort.startswith("-") else agents
-
-    def matching(self, organisation_id: str, wanted: AgentFilter) -> list[Agent]:
-        """Return the agents that pass the filter, in no order."""
-        return [agent for agent in self._fleet.agents(organisation_id).values() if self._passes(agent, wanted)]
-
-    def named(self, organisation_id: str, agent_ids: Iterable[str]) -> list[Agent]:
-        """Return those of `agent_ids` that the organisation has."""
-        agents = self._fleet.agents(organisation_id)
-        return [agents[agent_id] for agent_id in agent_ids if agent_id in agents]
 
     def summary(self, agent: Agent) -> AgentSummary:
         presence = self._presence.of(agent.id)
@@ -113,19 +132,6 @@ class FleetView:
             pending_commands=self._commands.pending_total(organisation_id),
         )
 
-    def _passes(self, agent: Agent, wanted: AgentFilter) -> bool:
-        if wanted.status and status_of(self._presence.of(agent.id)) not in wanted.status:
-            return False
-        if wanted.site is not None and agent.site != wanted.site:
-            return False
-        if not set(wanted.tags) <= set(agent.tags):
-            return False
-        if not wanted.text:
-            return True
-        text = wanted.text.casefold()
-        words = (agent.name, agent.hostname, agent.site, *agent.tags, *agent.ip_addresses)
-        return any(text in word.casefold() for word in words)
-
     def _sort_key(self, field: str) -> SortKey:
         metric = {"cpu": "cpu_percent", "memory": "memory_percent", "disk": "disk_percent"}.get(field)
         if metric is not None:
@@ -138,6 +144,10 @@ class FleetView:
         sample = self._telemetry.newest(agent_id).get(SYSTEM)
         value = sample.data.get(metric) if sample else None
         return float(value) if isinstance(value, int | float) else None
+
+
+def _words_of(agent: Agent) -> tuple[str, ...]:
+    return (agent.name, agent.hostname, agent.site, *agent.tags, *agent.ip_addresses)
 
 
 def _reason_of(agent: Agent, presence: Presence) -> str:

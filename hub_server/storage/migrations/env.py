@@ -14,12 +14,15 @@ from hub_server.storage.columns import UtcDateTime
 PARTITION: Final = re.compile(r"metric_[a-z0-9_]+_[0-9]{6,8}")
 """The name of a day's or month's part of a table: the hub makes and drops them as time goes."""
 
+TAKEN_OVER: Final = "agent_metrics"
+"""Left on SQLite when version 0.1 had samples: they move into files, and the table stays empty."""
+
 
 def include_object(item: SchemaItem, name: str | None, kind: str, reflected: bool, _other: SchemaItem | None) -> bool:
     """Tell whether this engine has the table, and whether it is the migrations' business."""
     if kind == "table" and isinstance(item, Table) and not reflected:
         return item.info.get("engine") in {None, context.get_context().dialect.name}
-    return kind != "table" or PARTITION.fullmatch(name or "") is None
+    return kind != "table" or (name != TAKEN_OVER and PARTITION.fullmatch(name or "") is None)
 
 
 def render_type(kind: str, item: Any, _context: AutogenContext) -> str | Literal[False]:

@@ -1,11 +1,20 @@
 import { type Socket, io } from 'socket.io-client'
-import type { ClientToServerEvents, Operations, Refusal, ServerToClientEvents } from '../generated/protocol'
+import type {
+  AgentsMetrics,
+  AgentsStatus,
+  ClientToServerEvents,
+  Operations,
+  Refusal,
+  ServerToClientEvents,
+} from '../generated/protocol'
 import { visibleDeep } from '../text/visible'
 import { Refused, Unanswered } from './refusal'
 import { type Session, session } from './session.svelte'
 
 const ANSWER_TIMEOUT_MS = 10_000
 const RENEW_PAUSE_MS = 1_000
+/** Frames of the feed that one word confirms; the hub waits for more than this before it holds frames back. */
+const CONFIRMED_AT_ONCE = 2
 
 type EventName = keyof ServerToClientEvents
 type Payload<Name extends EventName> = Parameters<ServerToClientEvents[Name]>[0]
@@ -24,6 +33,9 @@ export class HubSocket {
   readonly #onLive = new Set<() => void>()
   readonly #onClosed: (() => void)[] = []
   #return: ReturnType<typeof setTimeout> | undefined
+  #confirmed = 0
+  /** Of the list of machines, as it was heard last; null until this connection was told. */
+  #listVersion: number | null = null
 
   constructor(session: Session) {
     this.#session = session
@@ -71,9 +83,9 @@ export class HubSocket {
     throw new Refused(visibleDeep(answer.error))
   }
 
-  /** Get live samples of these machines, and of no others, as `agents:metrics`; all metrics where none are named. */
-  async watch(agentIds: readonly string[], metrics: readonly string[] = []): Promise<void> {
-    await this.ask('feed:subscribe', { agentIds: [...agentIds], metrics: [...metrics] })
+  /** Get live samples of these machines, and of no others, as `agents:metrics`; all where nothing is named. */
+  async watch(agentIds: readonly string[], metrics: readonly string[] = [], metricTypes: readonly string[] = []): Promise<void> {
+    await this.ask('feed:subscribe', { agentIds: [...agentIds], metrics: [...metrics], metricTypes: [...metricTypes] })
   }
 
   /** No machine is in view any more. */
@@ -89,7 +101,7 @@ export class HubSocket {
     return () => listeners.delete(listener as Listener<EventName>)
   }
 
-  /** Call `load` now if the socket is up, and after every reconnect: events may have been missed in between. */
+  /** Call `load` now if the socket is up, and whenever events may have been missed: after a reconnect, or a lag. */
   whenLive(load: () => void): () => void {
     this.#onLive.add(load)
     if (this.#socket.connected) load()
@@ -110,14 +122,28 @@ export class HubSocket {
 
   #deliver<Name extends EventName>(name: Name, event: Payload<Name>): void {
     this.#heard()
-    if (name === 'agents:metrics') this.#confirm((event as Payload<'agents:metrics'>).version)
+    if (name === 'agents:metrics') this.#confirm(event as Payload<'agents:metrics'>)
     const seen = name === 'agent:command:output' ? event : visibleDeep(event)
     for (const listener of this.#listeners.get(name) ?? []) listener(seen)
+    if (name === 'agents:status') this.#follow(event as Payload<'agents:status'>)
   }
 
-  #confirm(version: number): void {
+  #confirm({ version, snapshot }: AgentsMetrics): void {
+    if (!snapshot && version < this.#confirmed + CONFIRMED_AT_ONCE) return
+    this.#confirmed = version
     const unanswered: Socket = this.#socket as unknown as Socket
     unanswered.emit('feed:ack', { version })
+  }
+
+  /** The hub tells the list anew to who was too far behind for its changes, and a number that is missing says the same. */
+  #follow({ version, delta }: AgentsStatus): void {
+    const known = this.#listVersion
+    this.#listVersion = version
+    if (known !== null && (!delta || version !== known + 1)) this.#load()
+  }
+
+  #load(): void {
+    for (const load of this.#onLive) load()
   }
 
   #heard(): void {
@@ -127,11 +153,12 @@ export class HubSocket {
   #becameLive(): void {
     this.#heard()
     this.live = true
-    for (const load of this.#onLive) load()
+    this.#load()
   }
 
   #wasLost(reason: string): void {
     this.live = false
+    this.#listVersion = null
     if (reason === 'io server disconnect') this.#reconnect()
   }
 

@@ -103,7 +103,7 @@ export class FleetPage {
       })
       if (asked !== this.#asked) return
       this.#take(reply.agents, reply.total)
-      await this.#hub.watch(reply.agents.map((agent) => agent.id), SHOWN_METRICS)
+      await this.#hub.watch(reply.agents.map((agent) => agent.id), SHOWN_METRICS, ['system'])
     } catch (error) {
       if (asked === this.#asked) this.problem = wordsOf(error)
     }

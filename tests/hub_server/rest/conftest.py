@@ -16,7 +16,7 @@ from hub_server.gateway.rest.bodies import BodyReader
 from hub_server.gateway.rest.enrollment import EnrollmentRoutes
 from hub_server.gateway.rest.guard import NO_CERTIFICATE, NO_ROUTE, careful_headers, faults_guard
 from hub_server.gateway.rest.health import HealthRoutes
-from hub_server.gateway.rest.metrics import MetricsRoutes
+from hub_server.gateway.rest.metrics import MetricsDoor, MetricsRoutes
 from hub_server.gateway.rest.sign_in import SignInRoutes
 from protocol.desired import AgentPolicy
 from protocol.enrollment import (
@@ -196,7 +196,7 @@ async def people(access: Access, bundle: Path, reasons: list[str]) -> AsyncItera
     application.on_response_prepare.append(careful_headers(ORIGIN))
     for table in (
         HealthRoutes(readiness=readiness),
-        MetricsRoutes(exposition=lambda: b"jtnt_up 1\n"),
+        MetricsRoutes(exposition=lambda: b"jtnt_up 1\n", door=MetricsDoor()),
         SignInRoutes(access=access, origins={ORIGIN}, is_https=False),
         AssetRoutes(directory=bundle),
     ):

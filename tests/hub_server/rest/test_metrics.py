@@ -14,7 +14,7 @@ from hub_server.config import ConfigError, MetricsSettings, Settings
 from hub_server.gateway.listeners import metrics_token
 from hub_server.gateway.rest.addresses import AddressReader
 from hub_server.gateway.rest.guard import NO_ROUTE, careful_headers, faults_guard
-from hub_server.gateway.rest.metrics import MetricsRoutes
+from hub_server.gateway.rest.metrics import MetricsDoor, MetricsRoutes
 
 TOKEN = "a secret of some length"
 
@@ -24,7 +24,7 @@ async def answered(
 ) -> tuple[int, str]:
     application = web.Application(middlewares=[faults_guard(NO_ROUTE)])
     addresses = AddressReader([ip_network(proxy) for proxy in proxies])
-    routes = MetricsRoutes(exposition=lambda: b"jtnt_up 1\n", addresses=addresses, token=token)
+    routes = MetricsRoutes(exposition=lambda: b"jtnt_up 1\n", door=MetricsDoor(addresses=addresses, token=token))
     application.add_routes(routes.routes())
     async with TestClient(TestServer(application)) as client, client.get("/metrics", headers=headers) as answer:
         return answer.status, await answer.text()

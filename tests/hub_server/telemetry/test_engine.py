@@ -1,4 +1,4 @@
-"""Credits, resolutions, buckets and bounded ranges."""
+"""Credits, and bounded ranges."""
 
 from __future__ import annotations
 
@@ -9,10 +9,7 @@ from hub_server.telemetry.engine import (
     BACKFILL_CREDITS,
     COMMIT_SECONDS_MAX,
     WAITING_SAMPLES_MAX,
-    Series,
     credits_of,
-    is_counter,
-    resolution_seconds,
 )
 from hub_server.telemetry.model import RANGES_KEPT, Load, bounded
 from protocol.enumerations import Lane
@@ -51,37 +48,6 @@ def test_a_store_that_keeps_up_gives_all_credits_and_one_that_does_not_the_least
     assert both(0.35, 0) == (7, 1)
     assert both(0, COMMIT_SECONDS_MAX / 2) == (4, 0)
     assert both(1, 0) == both(0, COMMIT_SECONDS_MAX) == both(9, 99) == (1, 0)
-
-
-@given(start=st.integers(0, 10**13), span_ms=st.integers(1, 2 * 10**12), points=st.integers(1, 60), data=st.data())
-def test_a_chart_never_has_more_points_than_asked_for(
-    start: int, span_ms: int, points: int, data: st.DataObject
-) -> None:
-    resolution = resolution_seconds(span_ms, points)
-    series = Series(["x"], resolution_ms=resolution * 1000, origin_ms=0 if points > 1 else start)
-    edges = {0, span_ms - 1} | {min(span_ms - 1, resolution * 1000 * n) for n in range(points + 2)}
-    offsets = data.draw(st.lists(st.integers(0, span_ms - 1), max_size=30))
-    for offset in sorted(edges.union(offsets)):
-        series.add([(start + offset, [1.0])])
-    result = series.result("a")
-    assert len(result.timestamps) <= points
-    assert result.timestamps == sorted(set(result.timestamps))
-    assert len(result.values["x"]) == len(result.timestamps)
-
-
-def test_a_day_and_a_week_are_shown_at_known_steps() -> None:
-    day_ms = 24 * 3600 * 1000
-    assert resolution_seconds(3600 * 1000, 500) == 10
-    assert resolution_seconds(day_ms, 500) == 300
-    assert resolution_seconds(7 * day_ms, 500) == 1800
-    assert resolution_seconds(30 * day_ms, 500) == 6 * 3600
-    assert resolution_seconds(20_000 * day_ms, 500) == 6 * 7 * 24 * 3600
-
-
-def test_counters_are_known_by_name() -> None:
-    assert is_counter("network_bytes_recv")
-    assert is_counter("uptime_seconds")
-    assert not is_counter("network_recv_bytes_per_sec")
 
 
 def test_ranges_of_a_stream_full_of_gaps_stay_bounded() -> None:

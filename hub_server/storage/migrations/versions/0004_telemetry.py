@@ -5,6 +5,7 @@ the database, which the hub fills when it opens them; the rows wait in their old
 """
 
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
 from alembic import op
@@ -16,6 +17,9 @@ depends_on: str | Sequence[str] | None = None
 
 SCOPE = "(select nullif(current_setting('jtnt.organisation', true), ''))"
 WITHIN = f"organisation_id = {SCOPE} or {SCOPE} = '*'"
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+DAYS_MAX = 2_932_864
+"""The year 9999 has ended: samples of such times are of no use to anybody."""
 ROLLUPS = ("metric_rollups_1m", "metric_rollups_5m", "metric_rollups_1h")
 
 
@@ -35,12 +39,17 @@ def upgrade() -> None:
     )
     op.create_index("ix_agent_inventory_organisation_id", "agent_inventory", ["organisation_id"])
     op.create_index("ix_agent_reports_newest", "agent_reports", ["organisation_id", "ts_ms"])
-    if op.get_bind().dialect.name != "postgresql":
-        return
-    _create_samples()
-    _create_packed()
-    for table in ("agent_inventory", "metric_samples", "metric_chunks", "metric_newest", *ROLLUPS):
-        _protect(table)
+    op.create_index("ix_agent_reports_ts_ms", "agent_reports", ["ts_ms"])
+    connection = op.get_bind()
+    if connection.dialect.name == "postgresql":
+        _create_samples()
+        _create_packed()
+        for table in ("agent_inventory", "metric_samples", "metric_chunks", "metric_newest", *ROLLUPS):
+            _protect(table)
+        _move_samples(connection)
+        op.drop_table("agent_metrics")
+    elif connection.execute(sa.text("select 1 from agent_metrics limit 1")).first() is None:
+        op.drop_table("agent_metrics")
 
 
 def downgrade() -> None:
@@ -94,6 +103,28 @@ def _create_packed() -> None:
         )
     for table in ("metric_chunks", *ROLLUPS):
         op.execute(f"alter table {table} alter column body set storage external")  # it is compressed already
+
+
+def _move_samples(connection: sa.Connection) -> None:
+    days = connection.execute(sa.text("select distinct ts_ms / 86400000 from agent_metrics where ts_ms >= 0"))
+    for day in sorted(days.scalars()):
+        if day < DAYS_MAX:
+            _create_day(day)
+    connection.execute(
+        sa.text(
+            "insert into metric_samples (agent_id, metric_type, organisation_id, ts_ms, data)"
+            " select agent_id, metric_type, organisation_id, ts_ms, data from agent_metrics"
+            " where ts_ms >= 0 and ts_ms < :end_ms order by id"
+        ),
+        {"end_ms": DAYS_MAX * 86_400_000},
+    )
+
+
+def _create_day(day: int) -> None:
+    name = f"metric_samples_{EPOCH + timedelta(days=day):%Y%m%d}"
+    span = f"from ({day * 86_400_000}) to ({(day + 1) * 86_400_000})"
+    op.execute(f"create table {name} partition of metric_samples for values {span}")
+    _protect(name)
 
 
 def _protect(table: str) -> None:
