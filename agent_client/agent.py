@@ -85,11 +85,8 @@ class Agent:
         self._board = Board()
         self._failures = Failures(self._spool, self._database)
         self._vitals = Vitals(self._board, self._spool, self._clock, self._not_after_ms)
-        collectors = [*standard_collectors(self._cadence), Scheduled(self._vitals, MINUTE_SECONDS)]
-        self._sampler = Sampler(collectors, self._spool, self._cadence, self._clock, self._failures)
         self._shelf = Shelf(places.inventory)
-        slow = partial(slow_collectors, places, self._cadence, self._failures, self._shelf)
-        self._rounds = Rounds(slow, self._spool, self._cadence, self._clock, self._failures)
+        self._sampler, self._rounds = self._observers()
         parts = Parts(
             clock=self._clock,
             spool=self._spool,
@@ -183,6 +180,12 @@ class Agent:
             heartbeat_interval_seconds=self._cadence.heartbeat_seconds,
             health=self._vitals.health(),
         )
+
+    def _observers(self) -> tuple[Sampler, Rounds]:
+        common = (self._spool, self._cadence, self._clock, self._failures)
+        collectors = [*standard_collectors(self._cadence), Scheduled(self._vitals, MINUTE_SECONDS)]
+        slow = partial(slow_collectors, self._places, self._cadence, self._failures, self._shelf)
+        return Sampler(collectors, *common), Rounds(slow, *common)
 
     def _note_start(self) -> None:
         """Tell the hub that this life begins, and what became of the spool since the one before it."""

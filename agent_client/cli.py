@@ -131,20 +131,24 @@ def _parser() -> argparse.ArgumentParser:
     enroll.add_argument("--force", action="store_true", help="give an enrolled machine a new identity")
     wait_help = "how long to wait for a person's approval where the hub wants one (default 600)"
     enroll.add_argument("--approval-timeout", type=_seconds, default=600.0, metavar="SECONDS", help=wait_help)
+    plugins = add("plugins", "show the plugins of this machine, or try one", _plugins, _PLUGINS_EPILOG)
+    _let_choose_a_plugin(plugins)
     status = add("status", "show what the running daemon knows", _status, _STATUS_EPILOG)
     for command in (
         status,
         add("witness", "show the hub's audit checkpoints that this machine keeps", _witness, _WITNESS_EPILOG),
         add("version", "show the agent's version", _version),
         add("test-connection", "try each step of the way to the hub", _test_connection, _TEST_EPILOG),
+        plugins,
     ):
         command.add_argument("--json", action="store_true", help="for programs")
     status.add_argument("--prometheus", action="store_true", help="figures for a textfile collector")
-    plugins = add("plugins", "show the plugins of this machine, or try one", _plugins, _PLUGINS_EPILOG)
+    return parser
+
+
+def _let_choose_a_plugin(plugins: argparse.ArgumentParser) -> None:
     plugins.add_argument("action", choices=("list", "test"), help="show them all, or run one now")
     plugins.add_argument("name", nargs="?", metavar="NAME", help="which one to test")
-    plugins.add_argument("--json", action="store_true", help="for programs")
-    return parser
 
 
 def _seconds(text: str) -> float:

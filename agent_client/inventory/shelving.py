@@ -12,7 +12,7 @@ from agent_client.inventory.shelf import INDEX, Stored, index_of
 from agent_client.store.secure import SecureStore
 from protocol.inventory import PART_MAX_BYTES, PARTS_MAX, hash_of
 
-PART_BYTES: Final = 32 * 1024
+PART_BYTES: Final = 8 * 1024
 """Parts are of this size while that makes few enough of them."""
 _FRAME_BYTES: Final = 1024
 

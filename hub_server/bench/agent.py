@@ -40,7 +40,6 @@ from protocol.limits import PROTOCOL_VERSION, SAMPLES_PER_FRAME_MAX
 
 AGENT_VERSION: Final = "0.1.0"
 GIBIBYTE: Final = 1 << 30
-ALARM_SAMPLES: Final = 2
 ALARMING_PERCENT: Final = 97.0
 FLIGHTS_MAX: Final = 64
 NO_PRESSURE: Final = Pressure(samples_per_frame=1, frames_per_second=0.0)
@@ -52,10 +51,11 @@ class SimulatedAgent:
 
     Samples for which there are no credits wait and go out in one frame; beyond SAMPLES_PER_FRAME_MAX the oldest is
     dropped and counted. A lost connection is counted; what was not acknowledged before is not sent again on the next.
-    `is_alarmed`: its processor is busy, then not, for ALARM_SAMPLES each.
+    Its processor is busy for `alarm_samples`, then calm for as many; always calm without them.
     """
 
     __slots__ = (
+        "_alarm_samples",
         "_credits",
         "_epoch",
         "_flights",
@@ -69,7 +69,6 @@ class SimulatedAgent:
         "_tally",
         "_values",
         "_waiting",
-        "is_alarmed",
         "welcome",
     )
 
@@ -82,10 +81,10 @@ class SimulatedAgent:
         values: Values = "agent",
         pressure: Pressure = NO_PRESSURE,
         metric_types: Sequence[str] = ("system",),
-        is_alarmed: bool = False,
+        alarm_samples: int = 0,
     ) -> None:
         self.welcome: asyncio.Future[Welcome | None] = asyncio.get_running_loop().create_future()
-        self.is_alarmed = is_alarmed
+        self._alarm_samples = alarm_samples
         self._number = number
         self._tally = tally
         self._silent = silent
@@ -196,7 +195,7 @@ class SimulatedAgent:
     def _taken(self, ts: int, metric_type: str) -> Sample:
         self._sequence += 1
         values = self._values(self._number, self._sequence)
-        if self.is_alarmed and self._sequence // ALARM_SAMPLES % 2:
+        if self._alarm_samples and self._sequence // self._alarm_samples % 2 == 0:
             values["cpu_percent"] = ALARMING_PERCENT
         return Sample(seq=self._sequence, ts=ts, metric_type=metric_type, metric_data=values)
 

@@ -97,7 +97,7 @@ class Fleet:
             values=self._plan.values,
             pressure=self._plan.pressure or NO_PRESSURE,
             metric_types=self._plan.metric_types,
-            is_alarmed=number < self._plan.alarmed,
+            alarm_samples=self._plan.alarm_samples if number < self._plan.alarmed else 0,
         )
 
 

@@ -13,9 +13,10 @@ import msgspec
 
 from hub_server.bench.figures import NO_TARGET, Figure, Target, of_runs, single, spread
 from hub_server.bench.hub import Hub
+from hub_server.bench.kept import Kept, kept
 from hub_server.bench.muster import connected
 from hub_server.bench.orders import Connect, Counted, Pressure
-from hub_server.bench.processes import BenchFailed, cores_for_load, cpu_seconds_of
+from hub_server.bench.processes import cores_for_load, cpu_seconds_of
 from hub_server.bench.steady import problems_of
 from hub_server.bench.workers import BUSY_CPU_SHARE, Workers
 from protocol.limits import FRAMES_PER_SECOND, SAMPLES_PER_FRAME_MAX
@@ -24,7 +25,8 @@ CONNECTS_PER_SECOND: Final = 200.0
 BATCH_AGENTS: Final = 100
 SINGLE_AGENTS: Final = 1000
 WARM_UP_SHARE: Final = 0.2
-STORED: Final = "jtnt_samples_stored"
+LOST: Final = "samples acknowledged and gone after kill -9"
+TWICE: Final = "samples stored twice"
 FULL_CPU_SHARE: Final = 0.9
 MICROSECONDS: Final = 1e6
 
@@ -51,11 +53,22 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """Samples since the hub's start, at rest. `stored` is the hub's own count."""
+    """Samples that were sent and acknowledged, and what was on the disk before and after them."""
 
     sent: int
     acknowledged: int
-    stored: int
+    before: Kept
+    after: Kept
+
+    @property
+    def found(self) -> int:
+        return self.after.sequences - self.before.sequences
+
+    @property
+    def surplus(self) -> int:
+        """Return how many samples more than sequences there are, of the agents whose samples were counted."""
+        samples = self.after.samples - self.before.samples
+        return samples - (self.after.counted_sequences - self.before.counted_sequences)
 
 
 BATCHED: Final = Kind(
@@ -73,17 +86,15 @@ ONE_BY_ONE: Final = Kind(
 KINDS: Final = (BATCHED, ONE_BY_ONE)
 
 
-async def measure(
-    hub: Hub, identities: Path, agents: int, *, seconds: float, runs: int
-) -> tuple[Sequence[Figure], Sequence[Balance]]:
-    """Start the hub on a core of its own and press it in each way; it is killed after it. Raises BenchFailed."""
+async def measure(hub: Hub, identities: Path, agents: int, *, seconds: float, runs: int) -> Sequence[Figure]:
+    """Start the hub on a core of its own and press it in each way; it is killed after each. Raises BenchFailed."""
     figures: list[Figure] = []
     balances = []
     for kind in KINDS:
         seen, balance = await press(hub, identities, kind, min(agents, kind.agents), seconds=seconds, runs=runs)
         figures += figures_of(kind, seen, min(agents, kind.agents))
         balances.append(balance)
-    return [*figures, *balance_figures(balances)], balances
+    return [*figures, *balance_figures(balances)]
 
 
 async def press(
@@ -92,6 +103,7 @@ async def press(
     """Press a hub that is started for it, let everything come to rest, and kill it. Raises BenchFailed."""
     own_core, other_cores = cores_for_load()
     await hub.stop()
+    before = await kept(hub.folder)
     await hub.start(own_core)
     plan = Connect(
         port=hub.agent_port,
@@ -106,12 +118,13 @@ async def press(
         await asyncio.sleep(seconds * WARM_UP_SHARE)
         seen = [await _run(hub, fleet, seconds) for _ in range(runs)]
         rested = await fleet.rest()
-        stored = int((await hub.metrics()).get((STORED, ""), -1))
     await hub.kill()  # what was acknowledged must outlive it
-    if stored < 0:
-        raise BenchFailed(f"the hub does not say {STORED}")
-    sent = sum(report.sent_samples for report in rested)
-    return seen, Balance(sent, sum(report.acknowledged_samples for report in rested), stored)
+    return seen, Balance(
+        sent=sum(report.sent_samples for report in rested),
+        acknowledged=sum(report.acknowledged_samples for report in rested),
+        before=before,
+        after=await kept(hub.folder),
+    )
 
 
 async def _run(hub: Hub, fleet: Workers, seconds: float) -> Run:
@@ -148,12 +161,12 @@ def balance_figures(balances: Sequence[Balance]) -> Sequence[Figure]:
     """Return what was lost or doubled over all of `balances`: both must be none."""
     sent = sum(balance.sent for balance in balances)
     unanswered = sum(balance.sent - balance.acknowledged for balance in balances)
-    lost = sum(max(0, balance.acknowledged - balance.stored) for balance in balances)
-    twice = sum(max(0, balance.stored - balance.sent) for balance in balances)
-    note = f"of {sent} sent; {unanswered} of them not acknowledged"
+    lost = sum(max(0, balance.acknowledged - balance.found, -balance.surplus) for balance in balances)
+    twice = sum(max(0, balance.found - balance.sent, balance.surplus) for balance in balances)
+    counted = sum(balance.after.samples - balance.before.samples for balance in balances)
     return [
-        single("samples acknowledged and not stored", "samples", lost, 0.0, note),
-        single("samples stored twice", "samples", twice, 0.0),
+        single(LOST, "samples", lost, 0.0, f"of {sent} sent; {unanswered} of them not acknowledged"),
+        single(TWICE, "samples", twice, 0.0, f"{counted} counted one by one"),
     ]
 
 

@@ -33,8 +33,8 @@ class Connect(Struct, frozen=True, tag=True):
     """Connect agents with the identities in `folder`. Silent ones hold the connection and say nothing.
 
     `sample_seconds` 0 takes the interval that the hub sets; a sample is taken of each of `metric_types`. The first
-    `alarmed` agents cross a threshold now and then. `returns`: what it takes to connect them all once more at `Return`
-    is made before, so that it costs nothing then.
+    `alarmed` agents are beyond a threshold for `alarm_samples`, then below it for as many. `returns`: what it takes to
+    connect them all once more at `Return` is made before, so that it costs nothing then.
     """
 
     port: int
@@ -47,6 +47,7 @@ class Connect(Struct, frozen=True, tag=True):
     sample_seconds: float = 0.0
     metric_types: tuple[str, ...] = ("system",)
     alarmed: int = 0
+    alarm_samples: int = 2
     values: Values = "agent"
     pressure: Pressure | None = None
     returns: bool = False

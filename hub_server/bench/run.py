@@ -30,11 +30,10 @@ SAMPLE_SECONDS: Final = 10.0
 
 
 class Size(Struct, frozen=True):
-    """How much is measured. `seconds`: of each of the three windows; `settle_seconds`: before a look at the memory."""
+    """How much is measured. `seconds`: of each of the three windows."""
 
-    agents: int = 200
-    seconds: float = 10.0
-    settle_seconds: float = SETTLE_SECONDS
+    agents: int
+    seconds: float
 
 
 def measured(size: Size, arguments: Sequence[str], say: Callable[[str], None], folder: Path | None = None) -> Run:
@@ -66,7 +65,7 @@ async def _figures(size: Size, folder: Path, say: Callable[[str], None]) -> Sequ
         say(f"watching it with all of them connected, {size.seconds:g} s")
         steady = await _steady(hub, fleet.identities, size)
         say(f"pressing it with samples, twice {size.seconds:g} s")
-        pressed, _ = await intake.measure(hub, fleet.identities, size.agents, seconds=size.seconds, runs=1)
+        pressed = await intake.measure(hub, fleet.identities, size.agents, seconds=size.seconds, runs=1)
         return [
             spread("hub start → /readyz", "s", start_seconds[1:], START_TARGET),
             single("machines enrolled", "a second", fleet.count / fleet.took_seconds),
@@ -89,7 +88,7 @@ async def _steady(hub: Hub, identities: Path, size: Size) -> Sequence[Figure]:
         sample_seconds=SAMPLE_SECONDS,
     )
     async with connected(plan) as agents:
-        await asyncio.sleep(size.settle_seconds)
+        await asyncio.sleep(min(size.seconds, SETTLE_SECONDS))
         grown = memory_of(hub.pid)
         window = await watch(hub, agents, size.seconds)
     return [

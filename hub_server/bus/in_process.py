@@ -55,6 +55,7 @@ class _Queue:
         self.name = name
         self._capacity = capacity
         self._filled = asyncio.Event()
+        self._waits = False
         self._dropped = 0
 
     @property
@@ -78,8 +79,13 @@ class _Queue:
     async def batch(self, limit: int) -> list[DomainEvent]:
         while not self.buffered:
             self._filled.clear()
+            self._waits = True
             await self._filled.wait()
         return self.take(limit)
+
+    def _wake(self) -> None:
+        self._waits = False
+        self._filled.set()
 
     async def __aiter__(self) -> AsyncIterator[DomainEvent]:
         while True:
@@ -101,7 +107,8 @@ class _Ordered(_Queue):
             self._events.popleft()
             self._dropped += 1
         self._events.append(event)
-        self._filled.set()
+        if self._waits:
+            self._wake()
 
     def take(self, limit: int) -> list[DomainEvent]:
         return [self._events.popleft() for _ in range(min(limit, len(self._events)))]
@@ -124,7 +131,8 @@ class _Latest(_Queue):
             self._events.popitem(last=False)
             self._dropped += 1
         self._events[key] = event
-        self._filled.set()
+        if self._waits:
+            self._wake()
 
     def take(self, limit: int) -> list[DomainEvent]:
         return [self._events.popitem(last=False)[1] for _ in range(min(limit, len(self._events)))]

@@ -21,6 +21,32 @@ Exit codes: 1 refused, 2 wrong usage, 3 port in use, 4 folder not writable, 5 an
 6 database newer, 7 database not usable, 8 keys not usable, 9 no hub there yet, 78 wrong settings.
 """
 
+COMMANDS: Final = (
+    (
+        "serve",
+        "Run the hub until SIGTERM or Ctrl-C. It makes what it needs at its first start.",
+        (
+            "jtnt-hub serve --data-dir /var/lib/jtnt",
+            "JTNT_AGENTS__HOST=0.0.0.0 jtnt-hub serve --config /etc/jtnt/hub.toml",
+        ),
+    ),
+    (
+        "init",
+        "Make a hub's data folder: database, certificate authority, first organisation.",
+        ("jtnt-hub init --data-dir /var/lib/jtnt",),
+    ),
+    (
+        "bench",
+        "Measure what a hub can do on this machine (Linux): one of its own, simulated agents, about a minute.",
+        (
+            "jtnt-hub bench",
+            "jtnt-hub bench --agents 1000 --seconds 60 --folder /var/tmp",
+            "jtnt-hub bench --json > bench.json",
+        ),
+    ),
+)
+"""(name and module of `hub_server.cli`, help, examples) of each single command."""
+
 GROUPS: Final = (
     ("users", "users", "People who may sign in."),
     ("org", "organisations", "Organisations and how much each may have."),
@@ -58,31 +84,8 @@ def application() -> App:
         exit_on_error=False,
         print_error=True,
     )
-    app.command(
-        "hub_server.cli.serve:serve",
-        name="serve",
-        help="Run the hub until SIGTERM or Ctrl-C. It makes what it needs at its first start.",
-        help_epilogue=examples(
-            "jtnt-hub serve --data-dir /var/lib/jtnt",
-            "JTNT_AGENTS__HOST=0.0.0.0 jtnt-hub serve --config /etc/jtnt/hub.toml",
-        ),
-    )
-    app.command(
-        "hub_server.cli.init:init",
-        name="init",
-        help="Make a hub's data folder: database, certificate authority, first organisation.",
-        help_epilogue=examples("jtnt-hub init --data-dir /var/lib/jtnt"),
-    )
-    app.command(
-        "hub_server.cli.bench:bench",
-        name="bench",
-        help="Measure what a hub can do on this machine (Linux): one of its own, simulated agents, about a minute.",
-        help_epilogue=examples(
-            "jtnt-hub bench",
-            "jtnt-hub bench --agents 1000 --seconds 60 --folder /var/tmp",
-            "jtnt-hub bench --json > bench.json",
-        ),
-    )
+    for name, help_text, lines in COMMANDS:
+        app.command(f"hub_server.cli.{name}:{name}", name=name, help=help_text, help_epilogue=examples(*lines))
     for name, module, help_text in GROUPS:
         app.command(f"hub_server.cli.{module}:app", name=name, help=help_text)
     app.command(version, help_epilogue=examples("jtnt-hub version"))

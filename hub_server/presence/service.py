@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from types import MappingProxyType
@@ -74,6 +74,7 @@ class PresenceService:
         self._awaited: dict[str, float] = {}
         self._lost: dict[str, float] = {}
         self._lost_more = False
+        self._silent: set[str] = set()
         self._tallies: dict[str, dict[AgentStatus, int]] = {}
         self._unsaved: dict[str, None] = {}
         self._to_refresh: list[str] = []
@@ -226,6 +227,7 @@ class PresenceService:
             self._tallies[presence.organisation_id][status_of(presence)] -= 1
         for of_agents in (self._heard_seconds, self._awaited, self._lost, self._unsaved):
             of_agents.pop(agent_id, None)
+        self._silent.discard(agent_id)
 
     def _offline(self, agent_id: str, reason: ConnectionReason, detail: str = "") -> None:
         log.info("agent offline", agent_id=agent_id, reason=reason)
@@ -249,21 +251,25 @@ class PresenceService:
         self._lost = {agent_id: at for agent_id, at in self._lost.items() if now - at <= SITE_WINDOW_SECONDS}
         lost: dict[Site, list[str]] = {}
         for agent_id in self._lost:
-            presence = self.of(agent_id)
-            site = Site(presence.organisation_id, self._machines.site_of(agent_id))
-            if site.name and presence.reason in UNEXPLAINED:
+            site = self._site_of(agent_id)
+            if site.name and self.of(agent_id).reason in UNEXPLAINED:
                 lost.setdefault(site, []).append(agent_id)
-        if not lost:
-            return
-        connected: Counter[Site] = Counter()
-        silent: Counter[Site] = Counter()
-        for agent_id, presence in self._presences.items():
-            if presence.connected:
-                connected[Site(presence.organisation_id, self._machines.site_of(agent_id))] += 1
-            elif presence.reason is ConnectionReason.SITE_SILENT:
-                silent[Site(presence.organisation_id, self._machines.site_of(agent_id))] += 1
-        for site in silent_sites(lost, connected, silent):
-            self._call_silent(site, lost[site])
+        silent = Counter(map(self._site_of, self._silent))
+        if silent_sites(lost, Counter(), silent):  # else it takes no count of those who are there
+            for site in silent_sites(lost, self._connected_at(lost), silent):
+                self._call_silent(site, lost[site])
+
+    def _connected_at(self, sites: Collection[Site]) -> Counter[Site]:
+        names = {site.name for site in sites}
+        site_of = self._machines.site_of
+        return Counter(
+            self._site_of(agent_id)
+            for agent_id, presence in self._presences.items()
+            if presence.connected and site_of(agent_id) in names
+        )
+
+    def _site_of(self, agent_id: str) -> Site:
+        return Site(self.of(agent_id).organisation_id, self._machines.site_of(agent_id))
 
     def _call_silent(self, site: Site, agent_ids: Sequence[str]) -> None:
         """Tell of a site once; each of its agents only changes its reason."""
@@ -288,6 +294,10 @@ class PresenceService:
             tally[status_of(before)] -= 1
         tally[status_of(presence)] += 1
         self._presences[agent_id] = presence
+        if presence.reason is ConnectionReason.SITE_SILENT and not presence.connected:
+            self._silent.add(agent_id)
+        else:
+            self._silent.discard(agent_id)
         if presence.awaited_until is None:
             self._awaited.pop(agent_id, None)
         else:

@@ -173,7 +173,7 @@ class Received:
         changing = {
             (agent_id, stream)
             for agent_id, stream, epoch in keys
-            if (in_use := self.in_use(agent_id).get(stream)) is None or in_use[0] != epoch
+            if (in_use := self._in_use.get(agent_id, _NONE_IN_USE).get(stream)) is None or in_use[0] != epoch
         }
         if not changing:
             return []

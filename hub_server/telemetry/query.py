@@ -41,7 +41,7 @@ HARD_SECONDS: Final = 8.0
 """What would take longer by reckoning is not begun."""
 DEADLINE_SECONDS: Final = 10.0
 AT_ONCE: Final = 4
-SLICE_VALUES: Final = 20_000
+SLICE_VALUES: Final = 10_000
 SLICE_AGENTS_MAX: Final = 100
 
 

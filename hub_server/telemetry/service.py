@@ -73,28 +73,29 @@ class TelemetryService:
 
     def receive(self, organisation_id: str, agent_id: str, frame: Metrics) -> bool:
         """Hand samples to whoever listens. False when the store is behind: the frame is to be offered again."""
-        samples, count = frame.samples, len(frame.samples)
-        waiting = self.pressure.waiting_samples
-        if waiting and waiting + count > WAITING_SAMPLES_MAX:
+        lane, epoch, samples, pressure = frame.lane, frame.epoch, frame.samples, self.pressure
+        waiting = pressure.waiting_samples + len(samples)
+        if waiting > WAITING_SAMPLES_MAX and pressure.waiting_samples:
             return False
         now_ms = milliseconds(self._clock.now())
         samples = self._in_hub_time(agent_id, samples, now_ms)
-        is_repeated = self._is_held(agent_id, frame)
+        held = self.received.of(agent_id, lane.value, epoch)
+        is_repeated = held is not None and samples[-1].seq <= held.newest and all(each.seq in held for each in samples)
         taken = self._bus.publish(
             MetricsReceived(
                 organisation_id=organisation_id,
                 agent_id=agent_id,
-                lane=frame.lane,
-                epoch=frame.epoch,
+                lane=lane,
+                epoch=epoch,
                 samples=samples,
                 received_monotonic=self._clock.monotonic(),
                 is_repeated=is_repeated,
             )
         )
         if taken:
-            self.pressure.waiting_samples = waiting + count
+            pressure.waiting_samples = waiting
             if not is_repeated:
-                self._note_newest(agent_id, frame.lane, samples, now_ms)
+                self._note_newest(agent_id, lane, samples, now_ms)
         return taken
 
     def newest(self, agent_id: str) -> Mapping[str, NewestSample]:
@@ -169,13 +170,6 @@ class TelemetryService:
                 looked_at = 0
                 await asyncio.sleep(0)
         return intake
-
-    def _is_held(self, agent_id: str, frame: Metrics) -> bool:
-        """Tell whether all of the frame is stored: it came again because its acknowledgement was lost."""
-        held = self.received.of(agent_id, frame.lane.value, frame.epoch)
-        if held is None or frame.samples[-1].seq > held.newest:
-            return False
-        return all(sample.seq in held for sample in frame.samples)
 
     def _in_hub_time(self, agent_id: str, samples: list[Sample], now_ms: int) -> list[Sample]:
         """Return `samples` by the hub's clock; what is still far ahead of it is of now."""

@@ -7,6 +7,7 @@ A program of its own, so that its CPU time is the store's and the hub's memory h
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import random
 import sys
@@ -21,6 +22,7 @@ from msgspec import Struct
 
 from hub_server.bench.agent import now_ms
 from hub_server.bench.identities import identity_file
+from hub_server.lifecycle import GC_THRESHOLDS
 from hub_server.telemetry.day_files.folder import DayFiles
 from hub_server.telemetry.model import StoredRanges, StreamKey
 from hub_server.telemetry.port import MetricStore, NewSample
@@ -125,6 +127,7 @@ class Period(NamedTuple):
 
 
 async def main() -> None:
+    gc.set_threshold(*GC_THRESHOLDS)
     order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
     store = DayFiles(folder=Path(order.store))
     await store.open()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -18,15 +18,17 @@ OPERATIONS_PER_SECOND: Final = 10_000
 
 
 class Hub(PlainHub):
-    """`variables`: further settings."""
+    """`variables`: further settings. `serve`: another program that runs it."""
 
-    def __init__(self, folder: Path, variables: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, variables: Mapping[str, str] | None = None, serve: Sequence[str] | None = None
+    ) -> None:
         settings = {
             "JTNT_ACCESS__ACCESS_TOKEN_SECONDS": str(ACCESS_SECONDS),
             "JTNT_ACCESS__OPERATIONS_PER_SECOND": str(OPERATIONS_PER_SECOND),
             **(variables or {}),
         }
-        super().__init__(folder, settings, own_module("scripts.measures.observed_hub", "serve"))
+        super().__init__(folder, settings, serve or own_module("scripts.measures.observed_hub", "serve"))
         self._password = secrets.token_urlsafe(18)
 
     async def create_administrator(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import time
@@ -13,7 +14,8 @@ import msgspec
 from hub_server.bench.agent import now_ms
 from hub_server.bench.figures import Figure, Target, of_runs, single, spread
 from hub_server.bench.identities import identity_file
-from hub_server.bench.muster import Enrolled
+from hub_server.bench.muster import CONNECTS_PER_SECOND, Enrolled, connected
+from hub_server.bench.orders import Connect
 from hub_server.bench.processes import finished, own_module
 from scripts.load.person import Person, dashboard
 from scripts.measures.history import Answer, Cost, Costs, Fill, Filled, Order, identity_in
@@ -27,6 +29,8 @@ HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 24 * HOUR_MS
 CHARTED: Final = ("cpu_percent", "memory_percent", "disk_percent")
 WARM_UP: Final = 3
+ALARMED: Final = 200
+FOR_EVER: Final = 1 << 40
 STORE: Final = "metrics"
 CPU_TARGET_US: Final = 6.0
 SIZE_TARGET: Final = Target(p50=25.0)
@@ -35,20 +39,37 @@ A = TypeVar("A", bound=Answer)
 
 
 async def measure(options: Options, site: Site, fleet: Enrolled) -> Sequence[Figure]:
-    """Ask over a dashboard's socket, one question after the other, each time about another part of the fleet."""
+    """Ask over a dashboard's socket, one question after the other, while the whole fleet is connected and samples."""
     hub = site.hub
     await hub.stop()
     filled = await filled_store(options, hub, fleet)
     await hub.start()
+    plan = Connect(
+        port=hub.agent_port,
+        folder=str(fleet.identities),
+        first=0,
+        count=fleet.count,
+        per_second=CONNECTS_PER_SECOND,
+        sample_seconds=options.sample_seconds,
+        alarmed=min(fleet.count, ALARMED),
+        alarm_samples=FOR_EVER,
+    )
+    async with connected(plan):
+        await asyncio.sleep(options.settle_seconds)
+        asked = await ask(options, hub, fleet)
+    return [
+        single("samples written into the store beforehand", "millions", filled.samples / 1e6, note=_held(options)),
+        *asked,
+        *await cost_figures(options),
+    ]
+
+
+async def ask(options: Options, hub: Hub, fleet: Enrolled) -> Sequence[Figure]:
     async with dashboard(hub.web_url, await hub.access_token(), {}) as person:
         agent_ids = [identity_in(identity_file(fleet.identities, n))[1] for n in range(some(options, fleet))]
         return [
-            single("samples written into the store beforehand", "millions", filled.samples / 1e6, note=_held(options)),
-            *[
-                spread(name, "ms", await took_ms(person, operation, bodies), TARGET, note)
-                for name, operation, bodies, note in questions(options, fleet.count, agent_ids)
-            ],
-            *await cost_figures(options),
+            spread(name, "ms", await took_ms(person, operation, bodies), TARGET, note)
+            for name, operation, bodies, note in questions(options, fleet.count, agent_ids)
         ]
 
 
@@ -91,9 +112,10 @@ def some(options: Options, fleet: Enrolled) -> int:
 
 
 def _held(options: Options) -> str:
+    before = ", and 30 days before that, one a minute" if options.history_days >= 1 else ""
     return (
-        f"all agents: the last {options.recent_hours:g} h; {options.history_agents} of them: "
-        f"{options.history_days:g} days, a sample each 10 s, and 30 days before that, one a minute"
+        f"each 10 s: all agents the last {options.recent_hours:g} h, {options.history_agents} of them the last "
+        f"{options.history_days:g} days{before}"
     )
 
 
@@ -121,7 +143,12 @@ def questions(
         (f"{PAGE} of {agents} agents", "agents:list", pages, "any page"),
         ("chart of 24 h", "metrics:query", charts(1), held),
         ("chart of 30 d", "metrics:query", charts(30), held),
-        ("open alerts", "alerts:list", [{"state": "OPEN", "limit": PAGE} for _ in turns], ""),
+        (
+            "open alerts",
+            "alerts:list",
+            [{"state": "OPEN", "limit": PAGE} for _ in turns],
+            f"{min(agents, ALARMED)} open",
+        ),
     )
 
 

@@ -78,10 +78,10 @@ def never_offline(person: Person, demo: Demo) -> None:
 async def exact(demo: Demo) -> str:
     """Return the comparison of spool and tables once the spool has drained. Raises AssertionError when they differ."""
     async with asyncio.timeout(DRAIN_DEADLINE_SECONDS):
-        found = compared(demo.agent.spool, demo.database, demo.agent.agent_id)
+        found = await compared(demo.agent.spool, demo.folder, demo.agent.agent_id)
         while found.waiting > 1:
             await asyncio.sleep(POLL_SECONDS)
-            found = compared(demo.agent.spool, demo.database, demo.agent.agent_id)
+            found = await compared(demo.agent.spool, demo.folder, demo.agent.agent_id)
     assert found.is_exact, str(found)
     return str(found)
 

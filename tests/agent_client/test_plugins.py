@@ -217,6 +217,9 @@ async def test_a_failing_plugin_is_said_recovers_and_harms_no_other(
         program(places, "bad", "echo depth 5")
         rounds.reconsider()
         await until(lambda: not failures.names())
+        program(places, "bad", "exit 1")
+        rounds.reconsider()
+        await until(lambda: failures.names() == ["custom.bad"])
         written(places, "[[")
         rounds.reconsider()
         await until(lambda: failures.names() == ["plugins"])
@@ -228,7 +231,9 @@ async def test_a_failing_plugin_is_said_recovers_and_harms_no_other(
     assert told == [
         ("collector_failing", "custom.bad"),
         ("collector_recovered", "custom.bad"),
+        ("collector_failing", "custom.bad"),
         ("collector_failing", "plugins"),
+        ("collector_recovered", "custom.bad"),
         ("collector_recovered", "plugins"),
     ]
 

@@ -118,6 +118,18 @@ def test_a_spool_put_back_between_two_lives_loses_nothing_it_has_and_repeats_no_
     assert (machine.spool.epoch("live"), machine.numbers()) == (new, {4: 40, 5: 50})
 
 
+def test_a_copy_of_the_running_spool_put_back_after_an_orderly_stop_is_noticed(machine: Machine) -> None:
+    machine.take(1)
+    with closing(sqlite3.connect(machine.folder / "backup")) as copy, closing(sqlite3.connect(machine.path)) as now:
+        now.backup(copy)
+    machine.take(2)
+    machine.stop()
+    shutil.copy(machine.folder / "backup", machine.path)
+    machine.start()
+    assert machine.database.has_forgotten
+    assert machine.told("spool_renewed") == [{"cause": "restored"}]
+
+
 def test_a_whole_folder_put_back_is_found_out_by_what_the_hub_holds(machine: Machine) -> None:
     machine.take(1, 2, 3)
     machine.stop()

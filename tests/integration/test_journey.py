@@ -118,7 +118,7 @@ async def test_an_acknowledged_sample_is_in_the_database(either_hub: RunningHub,
     assert await watcher.stored_samples(identity.agent_id) == 5
 
 
-async def test_a_report_is_stored_once(either_hub: RunningHub, folder: Path) -> None:
+async def test_a_report_is_stored_once_and_listed(either_hub: RunningHub, watcher: Person, folder: Path) -> None:
     identity = await enroll(either_hub, folder, "reports")
     report = Event(epoch=7, seq=1, ts=now_ms(), kind="gap", data={"stream": "live", "dropped": 3})
     async with greeted(either_hub, identity) as agent:
@@ -127,6 +127,8 @@ async def test_a_report_is_stored_once(either_hub: RunningHub, folder: Path) -> 
             ack = await agent.take(EventAck)
             assert ack.ranges == [(1, 1)]
     assert await either_hub.count(AgentReportRow, agent_id=identity.agent_id) == 1
+    listed = await watcher.do("reports:list", agentId=identity.agent_id)
+    assert [(each["kind"], each["data"]) for each in listed["reports"]] == [("gap", {"stream": "live", "dropped": 3})]
 
 
 async def test_history_is_there_to_ask_for(either_hub: RunningHub, watcher: Person, folder: Path) -> None:
@@ -298,8 +300,8 @@ async def test_a_deleted_agent_is_sent_away_and_stays_out(
     gone = await watcher.take("agents:status", lambda status: identity.agent_id in status["removed"])
     assert gone["delta"]
     async with asyncio.timeout(DEADLINE_SECONDS):
-        while await watcher.stored_samples(identity.agent_id):
-            await asyncio.sleep(0.05)
+        while await watcher.stored_samples(identity.agent_id):  # deleted after the answer, in pieces
+            await watcher.do("agents:list")
     assert (await watcher.ask("agents:get", agentId=identity.agent_id))["error"]["code"] == "not_found"
 
 

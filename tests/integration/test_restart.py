@@ -36,8 +36,9 @@ async def test_a_restart_loses_nothing_and_calls_nobody_offline(folder: Path, da
         identity = await enroll(hub, folder, "stays")
         token = await hub.sign_in()
         async with watching(hub, token) as person, greeted(hub, identity) as agent:
-            await agent.send(metrics(sample(1), sample(2, cpu_percent=33.0)))
-            await agent.take(MetricsAck)
+            for taken in (sample(1), sample(2, cpu_percent=33.0)):
+                await agent.send(metrics(taken))
+                await agent.take(MetricsAck)
             await person.take("agents:status", lambda status: any(a["hostname"] == "stays" for a in status["agents"]))
             created = await person.do("commands:create", agentId=identity.agent_id, commandData={"argv": ["true"]})
             order = await agent.take(Command)

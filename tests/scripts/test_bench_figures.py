@@ -5,9 +5,12 @@ from datetime import UTC, datetime
 
 import pytest
 
+from hub_server.bench import intake
 from hub_server.bench.agent import address_of
 from hub_server.bench.exposition import change, pauses, series_in
-from hub_server.bench.figures import Figure, Target, Verdict, single, spread, void
+from hub_server.bench.figures import Figure, Target, Verdict, of_runs, single, spread, void
+from hub_server.bench.intake import BATCHED, Balance, balance_figures, figures_of
+from hub_server.bench.kept import Kept
 from hub_server.bench.machine import Machine
 from hub_server.bench.muster import shares_of
 from hub_server.bench.orders import Counted
@@ -58,6 +61,55 @@ def test_a_spread_of_nothing_is_void_and_not_met() -> None:
     ],
 )
 def test_every_part_of_a_target_must_hold(figure: Figure, verdict: Verdict) -> None:
+    assert figure.verdict is verdict
+
+
+@pytest.mark.parametrize(("rates", "verdict"), [([9.0, 11.0, 10.0], Verdict.MET), ([9.0, 9.9, 11.0], Verdict.MISSED)])
+def test_of_several_runs_the_median_counts_and_the_extremes_are_told(rates: list[float], verdict: Verdict) -> None:
+    figure = of_runs("x", "a second", rates, Target(at_least=10.0), "quiet")
+    assert figure.verdict is verdict
+    assert figure.note.startswith("3 runs: 9 to 11; quiet")
+
+
+def balance(sent: int, acknowledged: int, found: int, samples: int | None = None) -> Balance:
+    """Samples of a fleet whose agents are all counted one by one; there were 50 before."""
+    counted = found if samples is None else samples
+    return Balance(sent, acknowledged, before=Kept(50, 50, 50), after=Kept(50 + found, 50 + found, 50 + counted))
+
+
+@pytest.mark.parametrize(
+    ("seen", "lost", "twice"),
+    [
+        (balance(sent=100, acknowledged=90, found=95), 0, 0),
+        (balance(sent=100, acknowledged=90, found=87), 3, 0),
+        (balance(sent=100, acknowledged=100, found=100, samples=98), 2, 0),
+        (balance(sent=100, acknowledged=100, found=100, samples=101), 0, 1),
+        (balance(sent=100, acknowledged=100, found=104), 0, 4),
+    ],
+)
+def test_what_was_acknowledged_must_be_found_once(seen: Balance, lost: int, twice: int) -> None:
+    fine = balance(sent=10, acknowledged=10, found=10)
+    of_lost, of_twice = balance_figures([seen, fine])
+    assert (of_lost.p50, of_twice.p50) == (lost, twice)
+    assert of_lost.verdict is (Verdict.MISSED if lost else Verdict.MET)
+    assert of_twice.verdict is (Verdict.MISSED if twice else Verdict.MET)
+
+
+@pytest.mark.parametrize(
+    ("rate", "hub_share", "load_share", "verdict"),
+    [
+        (20_000.0, 0.5, 0.99, Verdict.MET),
+        (19_000.0, 0.5, 0.99, Verdict.VOID),
+        (19_000.0, 0.99, 0.99, Verdict.MISSED),
+        (19_000.0, 0.5, 0.5, Verdict.MISSED),
+    ],
+)
+def test_a_rate_below_the_promise_is_void_when_the_hub_was_not_asked_for_more(
+    rate: float, hub_share: float, load_share: float, verdict: Verdict
+) -> None:
+    load = [counted(cpu_share=load_share)]
+    run = intake.Run(samples_per_second=rate, cpu_share=hub_share, delays_ms=[1.0], load=load)
+    figure, *_ = figures_of(BATCHED, [run], BATCHED.agents)
     assert figure.verdict is verdict
 
 

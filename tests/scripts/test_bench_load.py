@@ -2,13 +2,25 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
+import socketio
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.typing import Subprotocol
 
+from hub_server.bench.agent import SimulatedAgent
+from hub_server.bench.orders import Pressure
+from hub_server.bench.tally import Tally
 from hub_server.bench.websocket import ClientSocket
-from protocol.limits import AGENT_SOCKET_PATH, SUBPROTOCOL
+from protocol.codec import decode_agent_frame, encode
+from protocol.frames import AgentFrame, Metrics, MetricsAck, Welcome
+from protocol.limits import AGENT_SOCKET_PATH, DASHBOARD_SOCKET_PATH, SUBPROTOCOL
+from scripts.load.crowd import crowd
+from scripts.load.plans import Crowd
 
 DEADLINE_SECONDS = 5.0
 
@@ -93,3 +105,110 @@ async def test_a_refused_upgrade_is_told_and_no_open_socket() -> None:
             _, reason = await heard.ending
             assert "401" in reason
             assert not heard.socket.done()
+
+
+class Wire:
+    """A socket that keeps what an agent says."""
+
+    def __init__(self) -> None:
+        self.said: list[AgentFrame] = []
+
+    def send(self, text: bytes) -> None:
+        self.said.append(decode_agent_frame(text))
+
+    @property
+    def frames(self) -> list[Metrics]:
+        return [frame for frame in self.said if isinstance(frame, Metrics)]
+
+
+async def pressed(in_flight: int, credits: int) -> tuple[SimulatedAgent, Wire, Tally]:
+    tally, wire = Tally(), Wire()
+    pressure = Pressure(samples_per_frame=3, frames_per_second=10.0, in_flight=in_flight)
+    agent = SimulatedAgent(1, tally, silent=False, values="seed", pressure=pressure)
+    agent.opened(cast("ClientSocket", wire))
+    agent.received(encode(welcome(credits)))
+    for _ in range(5):
+        agent.press()
+    return agent, wire, tally
+
+
+def welcome(credits: int) -> Welcome:
+    return Welcome(
+        protocol=1,
+        session_id="s",
+        server_time_ms=1,
+        next_heartbeat_sec=30,
+        sample_interval_sec=10,
+        credits={"live": credits, "backfill": 1},
+        acks={},
+        jobs=[],
+        desired={},
+    )
+
+
+@pytest.mark.parametrize(("in_flight", "credits", "sent"), [(2, 8, 2), (4, 1, 1)])
+async def test_pressure_stops_at_what_is_on_its_way_or_at_the_credits(in_flight: int, credits: int, sent: int) -> None:
+    agent, wire, _ = await pressed(in_flight, credits)
+    assert len(wire.frames) == sent
+    assert agent.is_waiting
+
+
+async def test_an_acknowledgement_counts_its_samples_and_lets_the_next_frame_go() -> None:
+    agent, wire, tally = await pressed(in_flight=1, credits=8)
+    (frame,) = wire.frames
+    sequences = [sample.seq for sample in frame.samples]
+    ack = MetricsAck(epoch=frame.epoch, lane=frame.lane, ranges=[(sequences[0], sequences[-1])], credits=8)
+    agent.received(encode(ack))
+    assert (tally.answered, tally.samples, tally.sent_samples) == (1, 3, 3)
+    assert not agent.is_waiting
+    agent.press()
+    assert [sample.seq for sample in wire.frames[1].samples] == [4, 5, 6]
+    times = [sample.ts for frame in wire.frames for sample in frame.samples]
+    assert sorted(set(times)) == times
+
+
+async def test_an_agent_that_lost_its_connection_waits_for_nothing_and_begins_anew() -> None:
+    agent, _, tally = await pressed(in_flight=2, credits=8)
+    agent.closed(1006, "gone")
+    assert not agent.is_waiting
+    assert not agent.is_connected
+    agent.begin_anew()
+    assert not agent.welcome.done()
+    assert tally.problems["closed 1006: gone"] == 1
+
+
+async def test_an_onlooker_signs_in_watches_and_confirms_each_batch(tmp_path: Path) -> None:
+    confirmed: asyncio.Queue[int] = asyncio.Queue(maxsize=10)
+    asked: list[dict[str, Any]] = []
+    server = socketio.AsyncServer(async_mode="aiohttp")
+
+    async def connect(_sid: str, _environ: Any, auth: Any) -> None:
+        asked.append(auth)
+
+    async def subscribe(sid: str, body: dict[str, Any]) -> dict[str, Any]:
+        asked.append(body)
+        await server.enter_room(sid, "view")
+        return {"ok": True, "version": 0, "agentIds": []}
+
+    async def ack(_sid: str, body: dict[str, Any]) -> None:
+        await confirmed.put(body["version"])
+
+    for name, handler in (("connect", connect), ("feed:subscribe", subscribe), ("feed:ack", ack)):
+        server.on(name, handler)
+    application = web.Application()
+    server.attach(application, socketio_path=DASHBOARD_SOCKET_PATH)
+    frame, tally = tmp_path / "batch.txt", Tally()
+    async with asyncio.timeout(DEADLINE_SECONDS), TestServer(application) as listening:
+        plan = Crowd(f"http://127.0.0.1:{listening.port}", "t", 2, 5, ("cpu_percent",), frame_file=str(frame))
+        async with crowd(plan, tally) as ready:
+            assert ready.done == 2
+            samples = [{"agentId": "a"}, {"agentId": "b"}]
+            await server.emit("agents:metrics", {"version": 7, "samples": samples, "snapshot": True}, to="view")
+            await server.emit("agents:metrics", {"version": 8, "samples": samples}, to="view")
+            versions = [await confirmed.get() for _ in range(4)]
+        await server.shutdown()
+    assert sorted(versions) == [7, 7, 8, 8]
+    assert (tally.answered, tally.samples) == (2, 4)
+    assert asked.count({"token": "t"}) == 2
+    assert {"limit": 5, "offset": 0, "metrics": ["cpu_percent"]} in asked
+    assert b'"version":8' in frame.read_bytes()

@@ -71,7 +71,7 @@ async def test_a_killed_hub_loses_nothing_and_stores_nothing_twice(demo: Demo, d
             await after.take("agents:status", lambda status: not status["delta"])
             await after.take("agent:metrics", of(agent_id))
             assert not after.held("agent:disconnected", of(agent_id))
-    comparison = compared(demo.agent.spool, demo.database, agent_id)
+    comparison = await compared(demo.agent.spool, demo.folder, agent_id)
     assert comparison.is_exact, comparison
     assert comparison.stored >= 2
 

@@ -9,47 +9,72 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.samples import Comparison, compared
+from hub_server.telemetry.day_files.folder import DayFiles
+from hub_server.telemetry.model import StoredRanges, StreamKey
+from hub_server.telemetry.port import NewSample
+from protocol.ranges import SequenceRanges
+from tests.system.samples import Comparison, compared, comparison, spooled_in, stored_in
 
 AGENT = "a"
+KEY = StreamKey(AGENT, "live", 5)
+NOON_MS = 1_763_812_800_000
 
 
 @pytest.fixture
 def spool(tmp_path: Path) -> Path:
-    """Ten samples taken, the last two not acknowledged yet."""
+    """Ten samples taken, the last two not acknowledged yet, the third and fourth lost for want of room."""
     path = tmp_path / "spool.db"
+    gap = {"stream": "live", "epoch": 5, "cause": "bytes", "dropped": 2, "first_seq": 3, "last_seq": 4}
     with closing(sqlite3.connect(path)) as database, database:
-        database.execute("CREATE TABLE streams (name, epoch, newest, dropped)")
-        database.execute("CREATE TABLE entries (stream, seq)")
-        database.executemany("INSERT INTO streams VALUES (?, 5, ?, 0)", [("live", 10), ("backfill", 0), ("events", 3)])
-        database.executemany("INSERT INTO entries VALUES ('live', ?)", [(9,), (10,)])
+        database.execute("CREATE TABLE streams (name, epoch, newest)")
+        database.execute("CREATE TABLE entries (stream, seq, kind, body)")
+        database.executemany("INSERT INTO streams VALUES (?, 5, ?)", [("live", 10), ("backfill", 0), ("events", 3)])
+        database.executemany("INSERT INTO entries VALUES ('live', ?, 'system', '')", [(9,), (10,)])
+        database.execute("INSERT INTO entries VALUES ('events', 3, 'gap', ?)", (json.dumps(gap),))
     return path
 
 
-def hub_with(path: Path, ranges: list[list[int]], rows: list[int]) -> Path:
-    with closing(sqlite3.connect(path)) as database, database:
-        database.execute("CREATE TABLE received_ranges (agent_id, stream, epoch, ranges)")
-        database.execute("CREATE TABLE agent_metrics (agent_id, metric_type, ts_ms, data)")
-        database.execute("INSERT INTO received_ranges VALUES (?, 'live', 5, ?)", (AGENT, json.dumps(ranges)))
-        database.executemany("INSERT INTO agent_metrics VALUES (?, 'system', ?, '{}')", [(AGENT, ts) for ts in rows])
-    return path
+async def hub_with(folder: Path, stored: list[int]) -> Path:
+    """Return the data folder of a hub that has these sequences."""
+    store = DayFiles(folder=folder / "metrics")
+    await store.open()
+    ranges = SequenceRanges()
+    for sequence in stored:
+        ranges.add(sequence)
+    samples = [NewSample("o", KEY, sequence, "system", NOON_MS + sequence, {"up": 1}) for sequence in stored]
+    await store.add(samples, [StoredRanges("o", KEY, ranges)])
+    await store.close()
+    with closing(sqlite3.connect(folder / "hub.db")) as database, database:
+        database.execute("CREATE TABLE agent_reports (agent_id, kind, data)")
+    return folder
 
 
 @pytest.mark.parametrize(
-    ("ranges", "rows", "lost", "surplus"),
+    ("stored", "dropped", "lost"),
     [
-        ([[1, 8]], range(1, 9), 0, 0),
-        ([[1, 9]], range(1, 10), 0, 0),  # stored, its acknowledgement on the way
-        ([[1, 4], [6, 8]], [1, 2, 3, 4, 6, 7, 8], 1, 0),
-        ([[1, 8]], range(1, 8), 1, 0),  # said to be there, and is not
-        ([[1, 8]], [*range(1, 9), 8], 0, 2),
-        ([], [], 8, 0),
+        ([1, 2, 5, 6, 7, 8], 2, 0),
+        ([1, 2, 5, 6, 7, 8, 9], 2, 0),  # the ninth is stored, its acknowledgement on the way
+        ([1, 2, 3, 4, 5, 6, 7, 8], 0, 0),
+        ([1, 2, 5, 7, 8], 2, 1),
+        ([], 2, 6),
     ],
-    ids=["exact", "not acknowledged yet", "gap", "row missing", "row twice", "nothing"],
+    ids=["exact", "not acknowledged yet", "came all the same", "one lost", "nothing"],
 )
-def test_what_is_lost_or_twice_is_counted(
-    tmp_path: Path, spool: Path, ranges: list[list[int]], rows: list[int], lost: int, surplus: int
+async def test_what_is_lost_is_counted_and_gaps_are_not(
+    tmp_path: Path, spool: Path, stored: list[int], dropped: int, lost: int
 ) -> None:
-    found = compared(spool, hub_with(tmp_path / "hub.db", ranges, list(rows)), AGENT)
-    assert found == Comparison(10, 2, 0, len(list(rows)), lost, surplus)
-    assert found.is_exact == (not lost and not surplus)
+    found = await compared(spool, await hub_with(tmp_path, stored), AGENT)
+    assert found == Comparison(10, 2, dropped, len(stored), lost, 0)
+    assert found.is_exact == (not lost)
+
+
+async def test_what_is_there_twice_or_only_said_to_be_is_counted(tmp_path: Path, spool: Path) -> None:
+    data_dir = await hub_with(tmp_path, [1, 2, 5, 6, 7, 8])
+    exact = (await stored_in(data_dir, [AGENT]))[AGENT]
+    (day,) = (data_dir / "metrics/raw").glob("*.db")
+    with closing(sqlite3.connect(day)) as database, database:
+        columns = "stream, seq, series, ts, shape, data"
+        database.execute(f"INSERT INTO hot ({columns}) SELECT {columns} FROM hot WHERE seq = 1")
+    twice = comparison(spooled_in(spool), (await stored_in(data_dir, [AGENT]))[AGENT])
+    assert (twice.surplus, twice.is_exact) == (2, False)
+    assert comparison(spooled_in(spool), exact).is_exact

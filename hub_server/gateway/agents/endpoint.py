@@ -42,7 +42,7 @@ from hub_server.skew.service import SkewService
 from hub_server.telemetry.service import TelemetryService
 from protocol.codec import BadFrame, FrameTooLarge, decode_agent_frame, encode
 from protocol.codes import CloseCode
-from protocol.enumerations import ConnectionReason, RefusalAction
+from protocol.enumerations import ConnectionReason, Lane, RefusalAction
 from protocol.frames import Checkpoint, Drain, Hello, Refuse, Welcome
 from protocol.identity import MalformedIdentity
 from protocol.limits import (
@@ -50,7 +50,6 @@ from protocol.limits import (
     HELLO_MAX_BYTES,
     HELLO_TIMEOUT_SECONDS,
     PROTOCOL_VERSION,
-    STREAM_CREDITS,
     SUBPROTOCOL,
 )
 
@@ -274,7 +273,7 @@ class AgentEndpoint:
             server_time_ms=milliseconds(self._clock.now()),
             next_heartbeat_sec=agent.config.heartbeat_interval_sec,
             sample_interval_sec=agent.config.sample_interval_sec,
-            credits={"live": STREAM_CREDITS, "backfill": STREAM_CREDITS},
+            credits={lane.value: self._telemetry.credits(lane) for lane in Lane},
             acks=self._telemetry.acknowledged(agent.id),
             jobs=list(open_jobs),
             desired=self._fleet.desired_hashes(agent),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Sequence
+from heapq import nlargest, nsmallest
+from math import inf
+from operator import itemgetter
+from typing import Final
 
 from hub_server.alerts.service import AlertService
 from hub_server.commands.service import CommandService
@@ -18,7 +21,7 @@ from protocol.operations import AgentsList, AgentsListReply
 from protocol.requests import AgentFilter
 
 SYSTEM: Final = "system"
-SortKey = Callable[[Agent], Any]
+_STATUS_RANKS: Final = {status: rank for rank, status in enumerate(sorted(AgentStatus))}
 
 
 class Selection:
@@ -68,27 +71,41 @@ class FleetView:
         self._clock_offset_ms = clock_offset_ms
 
     def page(self, organisation_id: str, request: AgentsList) -> AgentsListReply:
-        selected = self.select(organisation_id, request.filter, request.sort)
-        shown = selected[request.offset : request.offset + request.limit]
+        shown, total = self.window(organisation_id, request.filter, request.sort, request.offset, request.limit)
         return AgentsListReply(
             agents=[self.summary(agent) for agent in shown],
-            total=len(selected),
+            total=total,
             limit=request.limit,
             offset=request.offset,
             counts=self.counts(organisation_id),
         )
 
-    def select(self, organisation_id: str, wanted: AgentFilter, sort: str) -> list[Agent]:
-        """Return the agents that pass the filter, sorted; agents without a value come last."""
+    def window(
+        self, organisation_id: str, wanted: AgentFilter, sort: str, offset: int, limit: int
+    ) -> tuple[list[Agent], int]:
+        """Return a part of the agents that pass the filter, in order, and how many pass.
+
+        Those without a value come last; those with the same one are in order of their names. Only the part is sorted:
+        of ten thousand agents a page is found in milliseconds.
+        """
         agents = self._selection.matching(organisation_id, wanted)
-        agents.sort(key=lambda agent: (agent.name.casefold(), agent.id))
-        field = sort.lstrip("-")
-        if field != "name":
-            key = self._sort_key(field)
-            with_value = [agent for agent in agents if key(agent) is not None]
-            without = [agent for agent in agents if key(agent) is None]
-            return sorted(with_value, key=key, reverse=sort.startswith("-")) + without
-        return agents[::-1] if sort.startswith("-") else agents
+        field, descends = sort.lstrip("-"), sort.startswith("-")
+        names = [(agent.name.casefold(), agent.id) for agent in agents]
+        if field == "name":
+            choose = nlargest if descends else nsmallest
+            ranked = choose(offset + limit, zip(names, agents, strict=True), key=itemgetter(0))
+            return [agent for _, agent in ranked[offset:]], len(agents)
+        ranks = self._ranks(agents, field)
+        if descends:
+            ranks = [rank if rank is None else -rank for rank in ranks]
+        order = nsmallest(
+            offset + limit,
+            (
+                (inf if rank is None else rank, name, index)
+                for index, (rank, name) in enumerate(zip(ranks, names, strict=True))
+            ),
+        )
+        return [agents[index] for _, _, index in order[offset:]], len(agents)
 
     def summary(self, agent: Agent) -> AgentSummary:
         presence = self._presence.of(agent.id)
@@ -132,18 +149,18 @@ class FleetView:
             pending_commands=self._commands.pending_total(organisation_id),
         )
 
-    def _sort_key(self, field: str) -> SortKey:
+    def _ranks(self, agents: Sequence[Agent], field: str) -> list[float | None]:
+        """Return by what to sort, a number an agent, None of one that has none."""
         metric = {"cpu": "cpu_percent", "memory": "memory_percent", "disk": "disk_percent"}.get(field)
         if metric is not None:
-            return lambda agent: self._newest_value(agent.id, metric)
+            newest = self._telemetry.newest
+            samples = [newest(agent.id).get(SYSTEM) for agent in agents]
+            values = [None if sample is None else sample.data.get(metric) for sample in samples]
+            return [value if isinstance(value, int | float) else None for value in values]
         if field == "lastSeen":
-            return lambda agent: self._presence.last_seen_seconds(agent.id)
-        return lambda agent: status_of(self._presence.of(agent.id))
-
-    def _newest_value(self, agent_id: str, metric: str) -> float | None:
-        sample = self._telemetry.newest(agent_id).get(SYSTEM)
-        value = sample.data.get(metric) if sample else None
-        return float(value) if isinstance(value, int | float) else None
+            return [self._presence.last_seen_seconds(agent.id) for agent in agents]
+        presence_of = self._presence.of
+        return [_STATUS_RANKS[status_of(presence_of(agent.id))] for agent in agents]
 
 
 def _words_of(agent: Agent) -> tuple[str, ...]:

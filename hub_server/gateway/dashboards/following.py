@@ -34,8 +34,8 @@ class Following:
     def agents_of(self, view: View) -> list[str]:
         """Return the agents that pass the view's filter now, in its order."""
         asked = view.request
-        selected = self._fleet_view.select(view.organisation_id, asked.filter, asked.sort)
-        return [agent.id for agent in selected[asked.offset : asked.offset + asked.limit]]
+        shown, _ = self._fleet_view.window(view.organisation_id, asked.filter, asked.sort, asked.offset, asked.limit)
+        return [agent.id for agent in shown]
 
     def fleet_changed(self, organisation_ids: Iterable[str]) -> None:
         """Agents of these organisations came, went or changed."""

@@ -22,6 +22,11 @@ from hub_server.telemetry.port import NewSample
 log = structlog.get_logger(component="telemetry")
 
 DELETED_AT_ONCE: Final = 4000
+_STATE: Final = """
+SELECT max((SELECT ifnull(max(id), 0) FROM hot), ifnull(max(packed), 0)), ifnull(max(packed), 0),
+       (SELECT count(*) FROM series), (SELECT count(*) FROM streams)
+  FROM series
+"""
 _APPEND: Final = "ON CONFLICT (key) DO UPDATE SET body = chunk.body || ',' || excluded.body"
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -66,7 +71,9 @@ class Day:
         self.chunk_bytes = 0
         self._ledger = ledger
         self._connection: sqlite3.Connection | None = None
+        self._is_loaded = False
         self._in_doubt = False
+        self._packed_until = 0
         self._packing_oldest_ms: int | None = None
 
     @property
@@ -92,20 +99,22 @@ class Day:
         self._unless_damaged(self._read_contents)
 
     def close(self) -> None:
-        """The file is opened again by the next who writes."""
+        """The file is opened and loaded again by the next who writes."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+        self._is_loaded = False
 
     def settle(self) -> None:
         """After an unanswered commit, find out from the disk whether it took effect."""
-        if self._connection is not None and self._in_doubt:
-            (last_row,) = self._connection.execute("SELECT max(id) FROM hot").fetchone()
-            if (last_row or 0) >= self.mirror.next_row:
-                self.close()
-            self._in_doubt = False
-        if self._connection is None:
+        if not self._is_loaded:
             self._unless_damaged(self._load)
+        elif self._in_doubt:
+            found = self._opened().execute(_STATE).fetchone()
+            mirror = self.mirror
+            if found != (mirror.next_row - 1, self._packed_until, len(mirror.series), len(mirror.streams)):
+                self._load()
+            self._in_doubt = False
 
     def add(self, samples: Sequence[NewSample]) -> set[StreamKey]:
         """Return the streams of `samples`."""
@@ -167,6 +176,7 @@ class Day:
         self.has_leftovers = True
         self.has_open_hours = self.has_open_hours or bool(piece.parts)
         self.mirror.packed(piece.opened, piece.last_row)
+        self._packed_until = piece.last_row
 
     def save_closed(self, piece: ClosedPiece) -> None:
         self.settle()
@@ -295,9 +305,9 @@ class Day:
         found = loaded(connection)
         facts = contents(connection)
         found.mirror.number_after(self.mirror)
-        self.mirror, self.has_leftovers = found.mirror, found.has_leftovers
+        self.mirror, self.has_leftovers, self._packed_until = found.mirror, found.has_leftovers, found.packed_until
         self.has_open_hours, self.chunk_bytes = facts.has_open_hours, facts.chunk_bytes
-        self._in_doubt = False
+        self._is_loaded, self._in_doubt = True, False
         for received in found.received:
             self._ledger.add(*received)
 

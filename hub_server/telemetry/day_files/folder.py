@@ -196,9 +196,12 @@ class DayFiles:
         self._ledger.replace(changed)
 
     def _day(self, number: int) -> Day:
+        """Readers hear of a day when its file is complete."""
         day = self._days.get(number)
         if day is None:
-            day = self._days[number] = Day(number, self._layout.raw(number), self._ledger)
+            day = Day(number, self._layout.raw(number), self._ledger)
+            day.settle()
+            self._days[number] = day
         return day
 
     def _settled_ranges(self, keys: Collection[StreamKey]) -> list[StoredRanges]:

@@ -16,10 +16,12 @@ from hub_server.telemetry.day_files.samples import Block, joined
 _encode: Final = msgspec.json.Encoder().encode
 
 _GATHER: Final = f"""
-SELECT h.series, (h.ts / {HOUR_MS}) % {HOURS} AS hour, s.organisation_id, s.agent_id, s.metric_type,
-       max(h.ts), h.shape, h.data, count(*), {ROW_TEXT}
-  FROM json_each(?) AS i CROSS JOIN hot AS h ON h.id = i.value CROSS JOIN series AS s ON s.id = h.series
- WHERE h.id > s.packed GROUP BY h.series, hour
+SELECT g.*, s.organisation_id, s.agent_id, s.metric_type
+  FROM (SELECT h.series AS series, (h.ts / {HOUR_MS}) % {HOURS} AS hour, max(h.ts), h.shape, h.data, count(*),
+               {ROW_TEXT}
+          FROM json_each(?) AS i CROSS JOIN hot AS h ON h.id = i.value
+         GROUP BY h.series, hour) AS g
+ CROSS JOIN series AS s ON s.id = g.series
 """  # noqa: S608
 """Beside a maximum SQLite takes shape and data from the row that has it."""
 _WITH_CHUNKS: Final = """
@@ -37,12 +39,12 @@ class GatheredHour(NamedTuple):
 
     series: int
     hour: int
-    name: SeriesName
     newest_ms: int
     newest_shape: int
     newest_data: str
     samples: int
     text: str
+    name: SeriesName
 
     @property
     def key(self) -> int:
@@ -62,8 +64,12 @@ class OpenSeries(NamedTuple):
 
 
 def gathered(file: OpenFile, rows: Iterable[int]) -> list[GatheredHour]:
-    found = file.connection.execute(_GATHER, (_encode([*rows]).decode(),)).fetchall()
-    return [GatheredHour(row[0], row[1], (row[2], row[3], row[4]), *row[5:]) for row in found]
+    """Return rows by series and hour. In order of their ids: rows that stand together are read at once."""
+    found = file.connection.execute(_GATHER, (_encode(sorted(rows)).decode(),)).fetchall()
+    return [
+        GatheredHour(series, hour, newest_ms, shape, data, samples, text, (organisation_id, agent_id, metric_type))
+        for series, hour, newest_ms, shape, data, samples, text, organisation_id, agent_id, metric_type in found
+    ]
 
 
 def with_chunks(file: OpenFile, keys: Sequence[int]) -> set[int]:

@@ -35,6 +35,7 @@ class Loaded(NamedTuple):
     """`has_leftovers`: rows are there that are packed already. `received`: those written last at the end."""
 
     mirror: Mirror
+    packed_until: int
     has_leftovers: bool
     received: Sequence[ReceivedOf]
 
@@ -64,7 +65,8 @@ def loaded(connection: sqlite3.Connection) -> Loaded:
     shapes = {names_in(names): number for number, names in connection.execute("SELECT id, names FROM shapes")}
     mirror = restored(series, streams, shapes)
     sequences, has_leftovers = _load_rows(connection, mirror, packed)
-    mirror.next_row = max(mirror.next_row, max(packed.values(), default=0) + 1)
+    packed_until = max(packed.values(), default=0)
+    mirror.next_row = max(mirror.next_row, packed_until + 1)
     mirror.next_stream = max(mirror.next_stream, max(sequences, default=0) + 1)
     keys = {number: key for key, number in streams.items()}
     received = [
@@ -73,7 +75,7 @@ def loaded(connection: sqlite3.Connection) -> Loaded:
         if number in keys and keys[number].stream != IMPORTED_STREAM
     ]
     mirror.touched = {each.key for each in received}
-    return Loaded(mirror, has_leftovers, received)
+    return Loaded(mirror, packed_until, has_leftovers, received)
 
 
 def _load_rows(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
-from operator import le
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -46,7 +44,7 @@ def block_of_text(text: str, shapes: Mapping[int, Names]) -> Block:
         rows.sort(key=_time_of)
         times = [row[0] for row in rows]
     shape = rows[0][1] if rows else INLINE_SHAPE
-    if shape == INLINE_SHAPE or any(row[1] != shape for row in rows):
+    if shape == INLINE_SHAPE or {row[1] for row in rows} != {shape}:
         return Block(times, _columns_of([data_of(row[1], row[2], shapes) for row in rows]))
     return Block(times, dict(zip(shapes[shape], zip(*(row[2] for row in rows), strict=True), strict=True)))
 
@@ -126,8 +124,8 @@ def _columns_of(rows: Sequence[Mapping[str, MetricValue]]) -> dict[str, list[Met
     return {name: [row.get(name, ABSENT) for row in rows] for name in names}
 
 
-def _is_ascending(timestamps: Sequence[int]) -> bool:
-    return all(le(before, after) for before, after in pairwise(timestamps))
+def _is_ascending(timestamps: list[int]) -> bool:
+    return timestamps == sorted(timestamps)
 
 
 def _numbers(values: Sequence[Any]) -> list[float | None]:

@@ -111,10 +111,10 @@ class Partitions:
 
     async def pack(self, now_ms: int) -> int:
         with failures():
+            rounds = self._packer.rounds
             packed = await self._packer.pack(now_ms)
-            if packed:
-                self._count(-packed)
-            else:
+            self._count(-packed)
+            if self._packer.rounds > rounds:
                 await self._weigh()
         return packed
 

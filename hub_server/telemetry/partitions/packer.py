@@ -80,6 +80,8 @@ class Packer:
         self._round_ms = round_ms
         self._round: Round | None = None
         self._next_round_ms = 0
+        self.rounds = 0
+        """How many have ended."""
 
     async def pack(self, now_ms: int) -> int:
         """Pack the next piece; returns how many samples, 0 when the round has ended or the next is not due.
@@ -95,6 +97,7 @@ class Packer:
                 self._round = current
                 return packed
         self._next_round_ms = current.next_ms
+        self.rounds += 1
         return 0
 
     async def _begin(self, now_ms: int) -> Round:

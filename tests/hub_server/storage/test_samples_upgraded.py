@@ -89,9 +89,8 @@ async def test_a_new_database_has_nothing_to_take_over(bare: Database, tmp_path:
         assert (await shelf.newest(), await shelf.ranges()) == ({}, {})
 
 
+@pytest.mark.parametrize("bare_url", ["postgresql"], indirect=True)
 async def test_a_hub_that_dies_while_postgresql_moves_them_loses_none(of_before: Database, tmp_path: Path) -> None:
-    if of_before.is_sqlite:
-        return
     async with asyncio.timeout(60), of_before.read(EVERY_ORGANISATION) as reader:
         await reader.execute(text("select 1 from agent_metrics limit 1"))  # what moves them ends with dropping this
         upgrade = asyncio.create_task(migrate(of_before))
@@ -108,12 +107,11 @@ async def test_a_hub_that_dies_while_postgresql_moves_them_loses_none(of_before:
         await hold_everything(shelf)
 
 
+@pytest.mark.parametrize("bare_url", ["sqlite"], indirect=True)
 @pytest.mark.parametrize(("words", "count"), [("UPDATE alembic_version", 1), ("DELETE FROM agent_metrics", 3)])
 async def test_a_hub_that_is_killed_while_files_take_them_over_loses_none(
     of_before: Database, tmp_path: Path, words: str, count: int
 ) -> None:
-    if not of_before.is_sqlite:
-        return
     arguments = (str(of_before.engine.url), str(tmp_path / "metrics"), words, str(count))
     async with asyncio.timeout(60):
         process = await asyncio.create_subprocess_exec(

@@ -12,6 +12,7 @@ from hub_server.bus.port import Subscription
 from hub_server.clock import milliseconds
 from hub_server.events import Deliver, DomainEvent, MetricsReceived
 from hub_server.telemetry.model import Received
+from hub_server.telemetry.port import MetricStore
 from hub_server.telemetry.service import TelemetryService
 from hub_server.telemetry.worker import Recorder
 from protocol.enumerations import Lane, Role
@@ -67,8 +68,28 @@ class QuietAlerts:
         return []
 
 
-class Hub:
-    """The telemetry of one hub process; `restarted` is what a kill -9 leaves: the store."""
+class Process:
+    """The telemetry of one hub process, on any store."""
+
+    def __init__(
+        self,
+        store: MetricStore,
+        bus: InProcessBus,
+        clock: FakeClock,
+        correction_ms: Callable[[str], int] = lambda _agent_id: 0,
+    ) -> None:
+        self.bus, self.clock = bus, clock
+        self.telemetry = TelemetryService(
+            bus=bus, clock=clock, store=store, received=Received(), correction_ms=correction_ms, raw_days=RAW_DAYS
+        )
+        self.recorder = Recorder(bus=bus, clock=clock, telemetry=self.telemetry, raised=QuietAlerts())
+
+    async def record(self, agent_id: str, *frames: Metrics) -> None:
+        await self.recorder.record([received(agent_id, frame) for frame in frames])
+
+
+class Hub(Process):
+    """One on a store in memory; `restarted` is what a kill -9 leaves: the store."""
 
     def __init__(
         self,
@@ -77,19 +98,13 @@ class Hub:
         clock: FakeClock,
         correction_ms: Callable[[str], int] = lambda _agent_id: 0,
     ) -> None:
-        self.store, self.bus, self.clock = store, bus, clock
-        self.telemetry = TelemetryService(
-            bus=bus, clock=clock, store=store, received=Received(), correction_ms=correction_ms, raw_days=RAW_DAYS
-        )
-        self.recorder = Recorder(bus=bus, clock=clock, telemetry=self.telemetry, raised=QuietAlerts())
+        super().__init__(store, bus, clock, correction_ms)
+        self.store = store
 
     async def restarted(self) -> Hub:
         hub = Hub(self.store, self.bus, self.clock)
         await hub.telemetry.load()
         return hub
-
-    async def record(self, agent_id: str, *frames: Metrics) -> None:
-        await self.recorder.record([received(agent_id, frame) for frame in frames])
 
     @asynccontextmanager
     async def recording(self) -> AsyncIterator[None]:

@@ -88,9 +88,10 @@ def test_a_chart_has_no_more_points_than_asked_for_and_no_finer_one_would_do(
     plan = planned(length_ms, points, ago_ms=ago_ms, agents=agents, metrics=metrics)
     span = Span(NOW_MS - ago_ms - length_ms, NOW_MS - ago_ms)
     assert points_of(plan) <= points
-    assert plan.read.from_ms <= span.from_ms
+    bucket_ms = BUCKET_MS.get(plan.resolution, 1)
+    assert plan.read.from_ms == span.from_ms // bucket_ms * bucket_ms
     assert plan.read.to_ms == span.to_ms
-    assert plan.width_ms % BUCKET_MS.get(plan.resolution, 1) == 0
+    assert plan.width_ms % bucket_ms == 0
     assert plan.resolution is Resolution.HOUR or OLDEST_MS[plan.resolution] <= span.from_ms
     halves = plan_of(span, 2 * points + 2, Effort(agents, metrics), oldest_ms=OLDEST_MS, finest=Resolution.RAW)
     assert halves.width_ms <= plan.width_ms

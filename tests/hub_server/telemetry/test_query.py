@@ -43,7 +43,8 @@ class Machines:
         return [machine for machine in found if wanted.site in {None, machine.site}]
 
     def named(self, organisation_id: str, agent_ids: Sequence[str]) -> Sequence[Machine]:
-        return [machine for machine in self.matching(organisation_id, AgentFilter()) if machine.id in agent_ids]
+        machines = {machine.id: machine for machine in self.matching(organisation_id, AgentFilter())}
+        return [machines[agent_id] for agent_id in agent_ids if agent_id in machines]
 
 
 class Past:
@@ -97,6 +98,20 @@ async def test_a_day_is_made_of_rollups_and_says_so() -> None:
     assert series.values["network_bytes_sent"] == [7] * 288
     assert "network_bytes_sent" not in series.minima
     assert past.store.reads == [Resolution.FIVE_MINUTES]
+
+
+async def test_one_point_is_of_the_whole_span() -> None:
+    past = Past()
+    past.store.put("a", every(10_000, 4 * HOUR_MS))
+    (series,) = (await past.ask(3 * HOUR_MS - 7, to=NOW_MS - HOUR_MS, agent_ids=["a"], max_points=1)).series
+    assert series.timestamps == [NOW_MS - 4 * HOUR_MS]
+    assert series.values["cpu_percent"] == [900.5]
+
+
+async def test_the_future_makes_no_chart_coarser() -> None:
+    past = Past()
+    past.store.put("a", every(1000, HOUR_MS))
+    assert (await past.ask(400 * DAY_MS, to=NOW_MS + 400 * DAY_MS - HOUR_MS, agent_ids=["a"])).resolution_sec == 10
 
 
 async def test_few_samples_of_a_long_time_come_as_they_are() -> None:
@@ -155,7 +170,7 @@ async def test_groups_are_made_of_all_their_machines() -> None:
     assert await told("site") == {"": (1, 20.0, 102), "Bern": (2, 5.0, 201)}
     assert await told("os") == {"linux": (2, 10.0, 202), "windows": (1, 10.0, 101)}
     assert await told("tag") == {"": (1, 20.0, 102), "db": (1, 0.0, 100), "web": (2, 5.0, 201)}
-    named = await past.ask(HOUR_MS, agent_ids=["3", "gone"], group_by="all")
+    named = await past.ask(HOUR_MS, agent_ids=["3", "gone", "3"], group_by="all")
     assert (named.series[0].agents, named.series[0].values["cpu_percent"]) == (1, [20.0])
 
 

@@ -48,9 +48,9 @@ async def test_the_numbering_written_last_is_at_the_end(shelf: Shelf) -> None:
         await shelf.add(sample(1, epoch=epoch), sample(2, epoch=epoch))
     async for _ in shelf.fates():
         assert [stored.key.epoch for stored in await shelf.store.load_ranges()][-1] == 20
-    await shelf.add(sample(3, epoch=10))
+    await shelf.add(sample(3, epoch=10), sample(3, epoch=30))
     async for _ in shelf.fates():
-        assert [stored.key.epoch for stored in await shelf.store.load_ranges()][-1] == 10
+        assert [stored.key.epoch for stored in await shelf.store.load_ranges()] == [20, 10, 30]
 
 
 async def test_after_a_commit_without_an_answer_the_disk_tells_what_it_holds(shelf: Shelf) -> None:

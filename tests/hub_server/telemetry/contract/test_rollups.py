@@ -52,6 +52,16 @@ async def test_late_samples_change_the_buckets_they_belong_to(shelf: Shelf, reso
         assert await shelf.gauge(resolution) == buckets_of(values | late, resolution)
 
 
+async def test_hours_that_are_packed_one_after_the_other_are_one_history(shelf: Shelf) -> None:
+    values = {MIDNIGHT_MS + 50 * MINUTE_MS * step: float(step) for step in range(8)}
+    for seq, (at_ms, value) in enumerate(values.items(), 1):
+        await shelf.add(sample(seq, at_ms, {"cpu_percent": value}))
+        await shelf.pack(at_ms + 25 * HOUR_MS)
+    async for _ in shelf.fates():
+        for resolution in ROLLED:
+            assert await shelf.gauge(resolution) == buckets_of(values, resolution)
+
+
 async def test_of_a_counter_the_last_value_counts(shelf: Shelf) -> None:
     await shelf.add(
         *(sample(seq, NOON_MS + 20_000 * seq, {"uptime_seconds": 20 * seq, "cpu_percent": 1.0}) for seq in range(10))

@@ -1,0 +1,1 @@
+"""Telemetry: nothing acknowledged is lost, nobody is called offline wrongly, and what is live stays live."""
