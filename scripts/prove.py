@@ -10,11 +10,13 @@ from typing import Final
 
 from scripts.proofs import main_job
 from scripts.proofs.report import Report
+from scripts.proofs.telemetry import lines as telemetry
 from scripts.proofs.trust import lines as trust
 
 PROOFS: Final[Mapping[str, Callable[[Report], Coroutine[None, None, None]]]] = {
     "main-job": main_job.prove,
     "trust": trust.prove,
+    "telemetry": telemetry.prove,
 }
 
 
@@ -23,7 +25,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="dev.py prove",
         description="Show with figures that a promise holds: one line a step, exit code 1 when any does not.",
-        epilog="Examples:\n  dev.py prove main-job\n  dev.py prove main-job --only kill\n  dev.py prove trust",
+        epilog="Examples:\n  dev.py prove main-job\n  dev.py prove main-job --only kill\n  dev.py prove telemetry",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("name", choices=PROOFS, metavar="NAME", help=f"one of: {', '.join(PROOFS)}")

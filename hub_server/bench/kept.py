@@ -20,7 +20,7 @@ DAY_MS: Final = 24 * 3_600_000
 
 
 class Kept(Struct, frozen=True):
-    """`sequences` of all agents; of the first COUNTED_AGENTS also `counted_sequences` and their `samples`, one by one."""
+    """`sequences` of all agents; `counted_sequences` and, one by one, `samples` of the first COUNTED_AGENTS."""
 
     sequences: int
     counted_sequences: int

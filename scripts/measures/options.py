@@ -52,7 +52,7 @@ def quick(folder: Path, cache: Path) -> Options:
         dashboards=4,
         window_seconds=1.0,
         settle_seconds=0.3,
-        sample_seconds=0.4,
+        sample_seconds=0.2,
         starts=1,
         alarmed=2,
         runs=1,

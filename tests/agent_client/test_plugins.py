@@ -152,6 +152,17 @@ async def test_a_plugin_that_takes_too_long_is_killed_with_its_whole_group(place
     await until(lambda: not _runs(int(noted.read_text())))
 
 
+async def test_an_agent_that_stops_leaves_no_plugin_behind(places: Places) -> None:
+    program(places, "slow", 'sleep 60 & echo $! > "$1"; wait')
+    noted = places.config / "pid"
+    plugin = Plugin(name="slow", command=["slow", str(noted)], timeout_seconds=60)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(run_plugin(plugin, places), name="plugin")
+        await until(lambda: noted.exists() and noted.read_text().endswith("\n"))
+        task.cancel()
+    await until(lambda: not _runs(int(noted.read_text())))
+
+
 async def test_a_plugin_that_writes_without_end_is_killed(places: Places) -> None:
     program(places, "loud", "exec yes depth 4")
     with pytest.raises(ChildFailed, match="more than 65536 bytes"):

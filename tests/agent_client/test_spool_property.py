@@ -26,7 +26,7 @@ from protocol.ranges import SequenceRanges
 from tests.agent_client.clock import DrivenClock
 from tests.agent_client.fleet import Fleet
 
-FAST = Path("/dev/shm")  # noqa: S108  a memory disk: syncs cost nothing there
+FAST = Path("/dev/shm")
 BOUND = SpoolBound(max_bytes=100 * 1024, max_age_seconds=3600)
 PADDING = "x" * 700
 FLEET = Fleet()
@@ -119,6 +119,10 @@ class Spooling(RuleBasedStateMachine):
             assert self.disk_is_full
         else:
             self.is_connected = True
+        self.find_entries()
+
+    def find_entries(self) -> None:
+        """Learn anew under what numbers entries wait."""
         for stream in STREAMS:
             for seq, name, _ in self.entries(stream, 0, 100_000):
                 if name in self.owed:
@@ -191,6 +195,7 @@ class Spooling(RuleBasedStateMachine):
         self.forgiven |= set(self.owed) - self.snapshot
         self.results &= self.snapshot_results
         self.open()
+        self.find_entries()
         assert self.database.has_forgotten
 
     @invariant()

@@ -92,7 +92,7 @@ async def test_a_second_machine_joins_by_the_join_string(demo: Demo, person: Per
         assert not (tmp_path / "third/config.json").exists()
         await second.stop()
         gone = await person.take("agent:disconnected", of(second.agent_id))
-        assert gone["reason"] == "shutdown"
+        assert gone["reason"] == "operator"
 
 
 @pytest.mark.parametrize("forgery", ["another order", "another command's order", "no signature"])

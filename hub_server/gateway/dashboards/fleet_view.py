@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from heapq import nlargest, nsmallest
 from math import inf
-from operator import itemgetter
 from typing import Final
 
 from hub_server.alerts.service import AlertService
@@ -21,6 +20,7 @@ from protocol.operations import AgentsList, AgentsListReply
 from protocol.requests import AgentFilter
 
 SYSTEM: Final = "system"
+METRICS: Final = {"cpu": "cpu_percent", "memory": "memory_percent", "disk": "disk_percent"}
 _STATUS_RANKS: Final = {status: rank for rank, status in enumerate(sorted(AgentStatus))}
 
 
@@ -35,14 +35,16 @@ class Selection:
         """Return the agents that pass the filter, in no order."""
         agents = list(self._fleet.agents(organisation_id).values())
         if wanted.status:
-            agents = [agent for agent in agents if status_of(self._presence.of(agent.id)) in wanted.status]
+            presence_of, statuses = self._presence.of, frozenset(wanted.status)
+            agents = [agent for agent in agents if status_of(presence_of(agent.id)) in statuses]
         if wanted.site is not None:
             agents = [agent for agent in agents if agent.site == wanted.site]
         if wanted.tags:
-            agents = [agent for agent in agents if agent.tags and set(wanted.tags) <= set(agent.tags)]
+            tags = frozenset(wanted.tags)
+            agents = [agent for agent in agents if tags.issubset(agent.tags)]
         if wanted.text:
             text = wanted.text.casefold()
-            agents = [agent for agent in agents if any(text in word.casefold() for word in _words_of(agent))]
+            agents = [agent for agent in agents if text in _words_of(agent)]
         return agents
 
     def named(self, organisation_id: str, agent_ids: Iterable[str]) -> list[Agent]:
@@ -89,23 +91,17 @@ class FleetView:
         of ten thousand agents a page is found in milliseconds.
         """
         agents = self._selection.matching(organisation_id, wanted)
-        field, descends = sort.lstrip("-"), sort.startswith("-")
-        names = [(agent.name.casefold(), agent.id) for agent in agents]
+        field, descends, end = sort.lstrip("-"), sort.startswith("-"), offset + limit
         if field == "name":
             choose = nlargest if descends else nsmallest
-            ranked = choose(offset + limit, zip(names, agents, strict=True), key=itemgetter(0))
-            return [agent for _, agent in ranked[offset:]], len(agents)
-        ranks = self._ranks(agents, field)
-        if descends:
-            ranks = [rank if rank is None else -rank for rank in ranks]
-        order = nsmallest(
-            offset + limit,
-            (
-                (inf if rank is None else rank, name, index)
-                for index, (rank, name) in enumerate(zip(ranks, names, strict=True))
-            ),
-        )
-        return [agents[index] for _, _, index in order[offset:]], len(agents)
+            return choose(end, agents, key=_name_of)[offset:], len(agents)
+        ranks = self._ranks(agents, field, descends=descends)
+        last = max(nsmallest(end, ranks), default=inf)
+        ranked = list(zip(ranks, agents, strict=True))
+        before = sorted((rank, *_name_of(agent), agent) for rank, agent in ranked if rank < last)
+        level = [agent for rank, agent in ranked if rank == last]
+        shown = [agent for *_, agent in before] + nsmallest(end - len(before), level, key=_name_of)
+        return shown[offset:], len(agents)
 
     def summary(self, agent: Agent) -> AgentSummary:
         presence = self._presence.of(agent.id)
@@ -149,22 +145,28 @@ class FleetView:
             pending_commands=self._commands.pending_total(organisation_id),
         )
 
-    def _ranks(self, agents: Sequence[Agent], field: str) -> list[float | None]:
-        """Return by what to sort, a number an agent, None of one that has none."""
-        metric = {"cpu": "cpu_percent", "memory": "memory_percent", "disk": "disk_percent"}.get(field)
+    def _ranks(self, agents: Sequence[Agent], field: str, *, descends: bool) -> list[float]:
+        """Return by what to sort: a number an agent, infinite for one without a value."""
+        sign = -1 if descends else 1
+        metric = METRICS.get(field)
         if metric is not None:
             newest = self._telemetry.newest
             samples = [newest(agent.id).get(SYSTEM) for agent in agents]
             values = [None if sample is None else sample.data.get(metric) for sample in samples]
-            return [value if isinstance(value, int | float) else None for value in values]
+            return [sign * value if isinstance(value, int | float) else inf for value in values]
         if field == "lastSeen":
-            return [self._presence.last_seen_seconds(agent.id) for agent in agents]
+            seen = [self._presence.last_seen_seconds(agent.id) for agent in agents]
+            return [inf if seconds is None else sign * seconds for seconds in seen]
         presence_of = self._presence.of
-        return [_STATUS_RANKS[status_of(presence_of(agent.id))] for agent in agents]
+        return [sign * _STATUS_RANKS[status_of(presence_of(agent.id))] for agent in agents]
 
 
-def _words_of(agent: Agent) -> tuple[str, ...]:
-    return (agent.name, agent.hostname, agent.site, *agent.tags, *agent.ip_addresses)
+def _name_of(agent: Agent) -> tuple[str, str]:
+    return agent.name.casefold(), agent.id
+
+
+def _words_of(agent: Agent) -> str:
+    return "\n".join((agent.name, agent.hostname, agent.site, *agent.tags, *agent.ip_addresses)).casefold()
 
 
 def _reason_of(agent: Agent, presence: Presence) -> str:

@@ -177,7 +177,7 @@ class _WebSocket:
         self._handler = handler
         self._engine_socket = handler.__self__
         self._line: Line = self._engine_socket.queue
-        self._kernel_bytes = engine.bounds.kernel_bytes
+        self._bounds = engine.bounds
         self._socket = web.WebSocketResponse(
             compress=False,
             max_msg_size=engine.max_http_buffer_size,
@@ -198,9 +198,10 @@ class _WebSocket:
     async def __call__(self, environ: dict[str, Any]) -> web.WebSocketResponse:
         request: web.Request = environ["aiohttp.request"]
         transport = request.transport
-        connection = None if transport is None else transport.get_extra_info("socket")
-        if connection is not None:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._kernel_bytes)
+        if transport is not None:
+            transport.set_write_buffer_limits(high=self._bounds.written_bytes)
+            connection = transport.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._bounds.kernel_bytes)
         await self._socket.prepare(request)
         self._line.joined(self, transport)
         await self._handler(self)

@@ -11,8 +11,9 @@ import os
 import signal
 import sqlite3
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from unittest.mock import patch
@@ -21,7 +22,7 @@ from hub_server.storage import sqlite_files
 from hub_server.telemetry.day_files import day, index, rollup_files
 from hub_server.telemetry.day_files.folder import DayFiles
 from hub_server.telemetry.model import BUCKET_MS, Resolution, StoredRanges, StreamKey
-from hub_server.telemetry.port import MetricStore, NewSample, RollupColumns, added_by_stream
+from hub_server.telemetry.port import MetricStore, NewSample, RollupColumns, StoreFailed, added_by_stream
 from protocol.ranges import SequenceRanges
 from tests.hub_server.telemetry.contract.builders import (
     HOUR_MS,
@@ -35,6 +36,7 @@ from tests.hub_server.telemetry.contract.builders import (
 AGENTS: Final = ("a1", "a2")
 KINDS: Final = ("system", "disk./")
 GONE: Final = "gone"
+_KEYS: Final = {StreamKey(agent, stream, 1) for agent in (*AGENTS, GONE) for stream in ("live", "backfill")}
 Step = Sequence[NewSample] | int
 """A batch to be added, or the time at which all that is due is packed."""
 
@@ -67,23 +69,44 @@ def samples_of(agents: Sequence[str] = AGENTS) -> list[NewSample]:
     return [each for step in journey() if not isinstance(step, int) for each in step if each.key.agent_id in agents]
 
 
-async def travel(store: MetricStore, acknowledged: Callable[[int], None]) -> None:
-    """Go the whole way, as a hub that was started again: what is stored already is not stored again."""
+async def travel(store: MetricStore, acknowledged: Callable[[int], None]) -> int:
+    """Go the whole way, as a hub that was started again and tries until the disk takes it.
+
+    Returns how often it did not.
+    """
+    failures = 0
     received = {stored.key: stored.ranges for stored in await store.load_ranges()}
-    for number, step in enumerate(journey()):
-        if isinstance(step, int):
-            while await store.pack(step):
-                pass
-            continue
-        new = [each for each in step if each.seq not in received.get(each.key, ())]
-        changed = []
-        for key, added in added_by_stream(new).items():
-            received[key] = SequenceRanges([*received.get(key, ()), *added])
-            changed.append(StoredRanges(ORGANISATION, key, received[key]))
-        if new:
-            await store.add(new, changed)
+    steps: list[Callable[[], Awaitable[None]]] = [partial(_take, store, step, received) for step in journey()]
+    steps.append(partial(store.delete_agent, ORGANISATION, GONE))
+    for number, step in enumerate(steps):
+        while not await _succeeds(step):
+            failures += 1
+            received |= {stored.key: stored.ranges for stored in await store.ranges_of({*received, *_KEYS})}
         acknowledged(number)
-    await store.delete_agent(ORGANISATION, GONE)
+    return failures
+
+
+async def _succeeds(step: Callable[[], Awaitable[None]]) -> bool:
+    try:
+        await step()
+    except StoreFailed as error:
+        if not error.temporary:
+            raise
+        return False
+    return True
+
+
+async def _take(store: MetricStore, step: Step, received: dict[StreamKey, SequenceRanges]) -> None:
+    """Do a step; a sample that is received is not stored again."""
+    if isinstance(step, int):
+        while await store.pack(step):
+            pass
+        return
+    new = [each for each in step if each.seq not in received.get(each.key, ())]
+    changed = {key: SequenceRanges([*received.get(key, ()), *added]) for key, added in added_by_stream(new).items()}
+    if new:
+        await store.add(new, [StoredRanges(ORGANISATION, key, ranges) for key, ranges in changed.items()])
+    received |= changed
 
 
 async def assert_consistent(store: MetricStore, acknowledged: int) -> None:

@@ -1,0 +1,183 @@
+"""A browser that stops reading for five minutes under load costs the hub a bounded amount, and is then up to date."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+import msgspec
+
+from hub_server.bench.muster import connected, enroll
+from hub_server.bench.orders import Connect
+from hub_server.bench.processes import live_memory_of
+from protocol.limits import DASHBOARD_SOCKET_PATH
+from scripts.load.person import Person, dashboard
+from scripts.measures.hub import Hub
+from scripts.proofs.report import Report
+from scripts.proofs.telemetry.fleet import HUB
+
+AGENTS: Final = 1000
+SAMPLE_SECONDS: Final = 2.0
+IN_VIEW: Final = 1000
+STALLED_SECONDS: Final = 300.0
+SETTLE_SECONDS: Final = 60.0
+PONG_SECONDS: Final = 10.0
+GROWTH_MAX_BYTES: Final = 2_000_000
+FRESH_SECONDS: Final = 30.0
+RECEIVE_BUFFER_BYTES: Final = 65_536
+
+
+class Reader:
+    """A dashboard that reads and confirms everything."""
+
+    def __init__(self) -> None:
+        self.batches = 0
+        self.person: Person | None = None
+
+    async def batch(self, body: Any) -> None:
+        self.batches += 1
+        if self.person is not None:
+            await self.person.confirm(body["version"])
+
+
+class Browser:
+    """A socket of its own making, which can stop reading; pings it answers all the same, as a stuck page may."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse, token: str) -> None:
+        self._socket = socket
+        self._token = token
+        self._asked = 0
+
+    async def begin(self) -> None:
+        """Sign in and watch all agents; return once the snapshot is here."""
+        await self._socket.send_str("40" + _json({"token": self._token}))
+        await self.until(lambda text: text.startswith("40"))
+        await self._do("feed:subscribe", {"limit": IN_VIEW})
+        await self.until(_is_snapshot)
+
+    async def pong(self) -> None:
+        await self._socket.send_str("3")
+
+    async def until(self, match: Any) -> str:
+        """Read, and confirm batches, until a message matches. Raises ConnectionError when the hub has cut it off."""
+        async for message in self._socket:
+            if message.type is not aiohttp.WSMsgType.TEXT:
+                break
+            text: str = message.data
+            if text == "2":
+                await self.pong()
+            if match(text):
+                return text
+            if (batch := _batch_in(text)) is not None:
+                await self._do("feed:ack", {"version": batch["version"]})
+        raise ConnectionError("the hub cut the browser off")
+
+    async def _do(self, operation: str, body: Any) -> None:
+        self._asked += 1
+        await self._socket.send_str(f"42{self._asked}" + _json([operation, body]))
+
+
+async def show(report: Report) -> None:
+    words = "a browser stalled for 5 minutes under load: the hub grows by 2 MB at most, then it is up to date"
+    await report.show(words, full)
+
+
+async def full() -> str:
+    return await stalled(AGENTS, STALLED_SECONDS, SETTLE_SECONDS)
+
+
+async def stalled(agents: int, stalled_seconds: float, settle_seconds: float) -> str:
+    """Return what was measured. Raises AssertionError when the hub grew too much or the browser stays behind."""
+    async with loaded_hub(agents) as hub:
+        token, reader = await hub.access_token(), Reader()
+        async with dashboard(hub.web_url, token, {"agents:metrics": reader.batch}) as person:
+            reader.person = person
+            await person.ask("feed:subscribe", limit=IN_VIEW)
+            await asyncio.sleep(settle_seconds)
+            before = (await live_memory_of(hub.pid)).private_bytes
+            await asyncio.sleep(stalled_seconds)
+            control = (await live_memory_of(hub.pid)).private_bytes - before
+            began = (await live_memory_of(hub.pid)).private_bytes
+            async with browsing(hub, token) as browser:
+                await browser.begin()
+                batches = reader.batches
+                for _ in range(int(stalled_seconds / PONG_SECONDS)):
+                    await asyncio.sleep(PONG_SECONDS)
+                    await browser.pong()
+                grown = (await live_memory_of(hub.pid)).private_bytes - began
+                others = reader.batches - batches
+                how = await back(browser, hub, token)
+    assert others >= stalled_seconds, f"another dashboard got {others} batches in {stalled_seconds:.0f} s"
+    assert grown - max(control, 0) <= GROWTH_MAX_BYTES, f"{grown / 1e6:.1f} MB; {control / 1e6:.1f} MB without it"
+    return (
+        f"hub grew by {grown / 1e6:.2f} MB with a stalled browser, by {control / 1e6:.2f} MB in as long without one; "
+        f"the other dashboard got {others} batches; {how}"
+    )
+
+
+async def back(browser: Browser, hub: Hub, token: str) -> str:
+    """Let the browser read again, or come back where it was cut off; return how it caught up."""
+    try:
+        async with asyncio.timeout(FRESH_SECONDS):
+            await browser.until(_is_snapshot)
+    except ConnectionError:
+        async with browsing(hub, token) as again, asyncio.timeout(FRESH_SECONDS):
+            await again.begin()
+        return "it had been cut off, and its new connection began with a snapshot"
+    return "reading again it got a snapshot"
+
+
+@asynccontextmanager
+async def loaded_hub(agents: int) -> AsyncIterator[Hub]:
+    with tempfile.TemporaryDirectory(prefix="jtnt-prove-") as name:
+        hub = Hub(Path(name) / "hub", HUB)
+        await hub.start()
+        try:
+            await hub.create_administrator()
+            identities = Path(name) / "identities"
+            await enroll(hub, identities, agents)
+            plan = Connect(
+                port=hub.agent_port,
+                folder=str(identities),
+                first=0,
+                count=agents,
+                per_second=100,
+                sample_seconds=SAMPLE_SECONDS,
+            )
+            async with connected(plan):
+                yield hub
+        finally:
+            await hub.stop()
+
+
+@asynccontextmanager
+async def browsing(hub: Hub, token: str) -> AsyncIterator[Browser]:
+    url = f"{hub.web_url}/{DASHBOARD_SOCKET_PATH.strip('/')}/?EIO=4&transport=websocket"
+    connector = aiohttp.TCPConnector()
+    async with (
+        aiohttp.ClientSession(connector=connector, read_bufsize=RECEIVE_BUFFER_BYTES) as session,
+        session.ws_connect(url, max_msg_size=0) as socket,
+    ):
+        yield Browser(socket, token)
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _batch_in(text: str) -> dict[str, Any] | None:
+    """Return the body of a batch of the feed, None for any other message."""
+    if not text.startswith('42["agents:metrics"'):
+        return None
+    body: dict[str, Any] = msgspec.json.decode(text[2:])[1]
+    return body
+
+
+def _is_snapshot(text: str) -> bool:
+    batch = _batch_in(text)
+    return batch is not None and bool(batch["snapshot"])
