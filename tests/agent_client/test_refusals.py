@@ -49,11 +49,11 @@ async def test_a_refused_agent_does_what_it_is_told_and_never_ends(
             assert status.next_attempt_ms is not None
             assert status.next_attempt_ms - now_ms() > 600_000
             assert "quarantined" in status.advice
-            assert status.spool.waiting["events"] == 1
+            assert status.spool.waiting["events"] == 2
             hub.instead_of_welcome = None
             agent.reload()
             peer = await hub.peer(2)
-            event = await peer.first(Event)
+            event = await peer.first(Event, lambda event: event.kind != "started")
             assert (event.kind, event.data["code"]) == ("connection_refused", 4403)
 
 

@@ -238,7 +238,7 @@ class LiveFeed:
         """Return the request without agents that the organisation does not have."""
         if request.agent_ids is None:
             return request
-        agent_ids = [agent_id for agent_id in request.agent_ids ]
+        agent_ids = [agent_id for agent_id in request.agent_ids if self._fleet.exists(organisation_id, agent_id)]
         return structs.replace(request, agent_ids=agent_ids)
 
     def _forget(self, watcher: Watcher) -> None:

@@ -42,12 +42,13 @@ class Readers:
         if file is None:
             yield None
             return
-        file.connection.execute("BEGIN")
         try:
+            file.connection.execute("BEGIN")
             yield file
-        finally:
-            if file.connection.in_transaction:
-                file.connection.execute("COMMIT")
+            file.connection.execute("COMMIT")
+        except BaseException:
+            self.forget(path)  # whatever state it is in
+            raise
 
     def forget(self, path: Path) -> None:
         """Close the file, which is going to be removed."""

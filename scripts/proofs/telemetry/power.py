@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 from hub_server.bench.processes import end_with_parent, own_module
 from scripts.proofs.report import Report
 from scripts.proofs.telemetry.fleet import real_fleet, summed
+from scripts.proofs.telemetry.kills import kill_crew
 from tests.system.programs import ended, outcome_of
 
 AGENTS: Final = 40
@@ -51,11 +52,14 @@ async def show(report: Report) -> None:
 
 
 async def full() -> str:
-    return await cut_often(AGENTS, CREWS, CUTS)
+    return await cut_often(AGENTS, CREWS, CUTS, STEADY_SECONDS)
 
 
-async def cut_often(agents: int, crews: int, cuts: int) -> str:
-    """Return what was compared. Raises AssertionError when an acknowledged sample is missing, NoFuse, TimeoutError."""
+async def cut_often(agents: int, crews: int, cuts: int, steady_seconds: float) -> str:
+    """Cut the hub's power, and kill some agents each time; return what was compared.
+
+    Raises AssertionError when an acknowledged sample is missing, NoFuse, TimeoutError.
+    """
     forgotten = []
     async with (
         forgetful_disk() as disk,
@@ -64,11 +68,12 @@ async def cut_often(agents: int, crews: int, cuts: int) -> str:
         for crew in fleet.crews:
             crew.start()
         for _ in range(cuts):
-            await asyncio.sleep(STEADY_SECONDS + random.random())  # noqa: S311  a moment of chance
+            await asyncio.sleep(steady_seconds + random.random())  # noqa: S311  a moment of chance
+            await kill_crew(fleet)
             await fleet.hub.kill()
             forgotten.append(await disk.cut())
             await fleet.hub.start()
-        await asyncio.sleep(STEADY_SECONDS)
+        await asyncio.sleep(steady_seconds)
         for crew in fleet.crews:
             await crew.stop()
         await fleet.hub.stop()

@@ -49,7 +49,7 @@ async def test_who_follows_a_silent_site_is_silent_with_it_and_who_returns_is_th
     fleet.live(1)
     assert fleet.shown("Bern9") == SILENT
     fleet.open(*bern(0, 9))
-    fleet.close("Bern9")
+    fleet.close(*bern(4, 9))
     fleet.live(1)
     assert fleet.shown("Bern0") == (ACTIVE, "")
     assert fleet.shown("Bern9") == LOST

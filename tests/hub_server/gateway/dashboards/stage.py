@@ -125,7 +125,9 @@ class Fleet:
     def newest(self, agent_id: str) -> Mapping[str, NewestSample]:
         return self._newest.get(agent_id, {})
 
-    def select(self, organisation_id: str, wanted: AgentFilter, sort: str) -> list[Agent]:
+    def window(
+        self, organisation_id: str, wanted: AgentFilter, sort: str, offset: int, limit: int
+    ) -> tuple[list[Agent], int]:
         """By text in the name and by tags; sorted by name, or by `cpu_percent`."""
         self.selections += 1
         passing = [
@@ -133,8 +135,8 @@ class Fleet:
             for one in self.agents(organisation_id).values()
             if wanted.text in one.name and set(wanted.tags) <= set(one.tags)
         ]
-        passing.sort(key=lambda one: one.name)
-        return sorted(passing, key=lambda one: self.cpu(one.id)) if sort == "cpu" else passing
+        passing.sort(key=lambda one: (self.cpu(one.id) if sort == "cpu" else 0.0, one.name))
+        return passing[offset : offset + limit], len(passing)
 
     def cpu(self, agent_id: str) -> float:
         sample = self.newest(agent_id).get("system")

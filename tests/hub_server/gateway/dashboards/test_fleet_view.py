@@ -99,6 +99,12 @@ def test_a_page_is_a_part_of_the_whole_in_order(
     assert reply.total == len(agents)
 
 
+def test_a_page_holds_no_more_than_asked_for_where_many_are_level() -> None:
+    seen = Seen(*(an_agent(agent_id) for agent_id in "abcd"), cpu={"a": 2, "b": 2, "c": 1, "d": 2})
+    reply = seen.view.page("o", AgentsList(sort="cpu", offset=1, limit=1))
+    assert [agent.id for agent in reply.agents] == ["a"]
+
+
 def sorted_ids(seen: Seen, sort: str) -> list[str]:
     """Sort as people expect it: by name, then by the value, those without one at the end."""
     field, descends = sort.lstrip("-"), sort.startswith("-")

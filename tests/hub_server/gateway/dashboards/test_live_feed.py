@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from msgspec.structs import replace
 
@@ -225,15 +227,15 @@ async def test_views_are_looked_at_for_a_small_part_of_the_time_only() -> None:
     """Each look takes half a second of this clock, so that one is paid for in ten seconds."""
     clock = FakeClock()
     stage = Stage(clock=clock)
-    select = stage.fleet.select
+    window = stage.fleet.window
 
-    def slow(organisation_id: str, wanted: AgentFilter, sort: str) -> list[Agent]:
+    def slow(*asked: Any) -> tuple[list[Agent], int]:
         clock.advance(0.5)
-        return select(organisation_id, wanted, sort)
+        return window(*asked)
 
     for number in range(5):
         await subscribed(stage, str(number), FeedSubscribe(limit=number + 1))
-    stage.fleet.select = slow  # type: ignore[method-assign]
+    stage.fleet.window = slow  # type: ignore[method-assign,assignment]
     stage.fleet.selections = 0
     stage.tick()
     clock.advance(100)
