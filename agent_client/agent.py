@@ -123,6 +123,7 @@ class Agent:
                 await self._farewell(jobs)
                 for task in others:
                     task.cancel()
+                self._spool.settle()
                 self._history.close()
         finally:
             self._jobs.close()

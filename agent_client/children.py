@@ -66,19 +66,16 @@ async def run_child(child: Child, said: bytes = b"") -> Ended:
 
     When the task is cancelled, the whole group is killed and CancelledError goes on.
     """
-    loop = asyncio.get_running_loop()
     listener = _Listener(child.output_max_bytes)
     try:
-        transport, _ = await loop.subprocess_exec(
-            lambda: listener,
-            *child.argv,
-            stdin=subprocess.PIPE if said else subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd=child.folder,
-            env=child.environment,
-            start_new_session=True,
-        )
+        # Cancelled on its way, asyncio would kill the leader alone, and wait for whoever else holds the pipes.
+        transport = await asyncio.shield(_started(child, listener, has_input=bool(said)))
+    except asyncio.CancelledError:
+        if await _happened(listener.connected) and listener.transport is not None:
+            kill_group(listener.transport.get_pid())
+            await _happened(listener.exited)
+            listener.transport.close()
+        raise
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         raise ChildFailed(f"cannot start {child.argv[0]!r}: {error}") from error
     try:
@@ -90,6 +87,20 @@ async def run_child(child: Child, said: bytes = b"") -> Ended:
             kill_group(transport.get_pid())
             await _happened(listener.exited)
         transport.close()
+
+
+async def _started(child: Child, listener: _Listener, *, has_input: bool) -> asyncio.SubprocessTransport:
+    transport, _ = await asyncio.get_running_loop().subprocess_exec(
+        lambda: listener,
+        *child.argv,
+        stdin=subprocess.PIPE if has_input else subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=child.folder,
+        env=child.environment,
+        start_new_session=True,
+    )
+    return transport
 
 
 def kill_group(leader: int) -> None:
@@ -107,11 +118,18 @@ class _Listener(asyncio.SubprocessProtocol):
         self.output = bytearray()
         self.errors = bytearray()
         self.is_too_much = False
+        self.transport: asyncio.SubprocessTransport | None = None
+        self.connected = asyncio.Event()
         self.exited = asyncio.Event()
         self.drained = asyncio.Event()
         self.settled = asyncio.Event()
         self._output_max_bytes = output_max_bytes
         self._open_pipes = 2
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if isinstance(transport, asyncio.SubprocessTransport):
+            self.transport = transport
+        self.connected.set()
 
     def pipe_data_received(self, descriptor: int, data: bytes) -> None:
         if descriptor != _STDOUT:
@@ -146,10 +164,11 @@ async def _heard_out(child: Child, transport: asyncio.SubprocessTransport, liste
     return Ended(transport.get_returncode() or 0, bytes(listener.output), _last_line(bytes(listener.errors)))
 
 
-async def _happened(event: asyncio.Event) -> None:
+async def _happened(event: asyncio.Event) -> bool:
     with suppress(TimeoutError):
         async with asyncio.timeout(_DRAIN_SECONDS):
             await event.wait()
+    return event.is_set()
 
 
 def _tell(transport: asyncio.SubprocessTransport, said: bytes) -> None:

@@ -40,11 +40,19 @@ class SequenceRanges:
         self._firsts[low:high] = [first]
         self._lasts[low:high] = [last]
 
-    def copy(self) -> SequenceRanges:
-        copied = SequenceRanges()
-        copied._firsts = self._firsts.copy()
-        copied._lasts = self._lasts.copy()
-        return copied
+    @classmethod
+    def from_flat(cls, flat: Sequence[int]) -> SequenceRanges:
+        """Return what `flat` was made of."""
+        ranges = cls()
+        ranges._firsts[:] = flat[::2]
+        ranges._lasts[:] = flat[1::2]
+        return ranges
+
+    def flat(self) -> tuple[int, ...]:
+        """Return first, last, first, last …: one object, and for the garbage collector none."""
+        if len(self._firsts) == 1:
+            return self._firsts[0], self._lasts[0]
+        return tuple(number for ends in self for number in ends)
 
     def __contains__(self, number: object) -> bool:
         if not isinstance(number, int):

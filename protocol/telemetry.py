@@ -36,8 +36,8 @@ class MetricsQuery(Request, frozen=True):
 class MetricSeries(Shape, frozen=True):
     """`timestamps` in ms, ascending; `values[metric]` runs beside them, null where a bucket holds none.
 
-    `minima` and `maxima` run beside them too, and are empty where every point is one sample. Of a group `agentId` is
-    empty, `group` its name, and `agents` how many it has.
+    `minima` and `maxima` run beside them too for all but counters, and are empty where every point is one sample. Of a
+    group `agentId` is empty, `group` its name (empty too for the agents without one), and `agents` how many it has.
     """
 
     agent_id: str

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import ClassVar, Final, TypeVar
 
 from agent_client.errors import AgentError
-from agent_client.spool.reserve import Reserve
+from agent_client.spool.reserve import LOG_BYTES, Reserve, allocate, is_tight
 from agent_client.store.secure import FILE_MODE, SecureStore
 
 T = TypeVar("T")
@@ -30,14 +30,17 @@ CREATE TABLE jobs (
     accepted_at INTEGER NOT NULL, started_at INTEGER, result BLOB, acknowledged INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 """
+_CHECKPOINT_PAGES: Final = 100
 _PRAGMAS: Final = (
     "PRAGMA auto_vacuum = INCREMENTAL",
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",  # NORMAL loses acknowledged commits at a power cut
     "PRAGMA cache_size = -256",
-    "PRAGMA wal_autocheckpoint = 250",
-    "PRAGMA journal_size_limit = 1048576",
+    f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}",
+    f"PRAGMA journal_size_limit = {LOG_BYTES}",
 )
+_PAGES_KEPT: Final = 256
+_PAGES_AT_HAND: Final = 64
 
 _PRIMARY_CODE: Final = 0xFF
 
@@ -125,20 +128,43 @@ class Database:
             raise self._failure(error) from error
 
     def vital(self, work: Callable[[], T]) -> T:
-        """Do `work` in a transaction. Where the disk refuses it, room is made at the expense of less, and it is tried
-        once more. Raises DatabaseError when that does not help either.
+        """Do `work` in a transaction. Where the disk is full, room is made first at the expense of less; the reserve is
+        spent where that does not help. Raises DatabaseError when nothing does.
         """
-        try:
-            with self.transaction():
-                return work()
-        except DiskRefused:
-            self._reserve.spend()
-            with suppress(DatabaseError):
-                self.make_room()
-            with suppress(DatabaseError):
-                self.rows("PRAGMA wal_checkpoint(RESTART)")
+        if not self.has_room():
+            self._make_room()
+        for remedy in (self._make_room, self._spend_reserve):
+            try:
+                with self.transaction():
+                    return work()
+            except DiskRefused:
+                remedy()
         with self.transaction():
             return work()
+
+    def has_room(self) -> bool:
+        """Tell whether more can be stored without taking the last of the disk."""
+        return not self.is_tight() or self._free_pages() >= _PAGES_AT_HAND // 4
+
+    def is_tight(self) -> bool:
+        return is_tight(self.path.parent)
+
+    def is_cramped(self) -> bool:
+        """Tell whether more pages must become free, so that all of the file fits what it holds of the disk already."""
+        return self._free_pages() < self._overhang_pages() + _PAGES_AT_HAND
+
+    def _make_room(self) -> None:
+        """Free pages inside the file, and let the log begin anew, so that nothing has to grow for a while."""
+        with suppress(DatabaseError):
+            self.make_room()
+            with self.transaction():
+                self.rows(f"PRAGMA incremental_vacuum({min(self._overhang_pages(), self._free_pages())})")
+        with suppress(DatabaseError):
+            self.rows("PRAGMA wal_checkpoint(RESTART)")
+
+    def _spend_reserve(self) -> None:
+        self._reserve.spend()
+        self._make_room()
 
     def forgotten(self) -> None:
         """Note that an earlier state of the file was put back."""
@@ -194,9 +220,20 @@ class Database:
 
     def give_back(self) -> None:
         """Return free pages to the file system, a bounded number at a time."""
-        if self.number("PRAGMA freelist_count") > 256:
+        if self._free_pages() > _PAGES_KEPT and not self.is_tight():
             with self.transaction(durable=False):
-                self.rows("PRAGMA incremental_vacuum(256)")
+                self.rows(f"PRAGMA incremental_vacuum({_PAGES_KEPT})")
+
+    def _overhang_pages(self) -> int:
+        """Return how many pages are only in the log, because the file does not reach so far yet."""
+        try:
+            held = self.path.stat().st_size // self.number("PRAGMA page_size")
+        except OSError:
+            return 0
+        return max(self.number("PRAGMA page_count") - held, 0)
+
+    def _free_pages(self) -> int:
+        return self.number("PRAGMA freelist_count")
 
     def is_deleted(self) -> bool:
         """Tell whether the file is not at its path any more; what is written then dies with this process."""
@@ -235,6 +272,7 @@ class Database:
                 connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;")
             if self._suspicion.exists() and connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
                 raise sqlite3.DatabaseError("the file is damaged")
+            allocate(self.path.with_name(f"{self.path.name}-wal"), LOG_BYTES)
         except BaseException:
             connection.close()
             raise

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from agent_client.clock import STEP_TOLERATED_MS, Clock, StepWatch
 from agent_client.logs import Log
-from agent_client.spool.database import Database, DatabaseError
+from agent_client.spool.database import Database, DatabaseError, DiskRefused
 from agent_client.spool.epochs import Border, renewed
 from agent_client.spool.gaps import Gap
 from agent_client.spool.ledger import GAP, LANES, STREAMS, Ledger, Stream
@@ -22,7 +22,6 @@ from protocol.reports import CLOCK_STEPPED, SPOOL_FULL, SPOOL_RENEWED
 
 _TRIMMED_AT_ONCE: Final = 1 / 64
 _DROPPED_AT_ONCE: Final = 64
-_ROOM_ENTRIES: Final = 128
 _EVENTS_KEPT: Final = 1000
 _RESCUE_SECONDS: Final = 60.0
 _GAPS_AT_ONCE: Final = 16
@@ -76,6 +75,7 @@ class Spool:
         self._waiting = self._ledger.counts()
         self._opened_at: Border = {stream: self._ledger.newest(stream) for stream in STREAMS}
         self._lost: dict[Stream, _Lost] = {}
+        self._is_full = False
         self._said_up_to = 0
         self._rescue_due = 0.0
         database.make_room = self._make_room
@@ -93,6 +93,7 @@ class Spool:
             ts += stepped_ms
         rows = [(ts, metric_type, msgspec.json.encode(data)) for metric_type, data in readings]
         try:
+            self._require_room()
             with self._database.transaction():
                 self._account_for_lost()
                 self._ledger.add(lane, rows)
@@ -185,6 +186,12 @@ class Spool:
             self._database.vital(lambda: self._database.set_meta(_BORDER, border))
         self.report(SPOOL_RENEWED, {"cause": "restored"})
 
+    def settle(self) -> None:
+        """Write down, before an orderly end, what the disk refused."""
+        with suppress(DatabaseError):
+            self._database.vital(self._account_for_lost)
+            self._lost.clear()
+
     def keep_time(self) -> int:
         """Look whether the wall clock has jumped; then the times of what waits from this boot move with it.
 
@@ -249,8 +256,7 @@ class Spool:
 
     def _make_room(self) -> None:
         """Free pages inside the file at the expense of the oldest samples."""
-        goal = sum(self._waiting[lane] for lane in LANES) - _ROOM_ENTRIES
-        self._drop_while(lambda: sum(self._waiting[lane] for lane in LANES) > goal, "disk", spares_events=True)
+        self._drop_while(self._database.is_cramped, "disk", spares_events=True)
 
     def _drop_while(self, wanted: Callable[[], bool], cause: str, *, spares_events: bool) -> None:
         """Drop in one transaction, the oldest samples first, and events only where there are none.
@@ -277,30 +283,34 @@ class Spool:
         """Make events of gaps, a few at a time: those that wait for their turn grow together meanwhile."""
         if self._said_up_to and self._ledger.holds("events", self._said_up_to):
             return
-        owed = self._ledger.owed()[:_GAPS_AT_ONCE]
-        if not owed:
+        if not self._ledger.owed():
             return
-        now_ms = self._clock.now_ms()
-        rows = [(now_ms, GAP, msgspec.json.encode(gap)) for gap in owed]
 
         def say() -> int:
-            self._ledger.pay(len(rows))
-            return self._ledger.add("events", rows)
+            owed = self._ledger.owed()[:_GAPS_AT_ONCE]  # making room may have changed it since
+            self._ledger.pay(len(owed))
+            self._said_up_to = self._ledger.add(
+                "events", [(self._clock.now_ms(), GAP, msgspec.json.encode(gap)) for gap in owed]
+            )
+            return len(owed)
 
         with suppress(DatabaseError):
-            self._said_up_to = self._database.vital(say)
-            self._waiting["events"] += len(rows)
+            said = self._database.vital(say)
+            self._waiting["events"] += said
+            self._keep_bytes()
 
     def _note_lost(self, lane: Stream, ts: int, count: int) -> None:
         lost = self._lost.setdefault(lane, _Lost(0, ts, ts))
         lost.count += count
         lost.to_ms = ts
-        if sum(lost.count for lost in self._lost.values()) == count:
+        if not self._is_full:
+            self._is_full = True
             self.report(SPOOL_FULL, {"since_ms": ts, "dropped": count})
 
     def _note_taken(self) -> None:
-        if self._lost:
-            self._lost.clear()
+        self._lost.clear()
+        if self._is_full and not self._database.is_tight():
+            self._is_full = False
             self._database.refill_reserve()
 
     def _account_for_lost(self) -> None:
@@ -309,6 +319,10 @@ class Spool:
             last = self._ledger.skip(lane, lost.count)
             gap = Gap.of(lane, self._epochs[lane], "disk", (last - lost.count + 1, last), lost.from_ms)
             self._ledger.miss([msgspec.structs.replace(gap, to_ms=lost.to_ms)])
+
+    def _require_room(self) -> None:
+        if not self._database.has_room():
+            raise DiskRefused(f"{self._database.path}: the disk is full")
 
     def _lost_count(self, stream: Stream) -> int:
         return self._lost[stream].count if stream in self._lost else 0

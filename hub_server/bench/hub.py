@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import socket
+import ssl
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from http import HTTPStatus
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
 from typing import Final
 
@@ -36,6 +37,8 @@ class Hub:
     ) -> None:
         self.folder = folder
         self.web_port, self.agent_port = free_ports()
+        self.web_certificate: Path | None = None
+        """Chain and key of the people's listener, from the next start on; without it that is plain HTTP."""
         self._variables = variables or {}
         self._serve = serve or own_program("jtnt-hub", "serve")
         self._program: Program | None = None
@@ -49,12 +52,18 @@ class Hub:
             "JTNT_PEOPLE__PORT": str(self.web_port),
             "JTNT_AGENTS__PORT": str(self.agent_port),
             "JTNT_PUBLIC__AGENT_URL": f"https://localhost:{self.agent_port}",
+            **self._people_tls,
             **self._variables,
         }
 
     @property
+    def _people_tls(self) -> Mapping[str, str]:
+        pem = self.web_certificate
+        return {} if pem is None else {"JTNT_PEOPLE__CERTIFICATE": str(pem), "JTNT_PEOPLE__KEY": str(pem)}
+
+    @property
     def web_url(self) -> str:
-        return f"http://{LOOPBACK}:{self.web_port}"
+        return f"{'https' if self.web_certificate else 'http'}://{LOOPBACK}:{self.web_port}"
 
     @property
     def pid(self) -> int:
@@ -105,13 +114,26 @@ class Hub:
             answer.raise_for_status()
             return series_in(await answer.text())
 
+    def _connection(self) -> HTTPConnection:
+        if self.web_certificate is None:
+            return HTTPConnection(LOOPBACK, self.web_port, timeout=READY_ANSWER_SECONDS)
+        return HTTPSConnection(LOOPBACK, self.web_port, timeout=READY_ANSWER_SECONDS, context=blind_context())
+
     def _is_ready(self) -> bool:
-        with closing(HTTPConnection(LOOPBACK, self.web_port, timeout=READY_ANSWER_SECONDS)) as connection:
+        with closing(self._connection()) as connection:
             try:
                 connection.request("GET", "/readyz")
                 return connection.getresponse().status == HTTPStatus.OK
             except OSError:
                 return False
+
+
+def blind_context() -> ssl.SSLContext:
+    """Return a context that believes any server: for a certificate whose host this machine is."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 def free_ports() -> tuple[int, int]:

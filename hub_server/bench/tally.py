@@ -22,6 +22,7 @@ class Tally:
         self.sent = 0
         self.answered = 0
         self.samples = 0
+        self.received_bytes = 0
         self.delays_ms: list[float] = []
         self.alert_delays_ms: list[float] = []
         self.slips_ms: list[float] = []
@@ -38,6 +39,7 @@ class Tally:
             slips_ms=self.slips_ms,
             cpu_share=(time.process_time() - self._cpu_began_at) / max(elapsed_seconds, 1e-9),
             samples=self.samples,
+            received_bytes=self.received_bytes,
             alert_delays_ms=self.alert_delays_ms,
             problems=dict(self.problems),
         )

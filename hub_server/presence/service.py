@@ -32,7 +32,7 @@ log = structlog.get_logger(component="presence")
 
 AT_ONCE: Final = 500
 """Agents that one sweep calls offline: more would halt the hub, and a second later is early enough."""
-SAVED_AT_ONCE: Final = 250
+SAVED_AT_ONCE: Final = 100
 RELEASED: Final = "let in again at its next attempt"
 _NOBODY: Final[Mapping[AgentStatus, int]] = MappingProxyType(dict.fromkeys(AgentStatus, 0))
 

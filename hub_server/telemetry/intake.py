@@ -71,7 +71,7 @@ class _Stream:
     def __init__(self, first: SampleFrame, committed: SequenceRanges | None) -> None:
         self.first = first
         self.grew = False
-        self.held = SequenceRanges() if committed is None else committed.copy()
+        self.held = committed or SequenceRanges()
         self.told: list[SequenceRange] = []
 
     def new_of(self, samples: Sequence[Sample]) -> Sequence[Sample]:

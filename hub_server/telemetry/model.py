@@ -34,7 +34,7 @@ HUB_AGENT_PREFIX: Final = "hub:"
 TYPES_PER_AGENT_MAX: Final = 64
 EPOCHS_KEPT: Final = 4
 RANGES_KEPT: Final = 1024
-_NONE_IN_USE: Final[Mapping[str, tuple[int, SequenceRanges]]] = MappingProxyType({})
+_NONE_OLDER: Final[Mapping[int, tuple[int, ...]]] = MappingProxyType({})
 
 
 class NewestSample(Struct, frozen=True, gc=False):
@@ -134,37 +134,39 @@ class Pressure:
 class Received:
     """The committed sequences of every agent's streams, in memory. Changed only after a commit.
 
-    An agent's spool has one numbering in use; a few older ones are kept for what may still be repeated of them.
+    An agent's spool has one numbering in use; a few older ones are kept for what may still be repeated of them. Of each
+    the ranges are kept flat: as nothing but numbers, out of the garbage collector's sight.
     """
 
     def __init__(self) -> None:
-        self._in_use: dict[str, dict[str, tuple[int, SequenceRanges]]] = {}
-        self._older: dict[str, dict[str, dict[int, SequenceRanges]]] = {}
+        self._in_use: dict[tuple[str, str], tuple[int, ...]] = {}
+        self._older: dict[tuple[str, str], dict[int, tuple[int, ...]]] = {}
+        self._streams: set[str] = set()
         self._gone: set[str] = set()
 
     def of(self, agent_id: str, stream: str, epoch: int) -> SequenceRanges | None:
-        streams = self._in_use.get(agent_id)
-        if streams is None:
-            return None
-        in_use = streams.get(stream)
-        if in_use is not None and in_use[0] == epoch:
-            return in_use[1]
-        return self._older.get(agent_id, {}).get(stream, {}).get(epoch)
+        flat = self._flat(agent_id, stream, epoch)
+        return None if flat is None else SequenceRanges.from_flat(flat)
+
+    def newest(self, agent_id: str, stream: str, epoch: int) -> int:
+        """Return the highest sequence, 0 where there is none."""
+        flat = self._flat(agent_id, stream, epoch)
+        return flat[-1] if flat else 0
 
     def put(self, key: StreamKey, ranges: SequenceRanges) -> None:
         """Make `ranges` the committed ones of `key`, and its epoch the one in use."""
         agent_id, stream, epoch = key
         if agent_id in self._gone:
             return
-        streams = self._in_use.get(agent_id)
-        if streams is None:
-            streams = self._in_use[agent_id] = {}
-        before = streams.get(stream)
-        streams[stream] = (epoch, ranges)
-        if before is not None and before[0] != epoch:
-            older = self._older.setdefault(agent_id, {}).setdefault(stream, {})
+        place = (agent_id, stream)
+        before = self._in_use.get(place)
+        self._in_use[place] = (epoch, *ranges.flat())
+        if before is None:
+            self._streams.add(stream)
+        elif before[0] != epoch:
+            older = self._older.setdefault(place, {})
             older.pop(epoch, None)
-            older[before[0]] = before[1]
+            older[before[0]] = before[1:]
             for unused in list(older)[: 1 - EPOCHS_KEPT]:
                 del older[unused]
 
@@ -173,7 +175,7 @@ class Received:
         changing = {
             (agent_id, stream)
             for agent_id, stream, epoch in keys
-            if (in_use := self._in_use.get(agent_id, _NONE_IN_USE).get(stream)) is None or in_use[0] != epoch
+            if (in_use := self._in_use.get((agent_id, stream))) is None or in_use[0] != epoch
         }
         if not changing:
             return []
@@ -182,32 +184,48 @@ class Received:
             if (agent_id, stream) in changing:
                 used.setdefault((agent_id, stream), []).append(epoch)
         dropped = []
-        for (agent_id, stream), epochs in used.items():
-            known = [*self._older.get(agent_id, {}).get(stream, ())]
-            known += [in_use[0]] if (in_use := self.in_use(agent_id).get(stream)) else []
+        for place, epochs in used.items():
+            known = [*self._older.get(place, ()), *self._in_use.get(place, ())[:1]]
             ordered = [epoch for epoch in known if epoch not in epochs] + epochs
-            dropped += [StreamKey(agent_id, stream, epoch) for epoch in ordered[:-EPOCHS_KEPT]]
+            dropped += [StreamKey(*place, epoch) for epoch in ordered[:-EPOCHS_KEPT]]
         return dropped
 
     def in_use(self, agent_id: str) -> Mapping[str, tuple[int, SequenceRanges]]:
         """Return, by stream, the epoch that was written last and its sequences."""
-        return self._in_use.get(agent_id, _NONE_IN_USE)
+        found = {stream: self._in_use.get((agent_id, stream)) for stream in sorted(self._streams)}
+        return {stream: (flat[0], SequenceRanges.from_flat(flat[1:])) for stream, flat in found.items() if flat}
 
     def sample_count(self, agent_id: str) -> int:
-        in_use = [(stream, ranges) for stream, (_, ranges) in self.in_use(agent_id).items()]
-        older = [
-            (stream, ranges) for stream, epochs in self._older.get(agent_id, {}).items() for ranges in epochs.values()
-        ]
-        return sum(ranges.count() for stream, ranges in in_use + older if stream != EVENTS_STREAM)
+        return sum(
+            _count(flat)
+            for stream in self._streams
+            if stream != EVENTS_STREAM
+            for flat in (
+                self._in_use.get((agent_id, stream), ())[1:],
+                *self._older.get((agent_id, stream), _NONE_OLDER).values(),
+            )
+        )
 
     def is_gone(self, agent_id: str) -> bool:
         """Tell whether the agent was deleted: what of it is still on the way is not stored any more."""
         return agent_id in self._gone
 
     def forget(self, agent_id: str) -> None:
-        self._in_use.pop(agent_id, None)
-        self._older.pop(agent_id, None)
+        for stream in self._streams:
+            self._in_use.pop((agent_id, stream), None)
+            self._older.pop((agent_id, stream), None)
         self._gone.add(agent_id)
+
+    def _flat(self, agent_id: str, stream: str, epoch: int) -> tuple[int, ...] | None:
+        place = (agent_id, stream)
+        in_use = self._in_use.get(place)
+        if in_use is None:
+            return None
+        return in_use[1:] if in_use[0] == epoch else self._older.get(place, _NONE_OLDER).get(epoch)
+
+
+def _count(flat: Sequence[int]) -> int:
+    return sum(flat[1::2]) - sum(flat[::2]) + len(flat) // 2
 
 
 def bounded(ranges: SequenceRanges) -> SequenceRanges:

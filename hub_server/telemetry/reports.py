@@ -54,6 +54,11 @@ class ReportService:
         self._storing = asyncio.Lock()
         self._pending: list[Pending] = []
 
+    @property
+    def waiting(self) -> int:
+        """Return how many reports are not stored yet."""
+        return len(self._pending)
+
     async def load(self) -> None:
         async with self._database.read(EVERY_ORGANISATION) as connection:
             for stored in await self._store.load_ranges(connection):
@@ -118,8 +123,7 @@ class ReportService:
         new: list[Report] = []
         for report in (pending.report for pending in batch):
             key = StreamKey(report.agent_id, EVENTS_STREAM, report.epoch)
-            committed = self._received.of(*key)
-            ranges = held.get(key) or (SequenceRanges() if committed is None else committed.copy())
+            ranges = held.get(key) or self._received.of(*key) or SequenceRanges()
             if report.seq not in ranges and not self._received.is_gone(report.agent_id):
                 ranges.add(report.seq)
                 held[key] = ranges

@@ -79,8 +79,9 @@ class TelemetryService:
             return False
         now_ms = milliseconds(self._clock.now())
         samples = self._in_hub_time(agent_id, samples, now_ms)
-        held = self.received.of(agent_id, lane.value, epoch)
-        is_repeated = held is not None and samples[-1].seq <= held.newest and all(each.seq in held for each in samples)
+        is_repeated = samples[-1].seq <= self.received.newest(agent_id, lane.value, epoch) and self._holds(
+            agent_id, frame
+        )
         taken = self._bus.publish(
             MetricsReceived(
                 organisation_id=organisation_id,
@@ -170,6 +171,10 @@ class TelemetryService:
                 looked_at = 0
                 await asyncio.sleep(0)
         return intake
+
+    def _holds(self, agent_id: str, frame: Metrics) -> bool:
+        held = self.received.of(agent_id, frame.lane.value, frame.epoch)
+        return held is not None and all(sample.seq in held for sample in frame.samples)
 
     def _in_hub_time(self, agent_id: str, samples: list[Sample], now_ms: int) -> list[Sample]:
         """Return `samples` by the hub's clock; what is still far ahead of it is of now."""

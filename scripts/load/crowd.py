@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from hub_server.bench.fleet import at_once
+from hub_server.bench.hub import blind_context
 from hub_server.bench.orders import Ready
 from hub_server.bench.tally import Tally
 from hub_server.bench.websocket import ClientSocket
@@ -39,7 +40,7 @@ _VERSION: Final = re.compile(rb'"version":(\d+)')
 class Onlooker:
     """One dashboard: signs in, asks for the view, confirms each batch at once."""
 
-    __slots__ = ("_frame_file", "_socket", "_subscribe", "_tally", "_token", "watching")
+    __slots__ = ("_frame_file", "_largest_bytes", "_socket", "_subscribe", "_tally", "_token", "watching")
 
     def __init__(self, plan: Crowd, tally: Tally, frame_file: str) -> None:
         self.watching: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -48,6 +49,7 @@ class Onlooker:
         self._subscribe = b'420["feed:subscribe",%b]' % view
         self._tally = tally
         self._frame_file = frame_file
+        self._largest_bytes = 0
         self._socket: ClientSocket | None = None
 
     def opened(self, socket: ClientSocket) -> None:
@@ -85,7 +87,9 @@ class Onlooker:
             return
         self._tally.answered += 1
         self._tally.samples += text.count(SAMPLE)
-        if self._frame_file and not Path(self._frame_file).exists():
+        self._tally.received_bytes += len(text)
+        if self._frame_file and len(text) > self._largest_bytes:
+            self._largest_bytes = len(text)
             Path(self._frame_file).write_bytes(text)
 
     def _say(self, packet: bytes) -> None:
@@ -116,5 +120,7 @@ async def open_socket(web_url: str, onlooker: Onlooker) -> ClientSocket:
     place = urlsplit(web_url)
     assert place.hostname is not None
     make = partial(ClientSocket, onlooker, target=TARGET, subprotocol="")
-    _, socket = await asyncio.get_running_loop().create_connection(make, place.hostname, place.port or HTTP_PORT)
+    _, socket = await asyncio.get_running_loop().create_connection(
+        make, place.hostname, place.port or HTTP_PORT, ssl=blind_context() if place.scheme == "https" else None
+    )
     return socket

@@ -17,7 +17,7 @@ class Watch(Struct, frozen=True, tag=True):
 class Crowd(Struct, frozen=True, tag=True):
     """Open `count` light dashboards that all watch `metrics` of the same `agents` agents, and confirm each batch.
 
-    The first batch that is no snapshot is written to `frame_file`, unless that is empty.
+    The largest batch that is no snapshot is written to `frame_file`, unless that is empty.
     """
 
     web_url: str

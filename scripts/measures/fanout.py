@@ -7,7 +7,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Final
 
 from hub_server.bench.figures import Figure, Target, of_runs, single, void
@@ -18,6 +17,7 @@ from hub_server.bench.steady import problems_of
 from hub_server.bench.workers import bottleneck_of, working
 from protocol.limits import FEED_TICK_SECONDS
 from scripts.load.plans import Crowd
+from scripts.measures.hub import Hub
 from scripts.measures.options import Options
 from scripts.measures.peer_program import NoPeer, node_argv, serving
 from scripts.measures.site import Site
@@ -40,16 +40,18 @@ SHOWN: Final = (
 NODE_RATIO_TARGET: Final = 0.25
 CONNECTS_PER_SECOND: Final = 200.0
 MICROSECONDS: Final = 1e6
+KILOBYTE: Final = 1e3
 OURS: Final = "hub, CPU a delivered sample"
 THEIRS: Final = "Node socket.io, CPU a delivered sample"
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What a server showed in a window, and what it took beyond `idle`, its CPU share without dashboards."""
+    """What a server showed in a window, and what it took for it; `idle`: the part of a core without dashboards."""
 
     seconds: float
     cpu_seconds: float
+    idle: float
     crowd: Sequence[Counted]
 
     @property
@@ -60,15 +62,47 @@ class Shown:
     def batches(self) -> int:
         return sum(seen.answered for seen in self.crowd)
 
-    def cost_us(self, idle: float) -> float:
-        return MICROSECONDS * (self.cpu_seconds - idle * self.seconds) / max(self.samples, 1)
+    @property
+    def received_bytes(self) -> int:
+        return sum(seen.received_bytes for seen in self.crowd)
+
+    @property
+    def cost_us(self) -> float:
+        """Return the CPU of a delivered sample."""
+        return MICROSECONDS * (self.cpu_seconds - self.idle * self.seconds) / max(self.samples, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How dashboards are connected: in the clear, as from this machine or a proxy, or by TLS with `certificate`."""
+
+    name: str
+    scheme: str
+    certificate: Path | None
 
 
 async def measure(options: Options, site: Site, fleet: Enrolled) -> Sequence[Figure]:
-    """Let agents send a sample each tick and show all of them to all; the difference to no dashboard is the cost."""
-    hub, agents = site.hub, min(fleet.count, VIEW_AGENTS)
+    """Let agents send samples each tick and show all of them to all; the cost is the difference to no dashboard."""
+    hub = site.hub
     token = await hub.access_token()
-    frame = options.folder / "batch.txt"
+    figures: list[Figure] = []
+    for way in (Way("", "http", None), Way(" by TLS", "https", hub.folder / "pki/server.pem")):
+        await hub.stop()
+        hub.web_certificate = way.certificate
+        await hub.start()
+        frame = options.folder / f"batch-{way.scheme}.txt"
+        ours = await shown_by_hub(options, hub, fleet, token, frame)
+        figures.append(_figure(f"{OURS}{way.name}", ours, options))
+        if options.with_peers:
+            figures += await peer_figures(options, way, token, frame, figures[-1])
+    await hub.stop()
+    hub.web_certificate = None
+    await hub.start()
+    return figures
+
+
+async def shown_by_hub(options: Options, hub: Hub, fleet: Enrolled, token: str, frame: Path) -> Sequence[Shown]:
+    agents = min(fleet.count, VIEW_AGENTS)
     plan = Connect(
         port=hub.agent_port,
         folder=str(fleet.identities),
@@ -78,37 +112,33 @@ async def measure(options: Options, site: Site, fleet: Enrolled) -> Sequence[Fig
         sample_seconds=FEED_TICK_SECONDS,
         metric_types=TYPES,
     )
-    ours: list[Shown] = []
-    idle: list[float] = []
+    view = Crowd(hub.web_url, token, options.crowd, agents, SHOWN, frame_file=str(frame))
     async with connected(plan):
         await asyncio.sleep(options.settle_seconds / 3)
-        for _ in range(options.runs):
-            idle.append(await idle_share(hub.pid, options.crowd_seconds))
-            view = Crowd(hub.web_url, token, options.crowd, agents, SHOWN, frame_file=str(frame))
-            ours.append(await shown(hub.pid, view, options.crowd_seconds))
-    if not any(run.batches for run in ours):
+        ours = [await shown(hub.pid, view, options.crowd_seconds) for _ in range(options.runs)]
+    if not any(run.samples for run in ours):
         raise BenchFailed(f"the hub sent no batch to any dashboard{problems_of(ours[-1].crowd)}")
-    figures = [_figure(OURS, ours, [run.cost_us(share) for run, share in zip(ours, idle, strict=True)], options)]
-    if options.with_peers:
-        figures += await peer_figures(options, token, frame, agents, figures[0])
-    return figures
+    return ours
 
 
-async def peer_figures(options: Options, token: str, frame: Path, agents: int, hub: Figure) -> Sequence[Figure]:
+async def peer_figures(options: Options, way: Way, token: str, frame: Path, ours: Figure) -> Sequence[Figure]:
     """Show the batch that the hub sent, as often, to as many, with Node."""
+    name, target = f"{THEIRS}{way.name}", Target(p50=NODE_RATIO_TARGET)
     try:
         argv = await node_argv("node_socketio", options.cache)
     except NoPeer as missing:
-        return [void(THEIRS, "µs", Target(), str(missing))]
-    tick_ms = str(round(1000 * FEED_TICK_SECONDS))
-    async with serving(argv, options.folder / "node-socketio.log", str(frame), tick_ms) as (node, port):
-        idle = await idle_share(node.pid, options.crowd_seconds)
-        view = Crowd(f"http://127.0.0.1:{port}", token, options.crowd, agents, SHOWN)
+        return [void(name, "µs", Target(), str(missing))]
+    arguments = [str(frame), str(round(1000 * FEED_TICK_SECONDS))]
+    if way.certificate is not None:
+        arguments.append(str(way.certificate))
+    async with serving(argv, options.folder / f"node-socketio-{way.scheme}.log", *arguments) as (node, port):
+        view = Crowd(f"{way.scheme}://127.0.0.1:{port}", token, options.crowd, VIEW_AGENTS, SHOWN)
         theirs = [await shown(node.pid, view, options.crowd_seconds) for _ in range(options.runs)]
-    costs = [run.cost_us(idle) for run in theirs]
-    peer = _figure(THEIRS, theirs, costs, options)
-    ratio = single("hub's delivered sample ÷ Node socket.io's", "ratio", (hub.p50 or 0.0) / median(costs))
-    return [peer, _with_target(ratio, [hub, peer])]
+    peer = _figure(name, theirs, options)
+    ratio = f"hub's delivered sample ÷ Node socket.io's{way.name}"
+    if ours.is_void or peer.is_void:
+        return [peer, void(ratio, "ratio", target, "one of the two could not be measured")]
+    return [peer, single(ratio, "ratio", (ours.p50 or 0.0) / (peer.p50 or 1.0), NODE_RATIO_TARGET)]
 
 
 async def idle_share(pid: int, seconds: float) -> float:
@@ -119,29 +149,25 @@ async def idle_share(pid: int, seconds: float) -> float:
 
 
 async def shown(pid: int, view: Crowd, seconds: float) -> Shown:
-    """Let a crowd look for a while. Raises BenchFailed."""
+    """Look at a server while nobody watches, then while a crowd does. Raises BenchFailed."""
+    idle = await idle_share(pid, seconds)
     async with working([view], DASHBOARDS) as crowd:
         require(crowd.done, view.count, "watching", crowd.problems)
         await crowd.begin()
         began_at, cpu_began = time.perf_counter(), cpu_seconds_of(pid)
         await asyncio.sleep(seconds)
         cpu_seconds = cpu_seconds_of(pid) - cpu_began
-        return Shown(time.perf_counter() - began_at, cpu_seconds, await crowd.finish())
+        return Shown(time.perf_counter() - began_at, cpu_seconds, idle, await crowd.finish())
 
 
-def _figure(name: str, runs: Sequence[Shown], costs: Sequence[float], options: Options) -> Figure:
-    batches = sum(run.batches for run in runs)
-    if not batches:
-        return void(name, "µs", Target(), f"no batch came{problems_of(runs[-1].crowd)}")
-    samples = sum(run.samples for run in runs)
+def _figure(name: str, runs: Sequence[Shown], options: Options) -> Figure:
+    batches, samples = sum(run.batches for run in runs), sum(run.samples for run in runs)
     rate = batches / sum(run.seconds for run in runs) / options.crowd
-    note = f"{options.crowd} dashboards, {rate:.1f} batches/s of {samples / batches:.0f} samples each"
+    size = sum(run.received_bytes for run in runs) / max(batches, 1) / KILOBYTE
+    note = (
+        f"{options.crowd} dashboards, {rate:.1f} batches/s of {samples / max(batches, 1):.0f} samples and {size:.0f} KB"
+    )
     why = bottleneck_of([seen for run in runs for seen in run.crowd])
     told = note + problems_of(runs[-1].crowd)
+    costs = [run.cost_us for run in runs]
     return void(name, "µs", Target(), why) if why else of_runs(name, "µs", costs, note=told)
-
-
-def _with_target(ratio: Figure, parts: Sequence[Figure]) -> Figure:
-    if any(part.is_void for part in parts):
-        return void(ratio.name, ratio.unit, Target(p50=NODE_RATIO_TARGET), "one of the two could not be measured")
-    return single(ratio.name, ratio.unit, ratio.p50 or 0.0, NODE_RATIO_TARGET)

@@ -32,7 +32,7 @@ class Options:
     runs: int = 3
     pressure_seconds: float = 10.0
     crowd: int = 200
-    crowd_seconds: float = 10.0
+    crowd_seconds: float = 6.0
     history_agents: int = 50
     history_days: float = 7.0
     recent_hours: float = 1.0

@@ -34,7 +34,9 @@ from tests.integration.person import Person
 from tests.system.demo import Demo
 from tests.system.programs import RealAgent, enrolled
 
-LIVE_TABLES: Final = frozenset({"agent_presence", "agent_metrics", "received_ranges", "agent_alerts", "agent_reports"})
+LIVE_TABLES: Final = frozenset(
+    {"agent_presence", "agent_inventory", "received_ranges", "agent_alerts", "agent_reports"}
+)
 """Tables that the live agents themselves write at all times."""
 Say = Callable[[AgentSocket], Awaitable[None]]
 

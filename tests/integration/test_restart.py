@@ -36,8 +36,8 @@ async def test_a_restart_loses_nothing_and_calls_nobody_offline(folder: Path, da
         identity = await enroll(hub, folder, "stays")
         token = await hub.sign_in()
         async with watching(hub, token) as person, greeted(hub, identity) as agent:
-            for taken in (sample(1), sample(2, cpu_percent=33.0)):
-                await agent.send(metrics(taken))
+            for seq, cpu_percent in ((1, 12.5), (2, 33.0)):
+                await agent.send(metrics(sample(seq, cpu_percent=cpu_percent)))
                 await agent.take(MetricsAck)
             await person.take("agents:status", lambda status: any(a["hostname"] == "stays" for a in status["agents"]))
             created = await person.do("commands:create", agentId=identity.agent_id, commandData={"argv": ["true"]})

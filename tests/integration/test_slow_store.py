@@ -19,7 +19,7 @@ from protocol.frames import Command, CommandResult, CommandResultAck, Event, Eve
 from protocol.limits import STREAM_CREDITS
 from tests.integration.hub import running_hub
 from tests.integration.inbox import DEADLINE_SECONDS
-from tests.integration.machine import connected, enroll, greeted, heartbeat, metrics, now_ms, sample
+from tests.integration.machine import AgentSocket, connected, enroll, greeted, heartbeat, metrics, now_ms, sample
 from tests.integration.person import known_to, watching
 
 
@@ -36,6 +36,15 @@ class Gate:
             await add(store, samples, changed)
 
         monkeypatch.setattr(DayFiles, "add", guarded)
+
+
+async def all_held(agent: AgentSocket) -> None:
+    """Take acknowledgements of live samples, each of which leaves the agent one credit."""
+    held = 0
+    while held < STREAM_CREDITS:
+        ack = await agent.take(MetricsAck, lambda ack: ack.lane is Lane.LIVE)
+        held += sum(last - first + 1 for first, last in ack.ranges)
+        assert ack.credits == 1
 
 
 async def test_heartbeats_reports_and_results_flow_while_the_store_hangs(
@@ -69,11 +78,7 @@ async def test_heartbeats_reports_and_results_flow_while_the_store_hangs(
                 gate.opened.set()
                 history = await agent.take(MetricsAck, lambda ack: ack.lane is Lane.BACKFILL)
                 assert (history.ranges, history.credits) == ([(1, 1)], 0)
-                held = 0
-                while held < STREAM_CREDITS:
-                    ack = await agent.take(MetricsAck, lambda ack: ack.lane is Lane.LIVE)
-                    held += sum(last - first + 1 for first, last in ack.ranges)
-                    assert ack.credits == 1
+                await all_held(agent)
             await agent.send(metrics(sample(STREAM_CREDITS + 1)))
             assert (await agent.take(MetricsAck, lambda ack: ack.lane is Lane.LIVE)).credits == STREAM_CREDITS
             back = await agent.take(MetricsAck, lambda ack: ack.lane is Lane.BACKFILL)

@@ -90,3 +90,16 @@ def test_ranges_are_no_key_of_a_mapping_and_unequal_to_a_list() -> None:
         hash(ranges)
     assert ranges != [(1, 3)]
     assert repr(ranges) == "SequenceRanges([(1, 3)])"
+
+
+@given(numbers=st.lists(st.integers(1, 60)))
+def test_ranges_can_be_kept_flat(numbers: list[int]) -> None:
+    ranges = SequenceRanges((number, number) for number in numbers)
+
+    flat = ranges.flat()
+    again = SequenceRanges.from_flat(flat)
+
+    assert again == ranges
+    assert flat == tuple(number for ends in ranges.to_list() for number in ends)
+    again.add(100)
+    assert 100 not in ranges

@@ -87,6 +87,12 @@ class Line(asyncio.Queue[Any]):
         self._websocket = websocket
         self.transport = transport
 
+    def break_off(self) -> None:
+        """End the connection without the client's help; one that it polls by is left to who uses it next."""
+        self.put_nowait(None)
+        if self.transport is not None and (self._websocket is not None or self.is_stuck):
+            self.transport.abort()
+
     def send(self, message: Message) -> bool:
         """Send now, or as soon as the client has taken what came before.
 

@@ -80,8 +80,8 @@ class Sockets:
         for line, since in list(self._gone.items()):
             if now - since > LEFTOVER_SECONDS:
                 del self._gone[line]
-                if line.transport is not None and line.is_stuck:
-                    line.transport.abort()
+                if line.is_stuck:
+                    line.break_off()
 
     def is_here(self, socket_id: str) -> bool:
         """Whether the client's `disconnect` is yet to come."""
@@ -134,8 +134,7 @@ class _Server(socketio.AsyncServer):  # type: ignore[misc]  # it has no types
     async def end(self, engine_id: str, engine_socket: Any) -> None:
         if engine_socket is None:
             return
-        if engine_socket.queue.transport is not None:
-            engine_socket.queue.transport.abort()
+        engine_socket.queue.break_off()
         with suppress(TimeoutError):
             async with asyncio.timeout(END_SECONDS):
                 await engine_socket.close(wait=False, abort=True)

@@ -1,12 +1,14 @@
 // Socket.IO on Node as a live feed: one view, one batch for all who watch it, once a tick, as often as the hub did.
-// Usage: node server.mjs PORT FRAME TICK_MS; FRAME is a batch as the hub sent it: 42["agents:metrics",{...}].
+// Usage: node server.mjs PORT FRAME TICK_MS [SERVER.pem]; FRAME is a batch as the hub sent it: 42["agents:metrics",{...}].
 import { readFileSync } from "node:fs";
-import { createServer } from "node:http";
+import http from "node:http";
+import https from "node:https";
 import { Server } from "socket.io";
 
-const [port, frame, tickMs] = process.argv.slice(2);
+const [port, frame, tickMs, serverPem] = process.argv.slice(2);
 const [event, body] = JSON.parse(readFileSync(frame, "utf8").slice(2));
-const server = createServer();
+const pem = serverPem && readFileSync(serverPem);
+const server = pem ? https.createServer({ cert: pem, key: pem, minVersion: "TLSv1.3" }) : http.createServer();
 const io = new Server(server, { path: "/ws/agents", perMessageDeflate: false, httpCompression: false });
 io.on("connection", (socket) => {
   socket.on("feed:subscribe", (_view, answer) => {

@@ -1,13 +1,47 @@
-/** Points of one machine's charts: times in ms, ascending, and beside them the values of each metric. */
+import type { MetricSeries, MetricsQueryReply } from '../generated/protocol'
+import { numberIn } from '../text/readings.ts'
+
+export type Column = (number | null)[]
+export type Resolution = MetricsQueryReply['resolution']
+
+/** Points of a chart: times in ms, ascending, and beside them the values of each line. */
 export interface History {
   times: number[]
-  values: Record<string, (number | null)[]>
+  values: Record<string, Column>
+  /** Lowest and highest of each point; a line whose points are single samples has neither. */
+  minima: Record<string, Column>
+  maxima: Record<string, Column>
   /** 0: raw samples; else the width of a bucket, of which `times` are the starts. */
   resolutionSec: number
+  /** What the hub made the points of. */
+  resolution: Resolution
 }
 
-export function emptyHistory(metrics: readonly string[]): History {
-  return { times: [], values: Object.fromEntries(metrics.map((metric) => [metric, []])), resolutionSec: 0 }
+export function emptyHistory(lines: readonly string[]): History {
+  return { times: [], values: Object.fromEntries(lines.map((line) => [line, []])), minima: {}, maxima: {}, resolutionSec: 0, resolution: 'raw' }
+}
+
+/** The answer for one machine: a line a metric. */
+export function historyOf(reply: Pick<MetricsQueryReply, 'series' | 'resolution' | 'resolutionSec'>, metrics: readonly string[]): History {
+  const { resolution, resolutionSec } = reply
+  const series = reply.series[0]
+  if (series === undefined) return { ...emptyHistory(metrics), resolution, resolutionSec }
+  const { timestamps: times, minima, maxima } = series
+  const values = Object.fromEntries(metrics.map((metric) => [metric, series.values[metric] ?? times.map(() => null)]))
+  return { times, values, minima, maxima, resolution, resolutionSec }
+}
+
+/** The answer for groups: a line a group, of one metric. Buckets that only some groups have are null in the others. */
+export function historyOfGroups(reply: Pick<MetricsQueryReply, 'series' | 'resolution' | 'resolutionSec'>, metric: string): History {
+  const times = [...new Set(reply.series.flatMap((series) => series.timestamps))].toSorted((one, other) => one - other)
+  const placeOf = new Map(times.map((time, place) => [time, place]))
+  const spread = (series: MetricSeries, column: Column | undefined): Column => {
+    const spreadOut: Column = times.map(() => null)
+    series.timestamps.forEach((time, at) => (spreadOut[placeOf.get(time)!] = column?.[at] ?? null))
+    return spreadOut
+  }
+  const lines = (of: 'values' | 'minima' | 'maxima') => Object.fromEntries(reply.series.map((series) => [series.group, spread(series, series[of][metric])]))
+  return { times, values: lines('values'), minima: lines('minima'), maxima: lines('maxima'), resolution: reply.resolution, resolutionSec: reply.resolutionSec }
 }
 
 /**
@@ -25,26 +59,26 @@ export class LiveEnd {
     if (last === at) {
       if (widthMs === 0) return false
       this.#bucketSamples++
-      for (const [metric, column] of Object.entries(history.values)) {
-        column[column.length - 1] = mean(column.at(-1) ?? null, numberIn(sample, metric), this.#bucketSamples)
-      }
+      change(history.values, sample, (before, value) => before + (value - before) / this.#bucketSamples)
+      change(history.minima, sample, Math.min)
+      change(history.maxima, sample, Math.max)
       return true
     }
     this.#bucketSamples = 1
     history.times.push(at)
-    for (const [metric, column] of Object.entries(history.values)) column.push(numberIn(sample, metric))
+    for (const columns of [history.values, history.minima, history.maxima]) {
+      for (const [metric, column] of Object.entries(columns)) column.push(numberIn(sample, metric))
+    }
     return true
   }
 }
 
-function mean(before: number | null, value: number | null, samples: number): number | null {
-  if (before === null || value === null) return value ?? before
-  return before + (value - before) / samples
-}
-
-export function numberIn(values: Record<string, unknown>, name: string): number | null {
-  const value = values[name]
-  return typeof value === 'number' && Number.isFinite(value) ? value : null
+/** Put what `join` makes of the last point and the sample in its place; where either is not known, the other. */
+function change(columns: Record<string, Column>, sample: Record<string, unknown>, join: (before: number, value: number) => number): void {
+  for (const [metric, column] of Object.entries(columns)) {
+    const [before, value] = [column.at(-1) ?? null, numberIn(sample, metric)]
+    column[column.length - 1] = before === null || value === null ? (value ?? before) : join(before, value)
+  }
 }
 
 /** Forget the points before `fromMs`, but keep one so that the line reaches the edge. */
@@ -52,25 +86,26 @@ export function forgetBefore(history: History, fromMs: number): void {
   const keep = history.times.findIndex((time) => time >= fromMs) - 1
   if (keep <= 0) return
   history.times.splice(0, keep)
-  for (const column of Object.values(history.values)) column.splice(0, keep)
+  for (const columns of [history.values, history.minima, history.maxima]) {
+    for (const column of Object.values(columns)) column.splice(0, keep)
+  }
 }
 
-/** Columns for drawing: seconds, then each metric, with a null wherever points are missing, so that a gap is seen as a gap. */
-export function withGaps(history: History, metrics: readonly string[]): [number[], ...(number | null)[][]] {
-  const { times } = history
+/** `columns` for drawing: seconds, then each of them, with a null wherever points are missing, so that a gap is seen as a gap. */
+export function withGaps(times: readonly number[], columns: readonly (Column | undefined)[]): [number[], ...Column[]] {
   const widest = 2.5 * usualDistance(times)
   const seconds: number[] = []
-  const columns: (number | null)[][] = metrics.map(() => [])
+  const drawn: Column[] = columns.map(() => [])
   times.forEach((time, index) => {
     const before = times[index - 1]
     if (before !== undefined && time - before > widest) {
       seconds.push((before + (time - before) / 2) / 1000)
-      for (const column of columns) column.push(null)
+      for (const column of drawn) column.push(null)
     }
     seconds.push(time / 1000)
-    metrics.forEach((metric, at) => columns[at]!.push(history.values[metric]?.[index] ?? null))
+    columns.forEach((column, at) => drawn[at]!.push(column?.[index] ?? null))
   })
-  return [seconds, ...columns]
+  return [seconds, ...drawn]
 }
 
 /** The median distance of neighbours in ms; Infinity where there are too few points to tell. */

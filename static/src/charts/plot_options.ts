@@ -1,5 +1,5 @@
 import type uPlot from 'uplot'
-import { dayOf } from '../text/format'
+import { dayOf, rate } from '../text/format'
 
 export interface PlotSeries {
   metric: string
@@ -19,8 +19,18 @@ export interface PlotShape {
   most?: number
   axis: (value: number) => string
   /** Values at which alerts are raised, drawn as dashed lines in a colour of the design. */
-  marks: readonly { value: number; colour: string }[]
+  marks?: readonly { value: number; colour: string }[]
+  /** Whether the room between lowest and highest is tinted; of many lines it would hide them. */
+  bands?: boolean
 }
+
+export interface PlotColumn {
+  series: PlotSeries
+  kind: 'maxima' | 'minima' | 'values'
+}
+
+export const wholePercent = (value: number) => `${value}%`
+export const rateAxis = (value: number) => rate(value).replace(/\.0+ /, ' ')
 
 export interface PlotHooks {
   colour: (name: string) => string
@@ -36,8 +46,19 @@ const RIGHT_PX = 34
 const FONT = "11px 'Inter Variable', system-ui, sans-serif"
 const SELECTION_MIN_PX = 8
 
+/** The columns of a plot after that of the times: pairs for the bands, then the lines, each from the back to the front. */
+export function columnsOf({ series, bands = true }: PlotShape): PlotColumn[] {
+  const behindFirst = series.toReversed()
+  const edges = behindFirst.flatMap((one): PlotColumn[] => [
+    { series: one, kind: 'maxima' },
+    { series: one, kind: 'minima' },
+  ])
+  return [...(bands ? edges : []), ...behindFirst.map((one): PlotColumn => ({ series: one, kind: 'values' }))]
+}
+
 export function plotOptions(shape: PlotShape, hooks: PlotHooks, width: number): uPlot.Options {
   const hasRightAxis = shape.series.some((series) => series.scale !== undefined)
+  const columns = columnsOf(shape)
   return {
     width,
     height: PLOT_HEIGHT,
@@ -46,13 +67,16 @@ export function plotOptions(shape: PlotShape, hooks: PlotHooks, width: number): 
     cursor: {
       sync: { key: 'machine', scales: ['x', null] },
       y: false,
-      points: { size: 7, width: 1.5, fill: () => hooks.colour('--surface') },
+      points: { size: (_, at) => (columns[at - 1]?.kind === 'values' ? 7 : 0), width: 1.5, fill: () => hooks.colour('--surface') },
       drag: { x: true, y: false, setScale: false },
       bind: { dblclick: () => () => (hooks.onReset(), null) },
     },
     scales: { x: { time: true, auto: false }, ...scalesOf(shape) },
     axes: [xAxis(hooks), yAxis(shape, hooks), ...rightAxes(shape, hooks)],
-    series: [{}, ...shape.series.map((series) => seriesOf(series, hooks)).toReversed()],
+    series: [{}, ...columns.map((column) => seriesOf(column, hooks))],
+    bands: columns.flatMap(({ series, kind }, at) =>
+      kind === 'maxima' ? [{ series: [at + 1, at + 2] as [number, number], fill: `${hooks.colour(series.colour)}2e` }] : [],
+    ),
     hooks: {
       drawClear: [(plot) => drawMarks(plot, shape, hooks)],
       setCursor: [(plot) => hooks.onCursor(plot.cursor.idx ?? null)],
@@ -114,11 +138,13 @@ function rightAxes(shape: PlotShape, hooks: PlotHooks): uPlot.Axis[] {
   )
 }
 
-function seriesOf(series: PlotSeries, hooks: PlotHooks): uPlot.Series {
+function seriesOf({ series, kind }: PlotColumn, hooks: PlotHooks): uPlot.Series {
+  const scale = series.scale?.name ?? 'y'
+  if (kind !== 'values') return { scale, stroke: 'transparent', points: { show: false } }
   const stroke = hooks.colour(series.colour)
   return {
     label: series.label,
-    scale: series.scale?.name ?? 'y',
+    scale,
     stroke,
     width: series.fill ? 1.75 : 1.25,
     spanGaps: false,
@@ -144,7 +170,7 @@ function drawMarks(plot: uPlot, shape: PlotShape, hooks: PlotHooks): void {
   ctx.lineWidth = devicePixelRatio
   ctx.setLineDash([3 * devicePixelRatio, 4 * devicePixelRatio])
   ctx.globalAlpha = 0.55
-  for (const mark of shape.marks) {
+  for (const mark of shape.marks ?? []) {
     const y = Math.round(plot.valToPos(mark.value, 'y', true)) + 0.5
     if (!Number.isFinite(y) || y < bbox.top || y > bbox.top + bbox.height) continue
     ctx.strokeStyle = hooks.colour(mark.colour)

@@ -1,12 +1,16 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { ANY_ENTRY, NO_FILTER, type Route, addressOf, auditAddress, fleetAddress, machineAddress, routeOf } from './routes.ts'
+import { ANY_ENTRY, NO_FILTER, type Route, addressOf, auditAddress, fleetAddress, machineAddress, machineRoute, routeOf } from './routes.ts'
 
 const ROUTES: Exclude<Route, { page: 'unknown' }>[] = [
   { page: 'fleet', query: NO_FILTER },
   { page: 'fleet', query: { text: 'a&b =?', status: ['OFFLINE', 'ERROR'], tags: ['x/y', 'ü'], site: 'Wien', sort: '-cpu', page: 3 } },
-  { page: 'machine', agentId: 'a/b c', window: { range: '7d' }, commandId: null },
-  { page: 'machine', agentId: 'x', window: { fromMs: 5, toMs: 9 }, commandId: 'c1' },
+  { ...machineRoute('a/b c'), window: { range: '7d' } },
+  { ...machineRoute('x'), window: { fromMs: 5, toMs: 9 }, commandId: 'c1', opened: 'disk./srv&x' },
+  { ...machineRoute('x'), part: 'packages', text: 'lib ssl', pageNumber: 3 },
+  { page: 'trends', metric: 'cpu_percent', groupBy: 'all', window: { range: '1h' }, query: NO_FILTER },
+  { page: 'trends', metric: 'disk_percent', groupBy: 'site', window: { range: '1y' }, query: { ...NO_FILTER, tags: ['web'] } },
+  { page: 'hub', window: { range: '24h' } },
   { page: 'alerts', resolved: true, pageNumber: 2 },
   { page: 'commands', status: 'RUNNING', pageNumber: 1 },
   { page: 'joining', show: 'tokens', pageNumber: 2 },
@@ -30,7 +34,7 @@ test('an empty address is the fleet', () => {
 
 test('nonsense in the address falls back to the default', () => {
   assert.deepEqual(routeOf('#/?status=BAD&sort=;drop&page=-4'), { page: 'fleet', query: NO_FILTER })
-  assert.deepEqual(routeOf('#/machines/%E0%A4%A'), { page: 'machine', agentId: '%E0%A4%A', window: { range: '1h' }, commandId: null })
+  assert.deepEqual(routeOf('#/machines/%E0%A4%A'), machineRoute('%E0%A4%A'))
   assert.deepEqual(routeOf('#/nowhere'), { page: 'unknown' })
   assert.deepEqual(routeOf('#/certificates?state=x&page=0'), { page: 'certificates', state: 'current', pageNumber: 1 })
   assert.deepEqual(routeOf('#/audit?from=x&to=-1'), { page: 'audit', query: ANY_ENTRY, pageNumber: 1 })

@@ -1,7 +1,7 @@
 import type { AgentStatus, AgentsList, CertificateState, CommandStatus } from '../generated/protocol'
 
 export type Sort = NonNullable<AgentsList['sort']>
-export type RangeName = '15m' | '1h' | '6h' | '24h' | '7d'
+export type RangeName = '15m' | '1h' | '6h' | '24h' | '7d' | '30d' | '1y'
 
 export interface FleetQuery {
   text: string
@@ -13,6 +13,24 @@ export interface FleetQuery {
 }
 
 export type ChartWindow = { range: RangeName } | { fromMs: number; toMs: number }
+
+/** What the trends are drawn of: a metric of the type `system`. */
+export type TrendMetric = 'cpu_percent' | 'memory_percent' | 'disk_percent' | 'network_recv_bytes_per_sec' | 'network_sent_bytes_per_sec'
+export type TrendGrouping = 'all' | 'site' | 'os' | 'tag'
+/** `live`: charts and newest values; the next three are the inventory; `reports`: what its agent said of itself. */
+export type MachinePart = 'live' | 'inventory' | 'packages' | 'services' | 'reports'
+
+/** One machine. `opened` is the metric type whose charts are unfolded; `text` searches a list of the inventory. */
+export interface MachineRoute {
+  page: 'machine'
+  agentId: string
+  part: MachinePart
+  window: ChartWindow
+  opened: string | null
+  commandId: string | null
+  text: string
+  pageNumber: number
+}
 
 /** What the audit is searched for; empty and null mean any. `fromMs` included, `toMs` excluded. */
 export interface AuditQuery {
@@ -27,7 +45,9 @@ export interface AuditQuery {
 /** Where the person is: the whole of it stands in the address. */
 export type Route =
   | { page: 'fleet'; query: FleetQuery }
-  | { page: 'machine'; agentId: string; window: ChartWindow; commandId: string | null }
+  | MachineRoute
+  | { page: 'trends'; metric: TrendMetric; groupBy: TrendGrouping; window: ChartWindow; query: FleetQuery }
+  | { page: 'hub'; window: ChartWindow }
   | { page: 'alerts'; resolved: boolean; pageNumber: number }
   | { page: 'commands'; status: CommandStatus | 'RUNNING' | null; pageNumber: number }
   | { page: 'joining'; show: JoiningList; pageNumber: number }
@@ -43,7 +63,10 @@ export type PeopleList = 'users' | 'roles' | 'keys'
 
 export const STATUSES: readonly AgentStatus[] = ['ACTIVE', 'OFFLINE', 'ERROR', 'MAINTENANCE']
 export const COMMAND_STATUSES: readonly CommandStatus[] = ['PENDING', 'SENT', 'EXECUTING', 'COMPLETED', 'FAILED', 'CANCELLED']
-export const RANGES: readonly RangeName[] = ['15m', '1h', '6h', '24h', '7d']
+export const RANGES: readonly RangeName[] = ['15m', '1h', '6h', '24h', '7d', '30d', '1y']
+export const MACHINE_PARTS: readonly MachinePart[] = ['live', 'inventory', 'packages', 'services', 'reports']
+export const TREND_METRICS: readonly TrendMetric[] = ['cpu_percent', 'memory_percent', 'disk_percent', 'network_recv_bytes_per_sec', 'network_sent_bytes_per_sec']
+export const TREND_GROUPINGS: readonly TrendGrouping[] = ['all', 'site', 'os', 'tag']
 export const CERTIFICATE_STATES: readonly CertificateState[] = ['current', 'superseded', 'revoked', 'expired']
 const ANY_CERTIFICATE = 'all'
 const SORT_KEYS = ['name', 'lastSeen', 'cpu', 'memory', 'disk', 'status'] as const
@@ -81,6 +104,16 @@ function listOf(head: string, given: URLSearchParams): Route {
       return { page: 'audit', query: auditQueryOf(given), pageNumber }
     case 'security':
       return { page: 'security' }
+    case 'hub':
+      return { page: 'hub', window: windowOf(given) }
+    case 'trends':
+      return {
+        page: 'trends',
+        metric: oneOf(given.get('metric'), TREND_METRICS) ?? 'cpu_percent',
+        groupBy: oneOf(given.get('by'), TREND_GROUPINGS) ?? 'all',
+        window: windowOf(given),
+        query: fleetQueryOf(given),
+      }
     default:
       return { page: 'unknown' }
   }
@@ -98,11 +131,22 @@ function fleetQueryOf(given: URLSearchParams): FleetQuery {
 }
 
 function machineOf(agentId: string, given: URLSearchParams): Route {
+  return {
+    page: 'machine',
+    agentId,
+    part: oneOf(given.get('show'), MACHINE_PARTS) ?? 'live',
+    window: windowOf(given),
+    opened: given.get('open'),
+    commandId: given.get('command'),
+    text: given.get('q') ?? '',
+    pageNumber: pageOf(given),
+  }
+}
+
+function windowOf(given: URLSearchParams): ChartWindow {
   const fromMs = Number(given.get('from'))
   const toMs = Number(given.get('to'))
-  const window: ChartWindow =
-    fromMs > 0 && toMs > fromMs ? { fromMs, toMs } : { range: oneOf(given.get('range'), RANGES) ?? '1h' }
-  return { page: 'machine', agentId, window, commandId: given.get('command') }
+  return fromMs > 0 && toMs > fromMs ? { fromMs, toMs } : { range: oneOf(given.get('range'), RANGES) ?? '1h' }
 }
 
 function auditQueryOf(given: URLSearchParams): AuditQuery {
@@ -156,8 +200,20 @@ function searchOf(route: KnownRoute): URLSearchParams {
       setFleetQuery(search, route.query)
       break
     case 'machine':
+      if (route.part !== 'live') search.set('show', route.part)
       setWindow(search, route.window)
+      if (route.opened !== null) search.set('open', route.opened)
       if (route.commandId !== null) search.set('command', route.commandId)
+      if (route.text !== '') search.set('q', route.text)
+      break
+    case 'trends':
+      if (route.metric !== 'cpu_percent') search.set('metric', route.metric)
+      if (route.groupBy !== 'all') search.set('by', route.groupBy)
+      setWindow(search, route.window)
+      setFleetQuery(search, route.query)
+      break
+    case 'hub':
+      setWindow(search, route.window)
       break
     case 'alerts':
       if (route.resolved) search.set('resolved', '1')
@@ -216,7 +272,12 @@ export function fleetAddress(changes: Partial<FleetQuery> = {}): string {
 }
 
 export function machineAddress(agentId: string): string {
-  return addressOf({ page: 'machine', agentId, window: { range: '1h' }, commandId: null })
+  return addressOf(machineRoute(agentId))
+}
+
+/** The page of a machine as it is opened. */
+export function machineRoute(agentId: string): MachineRoute {
+  return { page: 'machine', agentId, part: 'live', window: { range: '1h' }, opened: null, commandId: null, text: '', pageNumber: 1 }
 }
 
 export function auditAddress(changes: Partial<AuditQuery>): string {

@@ -1,11 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { actorWords, kindWords, reasonWords, systemWords, sentence, withWait } from './words.ts'
-
-test('a known reason is told in words, any other as it is', () => {
-  assert.equal(reasonWords('connection_lost'), 'connection lost')
-  assert.equal(reasonWords('The disk collector fails'), 'The disk collector fails')
-})
+import { actorWords, kindWords, systemWords, sentence, withWait } from './words.ts'
 
 test('people are named without their kind', () => {
   assert.deepEqual(['user:admin', 'key:deploy', 'hub'].map(actorWords), ['admin', 'key:deploy', 'hub'])

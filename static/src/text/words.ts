@@ -23,29 +23,6 @@ export const COMMAND_WORDS: Record<CommandStatus, string> = {
   CANCELLED: 'Cancelled',
 }
 
-const CONNECTION_REASONS: Record<string, string> = {
-  never_connected: 'has never connected',
-  shutdown: 'shut down',
-  restart: 'restarting',
-  update: 'agent is updating',
-  operator: 'agent stopped by a person',
-  sleep: 'asleep',
-  connection_lost: 'connection lost',
-  silent: 'went silent',
-  superseded: 'replaced by a newer session',
-  slow_consumer: 'too slow to keep up',
-  protocol_error: 'spoke the protocol wrongly',
-  revoked: 'certificate revoked',
-  quarantined: 'kept out until a person releases it',
-  hub_stopped: 'the hub was stopped',
-  hub_away: 'the hub was away',
-}
-
-/** Why a machine is not active, in words; what is no known code is a sentence already. */
-export function reasonWords(reason: string): string {
-  return CONNECTION_REASONS[reason] ?? reason
-}
-
 const COMMAND_REASONS: Record<CommandReason, string> = {
   exit_code: 'ended with an exit code other than 0',
   timeout: 'stopped: its time was up',

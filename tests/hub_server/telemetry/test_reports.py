@@ -93,6 +93,7 @@ async def test_a_report_whose_sender_is_gone_does_not_keep_others_from_being_sto
         await asyncio.sleep(0)
         gone.cancel()
     assert desk.received.in_use("a2")["events"][1].to_list() == [(1, 1)]
+    assert desk.service.waiting == 0
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
@@ -106,6 +107,7 @@ async def test_a_report_that_the_database_refuses_harms_no_other(desk: Desk, org
         return_exceptions=True,
     )
     assert [isinstance(outcome, Exception) for outcome in outcomes] == [False, True, False, False]
+    assert desk.service.waiting == 0
     assert await desk.stored() == 3
 
 
@@ -145,7 +147,10 @@ async def test_old_reports_are_deleted_oldest_first_in_slices(desk: Desk, organi
     for seq in range(1, 8):
         await desk.service.report(organisation_id, "a1", report(seq, ts=NOW_MS - (8 - seq) * DAY_MS))
     cutoff_ms = NOW_MS - 2 * DAY_MS
-    assert [await desk.service.delete_before(cutoff_ms, 3) for _ in range(3)] == [3, 2, 0]
+    assert await desk.service.delete_before(cutoff_ms, 3) == 3
+    reply = await desk.service.list(viewer_of(organisation_id), ReportsList())
+    assert [NOW_MS - int(each.at.timestamp() * 1000) for each in reply.reports][-1] == 4 * DAY_MS
+    assert [await desk.service.delete_before(cutoff_ms, 3) for _ in range(2)] == [2, 0]
     reply = await desk.service.list(viewer_of(organisation_id), ReportsList())
     assert [NOW_MS - int(each.at.timestamp() * 1000) for each in reply.reports] == [DAY_MS, 2 * DAY_MS]
 

@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 from aiohttp import web
 
 from hub_server.access.model import Principal
-from hub_server.access.standings import Session, Standings
+from hub_server.access.standings import Session, Standing, Standings
 from hub_server.bus.in_process import InProcessBus
 from hub_server.clock import Clock, SystemClock
 from hub_server.events import AgentChanged, AgentDeleted, AgentEnrolled, DomainEvent, MetricsReceived
@@ -170,17 +170,19 @@ class Fleet:
 
 
 class Access:
-    """Lets everybody in, as a viewer."""
+    """Lets everybody in, as an operator."""
 
     def __init__(self) -> None:
         self.standings = Standings()
+        self.open: list[Standing] = []
 
     async def admit(self, _token: str, _address: str) -> Session:
+        self.open.append(self.standings.open("u", ORGANISATION, "s"))
         return Session(
             principal=Principal(user_id="u", username="ada", organisation_id=ORGANISATION, role=Role.OPERATOR),
             session_id="s",
             expires_at=FAR,
-            standing=self.standings.open("u", ORGANISATION, "s"),
+            standing=self.open[-1],
         )
 
     async def note_ended(self, sessions: list[Session]) -> None: ...
@@ -191,6 +193,7 @@ class Stage:
 
     def __init__(self, bounds: Bounds | None = None, *, clock: Clock | None = None) -> None:
         clock = clock or SystemClock()
+        self.access = Access()
         self.bus = InProcessBus()
         self.fleet = Fleet(self.bus)
         self.lines = Lines()
@@ -209,7 +212,7 @@ class Stage:
             sockets=self.sockets,
             lines=self.lines,
             clock=clock,
-            access=cast("Any", Access()),
+            access=cast("Any", self.access),
             operations=Operations((feed_only,)),
             announcer=self.announcer,
             feed=self.feed,

@@ -103,6 +103,7 @@ def test_a_page_holds_no_more_than_asked_for_where_many_are_level() -> None:
     seen = Seen(*(an_agent(agent_id) for agent_id in "abcd"), cpu={"a": 2, "b": 2, "c": 1, "d": 2})
     reply = seen.view.page("o", AgentsList(sort="cpu", offset=1, limit=1))
     assert [agent.id for agent in reply.agents] == ["a"]
+    assert seen.ids("-cpu") == ["a", "b", "d", "c"]
 
 
 def sorted_ids(seen: Seen, sort: str) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable
-from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 import aiohttp
@@ -264,8 +263,7 @@ async def test_a_binary_packet_by_polling_ends_the_session() -> None:
     stage = a_stage()
     async with stage.running(), aiohttp.ClientSession(f"http://127.0.0.1:{stage.port}") as http:
         polled = await polling(http)
-        with suppress(aiohttp.ServerDisconnectedError):
-            await posted(http, polled, "bAAAA")
+        await posted(http, polled, "bAAAA")
         await gone(stage)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from hub_server.storage import sqlite_files
+from hub_server.telemetry.day_files.day import Day
 from hub_server.telemetry.day_files.folder import DayFiles
 from hub_server.telemetry.model import StreamKey
 from hub_server.telemetry.port import StoreFailed
@@ -104,8 +105,9 @@ async def test_a_full_disk_takes_nothing_answers_questions_and_is_used_again_onc
         with suppress(StoreFailed):
             await shelf.pack()
         assert len(await shelf.times()) == seq
+        monkeypatch.undo()
         for day in store._known_days():
-            await store._in_writer(day._opened().execute, "PRAGMA max_page_count=100000")
+            await store._in_writer(room_for, day)
         assert await takes(shelf, seq)
         await shelf.pack()
         assert len(await shelf.times()) == seq + 200
@@ -122,6 +124,10 @@ async def test_what_cannot_be_written_down_is_refused_for_good_and_harms_nothing
     assert await shelf.times() == []
     await shelf.add(sample(7))
     assert len(await shelf.times()) == 1
+
+
+def room_for(day: Day) -> None:
+    day._opened().execute("PRAGMA max_page_count=100000")
 
 
 async def takes(shelf: Shelf, first: int) -> bool:

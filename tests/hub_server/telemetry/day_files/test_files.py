@@ -12,6 +12,7 @@ import pytest
 
 from hub_server.storage.sqlite_files import open_reader
 from hub_server.telemetry.day_files import mirror
+from hub_server.telemetry.day_files.day import Day
 from hub_server.telemetry.day_files.folder import DayFiles
 from hub_server.telemetry.model import BUCKET_MS, Resolution
 from hub_server.telemetry.port import StoreFailed
@@ -66,6 +67,7 @@ async def test_a_file_that_is_damaged_while_it_is_used_is_put_aside(shelf: Shelf
 
 async def test_a_period_goes_while_it_is_read(shelf: Shelf, folder: Path) -> None:
     await shelf.add(*(sample(seq, NOON_MS - DAY_MS + seq) for seq in range(100)), sample(200))
+    assert len(await shelf.times()) == 101
     connection = open_reader(folder / YESTERDAY)
     assert connection is not None
     with closing(connection):
@@ -73,9 +75,9 @@ async def test_a_period_goes_while_it_is_read(shelf: Shelf, folder: Path) -> Non
         assert connection.execute("SELECT count(*) FROM hot").fetchone() == (100,)
         assert await shelf.store.drop_before(Resolution.RAW, MIDNIGHT_MS) == 1
         assert connection.execute("SELECT count(*) FROM hot").fetchone() == (100,)
-    assert await shelf.times() == [NOON_MS + 2_000_000]
     assert not [path for path in files_in(folder) if YESTERDAY in str(path)]
     assert not [path for path in files_held() if YESTERDAY in path]
+    assert await shelf.times() == [NOON_MS + 2_000_000]
 
 
 def files_in(folder: Path) -> list[Path]:
@@ -122,16 +124,22 @@ def _chunks(folder: Path) -> list[tuple[int, str]]:
         return connection.execute("SELECT key & 255, typeof(body) FROM chunk ORDER BY key").fetchall()
 
 
-async def test_rows_that_are_packed_meanwhile_are_not_seen_twice(shelf: Shelf) -> None:
+async def test_rows_that_are_packed_meanwhile_are_not_seen_twice(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     """A question copies the rows of a series first, and may find them packed when it looks at the disk."""
     await shelf.add(*(sample(seq) for seq in range(5)))
     assert isinstance(shelf.store, DayFiles)
     [day] = shelf.store._known_days()
     copied = {series: rows[:] for series, rows in day.mirror.hot.items()}
-    await shelf.pack(NOON_MS + 60_000)
+    monkeypatch.setattr(Day, "delete_rows", fails)
+    with pytest.raises(StoreFailed):
+        await shelf.pack(NOON_MS + 60_000)
     day.mirror.hot.update(copied)
     assert len(await shelf.times()) == 5
     assert [bucket[3] for bucket in (await shelf.gauge(Resolution.HOUR)).values()] == [5]
+
+
+def fails(_day: Day, _last_row: int) -> bool:
+    raise sqlite3.OperationalError("disk I/O error")
 
 
 async def test_any_number_of_lists_of_names_is_stored(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+from hub_server.gateway.dashboards.line import Bounds, Line, Traffic
+from hub_server.gateway.dashboards.message import Message
+from protocol.events import AgentMetrics, AgentsMetrics
+from tests.hub_server.gateway.dashboards.browser import browsing
+from tests.hub_server.gateway.dashboards.stage import Stage
+
+MESSAGE = Message(AgentMetrics(agent_id="a", metric_type="system", metric_data={"note": "é"}, timestamp=1))
+
+
+class Wire:
+    """A WebSocket and its transport in one, which takes all."""
+
+    def __init__(self) -> None:
+        self.is_open = True
+        self.frames: list[bytes] = []
+
+    def write(self, frame: bytes) -> None:
+        self.frames.append(frame)
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+
+def a_line() -> tuple[Line, Wire]:
+    line, wire = Line(Bounds(), Traffic()), Wire()
+    line.joined(wire, cast("Any", wire))
+    return line, wire
+
+
+async def test_a_message_does_not_overtake_what_was_put_before_it() -> None:
+    line, wire = a_line()
+    writer = asyncio.ensure_future(line.get())
+    await asyncio.sleep(0)
+    first = Message(AgentsMetrics(version=1, samples=[]))
+    line.put_nowait(first)
+    assert line.send(MESSAGE)
+    assert not wire.frames
+    assert [await writer, line.get_nowait()] == [first, MESSAGE]
+
+
+async def test_a_message_is_written_at_once_when_nothing_is_before_it() -> None:
+    line, wire = a_line()
+    assert line.send(MESSAGE)
+    assert not wire.frames
+    assert await line.get() is MESSAGE
+    writer = asyncio.ensure_future(line.get())
+    await asyncio.sleep(0)
+    assert line.send(MESSAGE)
+    assert wire.frames == [MESSAGE.frame]
+    wire.is_open = False
+    assert line.send(MESSAGE)
+    assert wire.frames == [MESSAGE.frame]
+    assert await writer is MESSAGE
+
+
+def test_the_frame_and_the_packet_say_the_same() -> None:
+    for length in (1, 200, 70_000):
+        message = Message(AgentMetrics(agent_id="a" * length, metric_type="é", metric_data={}, timestamp=1))
+        text = message.encode()
+        assert text.startswith('42["agent:metrics",{"agentId":"a')
+        assert message.frame.endswith(text.encode())
+        assert message.frame[0] == 0x81
+
+
+async def test_a_confirmation_is_taken_past_the_library_and_nothing_else_is() -> None:
+    stage = Stage()
+    async with stage.running(), browsing(stage.port):
+        line = stage.line()
+        assert line.confirms('42["feed:ack",{"version":1}]')
+        for text in (
+            '427["feed:ack",{"version":1}]',
+            '42["feed:ack",{"version":-1}]',
+            '42["feed:ack",{"version":1},1]',
+            '42["feed:ack"]',
+            '42["feed:subscribe",{}]',
+            "3",
+        ):
+            assert not line.confirms(text)
+        stage.access.standings.end(stage.access.open)
+        assert not line.confirms('42["feed:ack",{"version":1}]')
