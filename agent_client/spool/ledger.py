@@ -13,11 +13,11 @@ import msgspec
 
 from agent_client.spool.database import Database, Row
 from agent_client.spool.gaps import Gap, merged, runs_of
+from protocol.reports import GAP
 
 Stream = Literal["live", "backfill", "events"]
 STREAMS: Final[tuple[Stream, ...]] = ("live", "backfill", "events")
 LANES: Final[tuple[Stream, ...]] = ("live", "backfill")
-GAP: Final = "gap"
 _EPOCH_BITS: Final = 52
 _OWNER: Final = "owner"
 _GAPS: Final = "gaps"

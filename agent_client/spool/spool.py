@@ -15,10 +15,10 @@ from agent_client.logs import Log
 from agent_client.spool.database import Database, DatabaseError, DiskRefused
 from agent_client.spool.epochs import Border, renewed
 from agent_client.spool.gaps import Gap
-from agent_client.spool.ledger import GAP, LANES, STREAMS, Ledger, Stream
+from agent_client.spool.ledger import LANES, STREAMS, Ledger, Stream
 from protocol.frames import Event, MetricData, MetricValue, Sample, StreamAck, StreamState, StreamStates
 from protocol.limits import SAMPLES_PER_FRAME_MAX
-from protocol.reports import CLOCK_STEPPED, SPOOL_FULL, SPOOL_RENEWED
+from protocol.reports import CLOCK_STEPPED, GAP, SPOOL_FULL, SPOOL_RENEWED
 
 _TRIMMED_AT_ONCE: Final = 1 / 64
 _DROPPED_AT_ONCE: Final = 64

@@ -51,8 +51,6 @@ class Fleet:
 
         await at_once(self._plan.at_once, agents, in_turn)
         self.agents = [agent for agent in agents if agent.is_connected]
-        if self._plan.returns:
-            self._contexts = {agent.number: self._context(agent) for agent in self.agents}
 
     async def back(self, order: Return) -> Ready:
         """Connect those who lost their connection, and return how many of all are connected then."""
@@ -78,6 +76,8 @@ class Fleet:
 
     async def _open(self, agent: SimulatedAgent) -> None:
         context = self._contexts.get(agent.number) or self._context(agent)
+        if self._plan.returns:
+            self._contexts[agent.number] = context
         agent.begin_anew()
         try:
             async with asyncio.timeout(CONNECT_DEADLINE_SECONDS):

@@ -141,7 +141,7 @@ def _bounds(timestamps: Sequence[int], bucket_ms: int) -> tuple[list[int], list[
             end = start + bucket_ms
             starts.append(start)
             firsts.append(index)
-    return starts, list(zip(firsts, [*firsts[1:], len(timestamps)], strict=True))
+    return starts, list(zip(firsts, [*firsts, len(timestamps)][1:], strict=True))
 
 
 def _each(

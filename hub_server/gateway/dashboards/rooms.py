@@ -1,4 +1,4 @@
-"""Who hears what: the names of Socket.IO rooms."""
+"""Who hears what: the names of rooms."""
 
 from __future__ import annotations
 
@@ -16,10 +16,6 @@ def commands_room(organisation_id: str) -> str:
 def unsubscribed_room(organisation_id: str) -> str:
     """Clients that never asked for a feed: they get single `agent:metrics` events, as seed 004 shows."""
     return f"single:{organisation_id}"
-
-
-def feed_room(organisation_id: str, view: int) -> str:
-    return f"feed:{organisation_id}:{view}"
 
 
 def rooms_of(principal: Principal) -> list[str]:

@@ -25,8 +25,8 @@ ROUND_ROWS_PER_SERIES: Final = 16
 """A round before its time pays only when it finds some rows of each series."""
 CLOSING_GRACE_MS: Final = 2 * 60_000
 """How long samples of an hour that has ended may still come as a matter of course."""
-PIECE_ROWS: Final = 8_000
-CLOSED_AT_ONCE: Final = 16
+PIECE_ROWS: Final = 20_000
+CLOSED_AT_ONCE: Final = 48
 INDEX_ROWS: Final = 2_000
 
 

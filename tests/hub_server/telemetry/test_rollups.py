@@ -72,3 +72,8 @@ def test_what_only_rises_is_a_counter() -> None:
         True
     ] * 4
     assert not is_counter("cpu_percent")
+
+
+def test_the_buckets_of_nothing_are_none() -> None:
+    nothing = rollup_of([])
+    assert coarser(nothing, 5 * MINUTE_MS) == merged([nothing], 5 * MINUTE_MS) == decoded(encoded(nothing)) == nothing
