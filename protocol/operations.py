@@ -102,7 +102,6 @@ from protocol.telemetry import (
     ReportsListReply,
 )
 
-
 FleetOrder = Literal[
     "name",
     "-name",

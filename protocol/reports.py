@@ -21,8 +21,8 @@ COLLECTOR_RECOVERED: Final = "collector_recovered"
 SPOOL_DAMAGED: Final = "spool_damaged"
 """moved_to: where the unreadable file lies now."""
 SPOOL_RENEWED: Final = "spool_renewed"
-"""The spool is not as the agent left it. cause: restored (it went back to an earlier state: new epochs), deleted (it was
-gone: new epochs), rescued (deleted under the running agent, which put it back whole).
+"""The spool is not as the agent left it. cause: restored (it went back to an earlier state: new epochs), deleted (it
+was gone: new epochs), rescued (deleted under the running agent, which put it back whole).
 """
 SPOOL_FULL: Final = "spool_full"
 """The disk took no sample: since_ms, dropped."""

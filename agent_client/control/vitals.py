@@ -47,10 +47,10 @@ class Vitals:
             "rss_bytes": health.rss_bytes,
             "cpu_percent": health.cpu_percent,
             "samples_per_second": health.samples_per_second,
-            "reconnects": health.reconnects,
+            "reconnects_total": health.reconnects,
             "spool_bytes": self._spool.used_bytes(),
             **{f"spool_waiting_{stream}": waiting[stream] for stream in STREAMS},
-            **{f"spool_dropped_{stream}": dropped.get(stream, 0) for stream in STREAMS},
+            **{f"spool_dropped_{stream}_total": dropped.get(stream, 0) for stream in STREAMS},
         }
         return {METRIC_TYPE: {name: figure for name, figure in figures.items() if figure is not None}}
 

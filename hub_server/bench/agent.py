@@ -263,7 +263,7 @@ def machine(number: int) -> SystemInformation:
 
 def address_of(number: int) -> str:
     """Return the loopback address that agent `number` calls from, so that limits by address see many machines."""
-    return f"127.0.1.{1 + number % 250}"
+    return f"127.0.{1 + number // 250}.{1 + number % 250}"
 
 
 def figures(number: int, sequence: int) -> dict[str, MetricValue]:

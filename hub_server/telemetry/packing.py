@@ -167,7 +167,7 @@ def _of_floats(values: Sequence[float]) -> Column:
     first = values[0]
     if values.count(first) == len(values):
         return Column("constant", first)
-    for scale in SCALES:
+    for scale in SCALES if max(map(abs, values)) <= EXACT_INTEGER_MAX else ():
         if round(first * scale) / scale != first:
             continue
         integers = [round(value * scale) for value in values]

@@ -172,17 +172,18 @@ class LiveFeed:
         return newest is not None and newest.ts_ms == ts_ms
 
     def _tell(self, view: View) -> None:
-        """Send the view's changes to all who watch it and keep up."""
+        """Send the view's changes to all who watch it and keep up; for the others nothing is encoded."""
         moved = list(view.agent_ids) if view.is_moved else None
-        frames = self._frames.frames(view.version + 1, view.selection, view.changed, agent_ids=moved)
-        messages = [self._encoded(frame) for frame in frames]
-        view.is_moved, view.changed = False, {}
-        if not messages:
+        changed, view.changed, view.is_moved = view.changed, {}, False
+        keeping_up = [watcher for watcher in view.watchers.values() if not watcher.is_behind]
+        if not keeping_up:
             return
-        for watcher in view.watchers.values():
-            if not watcher.is_behind:
+        frames = self._frames.frames(view.version + 1, view.selection, changed, agent_ids=moved)
+        messages = [self._encoded(frame) for frame in frames]
+        if messages:
+            for watcher in keeping_up:
                 self._send(watcher, messages)
-        view.version += 1
+            view.version += 1
 
     def _send(self, watcher: Watcher, messages: Sequence[Message]) -> None:
         owes_word = watcher.view.version - watcher.acknowledged > FEED_LAG_MAX

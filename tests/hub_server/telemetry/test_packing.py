@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hub_server.telemetry.packing import BadChunk, columns_of, packed, unpacked
@@ -24,6 +24,7 @@ rows_of_samples = st.lists(st.dictionaries(st.sampled_from(("cpu", "disk", "up")
 
 
 @given(rows=rows_of_samples, gap_ms=st.integers(0, 2**40))
+@example(rows=[{"cpu": 0.1}, {"cpu": 1e308}], gap_ms=1)
 def test_a_chunk_gives_back_its_samples(rows: Rows, gap_ms: int) -> None:
     timestamps = [START_MS + index * gap_ms for index in range(len(rows))]
     assert unpacked(packed(timestamps, rows)) == (timestamps, rows)

@@ -115,6 +115,7 @@ async def test_who_does_not_confirm_is_taken_out_and_comes_back_with_a_snapshot(
         stage.tick()
     frames = line.take()
     assert (len(frames), stage.feed.laggards) == (FEED_LAG_MAX + 1, 1)
+    assert stage.feed.frames <= FEED_LAG_MAX + 3, "frames are encoded for nobody"
     stage.feed.acknowledge("s", frames[-1]["version"])
     (back,) = line.take()
     assert back["snapshot"]
