@@ -23,7 +23,7 @@ exit codes: 0 orderly stop · 64 wrong arguments · 73, 77 files cannot be writt
 EXIT_USAGE: Final = 64
 # Libraries import these at their start, and need them only for what the daemon does not do (proxies, development
 # versions, older Pythons): together four megabytes of every machine's memory.
-UNUSED: Final = ("importlib.metadata", "typing_extensions", "urllib.request")
+UNUSED: Final = ("importlib.metadata", "msgspec.inspect", "typing_extensions", "urllib.request")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

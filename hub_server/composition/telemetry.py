@@ -93,6 +93,7 @@ def _show(base: Foundation, recorder: Recorder) -> None:
         lambda: recorder.too_old_samples,
     )
     gauge("jtnt_samples_repeated", "Samples that were stored already", lambda: recorder.duplicate_samples)
+    gauge("jtnt_commit_seconds", "How long the last commit of samples took", lambda: recorder.last_commit_seconds)
     gauge("jtnt_commits_failed", "Commits of samples that failed and were tried again", lambda: recorder.failed_commits)
     gauge("jtnt_frames_refused", "Frames of samples that the store refused", lambda: recorder.refused_frames)
 

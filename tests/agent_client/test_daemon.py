@@ -230,6 +230,8 @@ async def test_status_is_asked_of_the_running_daemon(
             shown = capsys.readouterr().out
             assert await asyncio.to_thread(main, ["status", "--json", "--data-dir", str(places.state)]) == 0
             status = json.loads(capsys.readouterr().out)
+            assert await asyncio.to_thread(main, ["status", "--prometheus", "--data-dir", str(places.state)]) == 0
+            exposed = capsys.readouterr().out.splitlines()
             assert places.control_socket.stat().st_mode & 0o777 == 0o600
             daemon.process.terminate()
             await daemon.ended()
@@ -239,6 +241,7 @@ async def test_status_is_asked_of_the_running_daemon(
     assert re.search(r"trust +document version 1", shown)
     assert (status["agent_id"], status["link"], status["pid"]) == (AGENT, "connected", daemon.process.pid)
     assert status["last_heartbeat_ms"]
+    assert {"jtnt_agent_up 1", "jtnt_agent_connected 1", "jtnt_agent_reconnects_total 0"} <= set(exposed)
     assert status["spool"]["dropped"] == {}
 
 
@@ -258,6 +261,8 @@ def test_status_without_a_daemon_says_so_and_what_the_files_tell(
     assert main([*arguments, "--json"]) == 3
     report = json.loads(capsys.readouterr().out)
     assert (report["running"], report["enrolled"], report["trust_version"]) == (False, True, 1)
+    assert main([*arguments, "--prometheus"]) == 3
+    assert capsys.readouterr().out.splitlines()[-1] == "jtnt_agent_up 0"
 
 
 async def test_a_folder_with_a_very_long_name_has_its_socket_too(

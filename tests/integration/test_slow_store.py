@@ -20,7 +20,7 @@ from protocol.limits import STREAM_CREDITS
 from tests.integration.hub import running_hub
 from tests.integration.inbox import DEADLINE_SECONDS
 from tests.integration.machine import AgentSocket, connected, enroll, greeted, heartbeat, metrics, now_ms, sample
-from tests.integration.person import known_to, watching
+from tests.integration.person import Person, known_to, watching
 
 
 class Gate:
@@ -47,6 +47,13 @@ async def all_held(agent: AgentSocket) -> None:
         assert ack.credits == 1
 
 
+async def a_command_ends(person: Person, agent_id: str, agent: AgentSocket) -> None:
+    await person.do("commands:create", agentId=agent_id, commandData={"argv": ["true"]})
+    order = await agent.take(Command)
+    await agent.send(CommandResult(command_id=order.command_id, status=CommandOutcome.COMPLETED, exit_code=0))
+    await agent.take(CommandResultAck)
+
+
 async def test_heartbeats_reports_and_results_flow_while_the_store_hangs(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -66,12 +73,7 @@ async def test_heartbeats_reports_and_results_flow_while_the_store_hangs(
                     await agent.take(HeartbeatAck)
                     await agent.send(Event(epoch=7, seq=seq, ts=now_ms(), kind="gap"))
                     assert (await agent.take(EventAck)).ranges == [(seq, seq)]
-                await person.do("commands:create", agentId=identity.agent_id, commandData={"argv": ["true"]})
-                order = await agent.take(Command)
-                await agent.send(
-                    CommandResult(command_id=order.command_id, status=CommandOutcome.COMPLETED, exit_code=0)
-                )
-                await agent.take(CommandResultAck)
+                await a_command_ends(person, identity.agent_id, agent)
                 async with connected(hub, other.tls()) as newcomer:
                     assert (await newcomer.greet()).credits == {"live": 1, "backfill": 0}
                 assert not agent.inbox.held(lambda frame: isinstance(frame, MetricsAck))

@@ -19,7 +19,7 @@ from hub_server.telemetry.day_files.answers import newest_of_all, raw_of, rollup
 from hub_server.telemetry.day_files.day import Day
 from hub_server.telemetry.day_files.failures import failures
 from hub_server.telemetry.day_files.index import Index
-from hub_server.telemetry.day_files.layout import DAY_MS, ROLLED, Layout
+from hub_server.telemetry.day_files.layout import DAY_MS, ROLLED, Layout, Period
 from hub_server.telemetry.day_files.ledger import Ledger
 from hub_server.telemetry.day_files.packer import Packer
 from hub_server.telemetry.day_files.reading import Reading, Wanted
@@ -82,13 +82,15 @@ class DayFiles:
     async def close(self) -> None:
         if not self._threads:
             return
-        await self._in_packer(self._close_packing)
-        for number, reading in enumerate(self._readings):
-            await self._in_thread(READER + number, reading.readers.close)
-        await self._in_writer(self._close_days)
-        threads, self._threads = self._threads, []
-        for thread in threads:
-            thread.shutdown()  # they have nothing to do any more
+        try:
+            await self._in_packer(self._close_packing)
+            for number, reading in enumerate(self._readings):
+                await self._in_thread(READER + number, reading.readers.close)
+            await self._in_writer(self._close_days)
+        finally:
+            threads, self._threads = self._threads, []
+            for thread in threads:
+                thread.shutdown(wait=False)
 
     async def load_ranges(self) -> list[StoredRanges]:
         return await self._in_writer(self._ledger.all)
@@ -134,12 +136,14 @@ class DayFiles:
         return await self._in_packer(self._pack, now_ms)
 
     async def drop_before(self, resolution: Resolution, cutoff_ms: int) -> int:
-        dropped = await self._in_packer(self._drop_before, resolution, cutoff_ms)
-        for path in dropped:
-            for number, reading in enumerate(self._readings):
-                await self._in_thread(READER + number, reading.readers.forget, path)
+        periods = await self._in_packer(self._layout.periods, resolution)
+        gone = [period for period in periods if period.to_ms <= cutoff_ms]
+        await self._forget_in_readers(gone)
+        for period in gone:
+            await self._in_packer(self._drop, period)
+        await self._forget_in_readers(gone)  # who asked meanwhile had them open again
         await self._in_packer(self._measure)
-        return len(dropped)
+        return len(gone)
 
     async def delete_agent(self, organisation_id: str, agent_id: str) -> None:
         keys = await self._in_writer(self._ledger.keys_of, organisation_id, agent_id)
@@ -230,23 +234,25 @@ class DayFiles:
             self._measure()
         return samples
 
-    def _drop_before(self, resolution: Resolution, cutoff_ms: int) -> list[Path]:
-        """Return the files that are gone. Samples that are not rolled up yet are, unless that fails: it must not keep
-        the disk full."""
-        gone = [period for period in self._layout.periods(resolution) if period.to_ms <= cutoff_ms]
-        for period in gone:
-            if resolution is not Resolution.RAW:
-                self._rollups.remove(period)
-                continue
-            day = self._days.get(period.from_ms // DAY_MS)
-            if day is not None:
-                try:
-                    self._packer.finish(day)
-                except (sqlite3.Error, OSError) as error:
-                    log.warning("samples dropped without rollups", path=str(day.path), error=str(error))
-                self._packer.forget(day)
-            self._written(self._remove_day, period.from_ms // DAY_MS)
-        return [self._layout.path_of(period) for period in gone]
+    def _drop(self, period: Period) -> None:
+        """Samples that are not rolled up yet are before they go, unless that fails: it must not keep the disk full."""
+        if period.resolution is not Resolution.RAW:
+            self._rollups.remove(period)
+            return
+        number = period.from_ms // DAY_MS
+        day = self._days.get(number)
+        if day is not None:
+            try:
+                self._packer.finish(day)
+            except (sqlite3.Error, OSError) as error:
+                log.warning("samples dropped without rollups", path=str(day.path), error=str(error))
+            self._packer.forget(day)
+        self._written(self._remove_day, number)
+
+    async def _forget_in_readers(self, periods: Sequence[Period]) -> None:
+        for period in periods:
+            for number, reading in enumerate(self._readings):
+                await self._in_thread(READER + number, reading.readers.forget, self._layout.path_of(period))
 
     def _remove_day(self, number: int) -> None:
         """In the writer's thread: no sample is written to a file that is gone."""

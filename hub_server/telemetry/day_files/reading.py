@@ -54,9 +54,11 @@ SELECT k.value, group_concat(c.body)
 """
 _CHUNKS: Final = "SELECT c.key, c.body FROM json_each(?) AS k CROSS JOIN chunk AS c ON c.key = k.value"
 _NEWEST_ROWS: Final = """
-SELECT s.organisation_id, s.agent_id, s.metric_type, max(h.ts), h.shape, h.data
-  FROM hot AS h CROSS JOIN series AS s ON s.id = h.series WHERE h.ts <= ? GROUP BY h.series
+SELECT s.organisation_id, s.agent_id, s.metric_type, h.ts, h.shape, h.data
+  FROM (SELECT id, max(ts) FROM hot WHERE ts <= ? GROUP BY series) AS n
+ CROSS JOIN hot AS h ON h.id = n.id CROSS JOIN series AS s ON s.id = h.series
 """
+"""Beside a maximum SQLite takes the id from the row that has it."""
 _ROLLUPS: Final = f"""
 SELECT s.agent_id, r.key & {(1 << SLOT_BITS) - 1}, r.body
   FROM json_each(?) AS a

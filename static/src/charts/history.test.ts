@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { type History, LiveEnd, emptyHistory, forgetBefore, historyOf, historyOfGroups, withGaps } from './history.ts'
+import { type History, LiveEnd, asRates, emptyHistory, forgetBefore, historyOf, historyOfGroups, withGaps } from './history.ts'
 
 function madeOf(times: number[], resolutionSec = 0): History {
   return { ...emptyHistory([]), times: [...times], values: { cpu: times.map((_, index) => index) }, resolutionSec }
@@ -67,4 +67,11 @@ test('groups share their times, and a bucket that one of them lacks is null ther
   assert.deepEqual(history.times, [10, 20, 30])
   assert.deepEqual(history.values, { Bern: [1, null, 3], '': [null, 2, null] })
   assert.deepEqual(history.minima.Bern, [null, null, null])
+})
+
+test('what only rises is shown by the second, and a new start is no fall', () => {
+  const history = { ...madeOf([0, 10_000, 20_000, 30_000]), values: { stored: [100, 150, 5, 25] }, minima: { stored: [1, 1, 1, 1] } }
+  const rated = asRates(history, ['stored', 'other'])
+  assert.deepEqual(rated.values, { stored: [null, 5, null, 2] })
+  assert.deepEqual(rated.minima, {})
 })

@@ -44,6 +44,25 @@ export function historyOfGroups(reply: Pick<MetricsQueryReply, 'series' | 'resol
   return { times, values: lines('values'), minima: lines('minima'), maxima: lines('maxima'), resolution: reply.resolution, resolutionSec: reply.resolutionSec }
 }
 
+/** `history` with the lines of `counted`, which only rise, as how much they rise in a second; a fall is a start from 0 and not known. */
+export function asRates(history: History, counted: readonly string[]): History {
+  const [values, minima, maxima] = [{ ...history.values }, { ...history.minima }, { ...history.maxima }]
+  for (const line of counted) {
+    delete minima[line]
+    delete maxima[line]
+    if (values[line] !== undefined) values[line] = rises(history.times, values[line])
+  }
+  return { ...history, values, minima, maxima }
+}
+
+function rises(times: readonly number[], column: Column): Column {
+  return column.map((value, at) => {
+    const before = column[at - 1] ?? null
+    const seconds = (times[at]! - (times[at - 1] ?? 0)) / 1000
+    return value === null || before === null || value < before ? null : (value - before) / seconds
+  })
+}
+
 /**
  * Add a live sample at its place at the end. In a bucketed history it is averaged into its bucket with weight
  * `1 / (samples in it + 1)`; a sample older than the newest point is dropped.

@@ -1,6 +1,6 @@
 import type { AgentFilter, MetricsQuery, MetricsQueryReply } from '../generated/protocol'
 import type { HubSocket } from '../hub/socket.svelte'
-import { type History, historyOf, historyOfGroups } from './history'
+import { type History, asRates, historyOf, historyOfGroups } from './history'
 
 const REFRESH_MS = 30_000
 /** Lines of more groups could not be told apart. */
@@ -40,9 +40,12 @@ export function machineSource(hub: HubSocket, agentId: string, metricType: strin
   }
 }
 
-/** The hub's own figures. */
-export function hubSource(hub: HubSocket, metrics: readonly string[]): Source {
-  return { ask: async (asked) => historyOf(await hub.ask('hub:metrics', { metrics: [...metrics], ...asked }), metrics), refreshMs: REFRESH_MS }
+/** The hub's own figures; those of `counted` only rise, and are shown by how much in a second. */
+export function hubSource(hub: HubSocket, metrics: readonly string[], counted: readonly string[]): Source {
+  return {
+    ask: async (asked) => asRates(historyOf(await hub.ask('hub:metrics', { metrics: [...metrics], ...asked }), metrics), counted),
+    refreshMs: REFRESH_MS,
+  }
 }
 
 export type Grouping = NonNullable<MetricsQuery['groupBy']>

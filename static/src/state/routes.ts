@@ -280,6 +280,12 @@ export function machineRoute(agentId: string): MachineRoute {
   return { page: 'machine', agentId, part: 'live', window: { range: '1h' }, opened: null, commandId: null, text: '', pageNumber: 1 }
 }
 
+/** Trends of the machines that pass the filter of `query`. */
+export function trendsAddress(query: FleetQuery): string {
+  const filter = { ...NO_FILTER, text: query.text, status: query.status, tags: query.tags, site: query.site }
+  return addressOf({ page: 'trends', metric: 'cpu_percent', groupBy: 'all', window: { range: '24h' }, query: filter })
+}
+
 export function auditAddress(changes: Partial<AuditQuery>): string {
   return addressOf({ page: 'audit', query: { ...ANY_ENTRY, ...changes }, pageNumber: 1 })
 }

@@ -20,6 +20,7 @@ export const PERMISSION_WORDS = {
   'audit:read': 'read the audit',
   'organisations:read': 'see organisations',
   'organisations:write': 'change organisations',
+  'hub:read': 'see how the hub itself is',
   self: 'look after their own account',
 } as const
 
