@@ -13,6 +13,7 @@ from hub_server.clock import Clock, SystemClock
 from hub_server.commands.worker import Dispatcher
 from hub_server.composition.dashboards import Dashboards, dashboards_on
 from hub_server.composition.doors import agents_door, listeners_of
+from hub_server.composition.figures import show_dashboards, show_process, show_store
 from hub_server.composition.foundation import Foundation
 from hub_server.composition.subjects import Subjects, subjects_on
 from hub_server.composition.telemetry import metric_store, telemetry_workers
@@ -75,9 +76,10 @@ def compose(
     subjects = subjects_on(base)
     dashboards = dashboards_on(base, subjects)
     door = agents_door(base, subjects)
-    gauge = base.instruments.gauge
-    gauge("jtnt_agents_connected", "Agents with a session on this hub", lambda: len(base.registry))
-    gauge("jtnt_dashboards_connected", "Sockets of dashboards", lambda: dashboards.server.client_count)
+    heap = HeapKeeper(clock=clock, entered=lambda: base.registry.entered, live=lambda: len(base.registry))
+    show_process(base, heap)
+    show_store(base)
+    show_dashboards(base, dashboards)
     readiness = Readiness(database.answers)
     keeper, checkpointer = PresenceKeeper(subjects.presence), Checkpointer(subjects.audit)
     return Hub(
@@ -100,6 +102,7 @@ def compose(
             *door.workers,
             Worker("keys", _keeper(base, subjects.fleet).run),
             Worker("checkpoints", checkpointer.run),
+            Worker("heap", heap.run),
         ),
         listeners=listeners_of(base, subjects, dashboards, door.endpoint, readiness),
         drain=(door.endpoint.drain, dashboards.server.shut_down, keeper.save, checkpointer.sign),
@@ -153,10 +156,6 @@ def _workers(
     return (
         Worker("instruments", base.instruments.run),
         Worker("pauses", base.pauses.run),
-        Worker(
-            "heap",
-            HeapKeeper(clock=base.clock, entered=lambda: base.registry.entered, live=lambda: len(base.registry)).run,
-        ),
         Worker("vitals", subjects.vitals.run),
         Worker("fleet-index", IndexKeeper(bus, subjects.fleet, forgets).run),
         *telemetry_workers(base, subjects.telemetry, subjects.reports, subjects.alerts, subjects.fleet),

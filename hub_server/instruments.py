@@ -42,6 +42,10 @@ class Instruments(Collector):
     def gauge(self, name: str, documentation: str, read: Callable[[], float]) -> None:
         self._gauges[name] = (documentation, read)
 
+    def count(self, name: str, documentation: str, read: Callable[[], float]) -> None:
+        """A counter without labels; `read` returns the count since the start."""
+        self.counter(name, documentation, (), lambda: {(): read()})
+
     def counter(
         self,
         name: str,

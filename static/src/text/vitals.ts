@@ -28,7 +28,7 @@ export function hubVitals(figures: Figures, before: Figures | null): Vital[] {
   const certificate = figures.certificate_days_left
   return [
     vital('Agents connected', figures.agents_connected, String),
-    vital('Loop lag, 99 of 100', lag, milliseconds, lag !== undefined && lag > SLOW_LOOP_MS ? 'the hub answers late' : ''),
+    vital('Loop lag p99', lag, milliseconds, lag !== undefined && lag > SLOW_LOOP_MS ? 'the hub answers late' : ''),
     vital('Events waiting', waiting, String, waiting > MANY_WAITING ? 'events come faster than they are taken' : ''),
     vital('Last commit', commit, (value) => milliseconds(value * 1000), commit !== undefined && commit > SLOW_COMMIT_SECONDS ? 'the store is slow' : ''),
     vital('Dropped since the start', lostOf(figures), String, before !== null && lostOf(figures) > lostOf(before) ? 'something was dropped just now' : ''),

@@ -7,6 +7,7 @@ import pytest
 from hub_server.access.model import Principal
 from hub_server.bus.in_process import InProcessBus
 from hub_server.bus.port import Overflow
+from hub_server.composition.figures import CpuShare
 from hub_server.errors import Forbidden
 from hub_server.instruments import Instruments
 from hub_server.vitals.model import METRIC_TYPE, bounded, figure_name, quantile
@@ -117,3 +118,16 @@ def test_the_lag_of_a_figure_is_that_since_the_last_reading() -> None:
     assert figures["loop_lag_max_ms"] == 250
     assert (figures["agents_connected"], figures["agents_refused_total_full"], figures["bus_buffered_a_b"]) == (7, 2, 0)
     assert instruments.figures()["loop_lag_max_ms"] == 0
+
+
+def test_a_count_without_labels_is_a_counter() -> None:
+    instruments = Instruments(InProcessBus())
+    instruments.count("jtnt_heap_freezes", "Freezes", lambda: 4)
+    assert instruments.figures()["heap_freezes_total"] == 4
+    assert b"jtnt_heap_freezes_total 4.0" in instruments.text()
+
+
+def test_the_share_of_a_core_is_that_since_the_last_look() -> None:
+    spent, elapsed = iter((1.0, 1.5, 1.5)), iter((10.0, 12.0, 12.0))
+    share = CpuShare(cpu=lambda: next(spent), now=lambda: next(elapsed))
+    assert (share(), share()) == (25.0, 0.0)
