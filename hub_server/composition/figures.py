@@ -31,7 +31,7 @@ def show_process(base: Foundation, heap: HeapKeeper) -> None:
     gauge(
         "jtnt_issuing_authority_days",
         "Days until the certificate of the authority in use ends",
-        lambda: (base.authority.issuing_expires_at() - datetime.now(UTC)).total_seconds() / SECONDS_A_DAY,
+        lambda: (base.authority.issuing_expires_at - datetime.now(UTC)).total_seconds() / SECONDS_A_DAY,
     )
 
 

@@ -94,9 +94,7 @@ def _show(base: Foundation, recorder: Recorder) -> None:
     )
     gauge("jtnt_samples_repeated", "Samples that were stored already", lambda: recorder.duplicate_samples)
     gauge("jtnt_commit_seconds", "How long the last commit of samples took", lambda: recorder.last_commit_seconds)
-    gauge(
-        "jtnt_commit_p99_seconds", "What 99 % of the latest commits stayed within", lambda: recorder.commit_seconds(0.99)
-    )
+    gauge("jtnt_commit_p99_seconds", "What 99 % of the last commits took", lambda: recorder.commit_seconds(0.99))
     base.instruments.count("jtnt_commits", "Commits of samples", lambda: recorder.commits)
     gauge("jtnt_commits_failed", "Commits of samples that failed and were tried again", lambda: recorder.failed_commits)
     gauge("jtnt_frames_refused", "Frames of samples that the store refused", lambda: recorder.refused_frames)
