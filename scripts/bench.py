@@ -8,7 +8,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 import uvloop
 
-from hub_server.bench.figures import Figure
+from hub_server.bench.figures import NO_TARGET, Figure, void
 from hub_server.bench.machine import Quiet, pace_ms, this_machine
 from hub_server.bench.muster import Enrolled, enroll, files_needed
 from hub_server.bench.processes import BenchFailed, raise_file_limit
@@ -40,6 +40,7 @@ NAMES: Final = {
 }
 FLEET_NAMES: Final = frozenset({"hub", "command", "ingest", "storm", "fanout", "query"})
 ALL: Final = "all"
+FAILED: Final = "failed: "
 COUNT_MAX: Final = 20_000
 
 
@@ -61,7 +62,7 @@ def main(arguments: Sequence[str]) -> int:
     print(text_of(run))
     if given.json is not None:
         given.json.write_bytes(msgspec.json.format(msgspec.json.encode(run), indent=2) + b"\n")
-    return 0
+    return 1 if any(row.figure.name.startswith(FAILED) for row in run.rows) else 0
 
 
 def measured(names: Sequence[str], options: Options, arguments: Sequence[str]) -> Run:
@@ -101,7 +102,8 @@ async def take_with_fleet(names: Sequence[str], options: Options, here: Site) ->
     fleet = await enroll(here.hub, options.folder / "identities", options.agents)
     figures = [*fleet_load.enrollment_figures(fleet)]
     if {"hub", "command"} & {*names}:
-        figures += await take_loaded(names, options, here, fleet)
+        figures += await or_failed("hub and command", take_loaded(names, options, here, fleet))
+        await here.hub.start_if_down()
     for name, what, measure in (
         ("ingest", "pressing the hub with samples", ingest.measure),
         ("storm", "killing the hub under its fleet", storm.measure),
@@ -110,8 +112,18 @@ async def take_with_fleet(names: Sequence[str], options: Options, here: Site) ->
     ):
         if name in names:
             say(what)
-            figures += await measure(options, here, fleet)
+            figures += await or_failed(name, measure(options, here, fleet))
+            await here.hub.start_if_down()
     return figures
+
+
+async def or_failed(name: str, measuring: Awaitable[Sequence[Figure]]) -> Sequence[Figure]:
+    """Return what a measure found, or a row that says why it found nothing: the others go on."""
+    try:
+        return await measuring
+    except BenchFailed as failure:
+        say(f"{name} failed: {failure}")
+        return [void(f"{FAILED}{name}", "", NO_TARGET, str(failure).splitlines()[0])]
 
 
 async def take_loaded(names: Sequence[str], options: Options, here: Site, fleet: Enrolled) -> list[Figure]:

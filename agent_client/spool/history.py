@@ -59,10 +59,10 @@ class History:
     def note(self) -> None:
         """Write down how far the streams have come."""
         epochs = {stream: self._spool.epoch(stream) for stream in STREAMS}
-        marks = _Marks(self._owner, self._run, epochs, self._spool.newest())
         try:
+            marks = _Marks(self._owner, self._run, epochs, self._spool.newest())
             self._marks.save(MARKS, msgspec.json.encode(marks))
-        except StoreError as error:
+        except (DatabaseError, StoreError) as error:
             _log.warn("marks of the spool not written", reason=str(error))
 
     def close(self) -> None:

@@ -47,7 +47,8 @@ class Absences:
         self._clock = clock
         self._began_since_boot: float | None = None
         self._absence = self._stored()
-        if self._is_up():
+        self._is_up = database.meta(_SESSION) == _UP
+        if self._is_up:
             at_ms = database.last_written_ms or clock.now_ms()
             self._begin(
                 _Absence(code=ABNORMAL_CLOSURE, reason="agent ended without a word", at_ms=at_ms, is_over=False)
@@ -62,7 +63,7 @@ class Absences:
 
     def began(self, code: int, reason: str) -> None:
         """A session has ended; nothing happens where it is known already, or none was up."""
-        if self._is_up():
+        if self._is_up:
             now_ms = self._clock.now_ms()
             self._begin(_Absence(code=code, reason=reason[:4096], at_ms=now_ms, is_over=False))
             self._began_since_boot = self._clock.since_boot()
@@ -99,9 +100,6 @@ class Absences:
         self._absence = absence
         self._write(is_up=False)
 
-    def _is_up(self) -> bool:
-        return self._database.meta(_SESSION) == _UP
-
     def _stored(self) -> _Absence | None:
         try:
             return _decoder.decode(self._database.meta(_ABSENCE))
@@ -109,6 +107,8 @@ class Absences:
             return None
 
     def _write(self, *, is_up: bool) -> None:
+        self._is_up = is_up
+
         def write() -> None:
             self._database.set_meta(_SESSION, _UP if is_up else "")
             if self._absence is not None:

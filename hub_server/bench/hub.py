@@ -90,6 +90,11 @@ class Hub:
         await self.wait_until_ready()
         return time.perf_counter() - began_at
 
+    async def start_if_down(self) -> None:
+        """Start the hub unless it runs. Raises BenchFailed."""
+        if self._program is None or self._program.has_ended:
+            await self.start()
+
     async def wait_until_ready(self) -> None:
         """Raises BenchFailed."""
         await self._running.wait_for(self._is_ready, "hub start", READY_DEADLINE_SECONDS)

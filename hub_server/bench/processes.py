@@ -49,6 +49,10 @@ class Program:
     def pid(self) -> int:
         return self.process.pid
 
+    @property
+    def has_ended(self) -> bool:
+        return self.process.poll() is not None
+
     def last_words(self) -> str:
         """Return the end of what the program said, for people."""
         lines = self.log.read_text(errors="replace").strip().splitlines()

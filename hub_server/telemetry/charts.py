@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from hub_server.telemetry.model import BUCKET_MS, Resolution
 from hub_server.telemetry.port import Columns, RollupColumns
-from hub_server.telemetry.rollups import coarser, is_counter, rolled_columns
+from hub_server.telemetry.rollups import INTEGER_MAX, coarser, is_counter, rolled_columns
 from protocol.telemetry import MetricSeries
 
 SECOND_MS: Final = 1000
@@ -241,7 +241,7 @@ class GroupSeries:
         sums, counts = (compress(self._column(part, metric), seen) for part in parts)
         is_mean = not is_counter(metric)
         return [
-            None if not count else total / count if is_mean else total
+            None if not count else total / count if is_mean else _writable(total)
             for total, count in zip(sums, counts, strict=True)
         ]
 
@@ -257,6 +257,11 @@ _NEUTRAL: Final = {"count": 0, "sum": 0, "known": 0, "last": 0, "least": inf, "g
 
 def _known(values: Sequence[float | None], otherwise: float) -> Sequence[float]:
     return [otherwise if value is None else value for value in values]
+
+
+def _writable(total: float) -> float:
+    """Return a sum as JSON can say it: an integer of more than 64 bits becomes a float."""
+    return total if abs(total) <= INTEGER_MAX else float(total)
 
 
 def _means(rollup: RollupColumns, metric: str) -> Values:

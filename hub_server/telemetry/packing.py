@@ -11,8 +11,8 @@ import zlib
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import accumulate, repeat
-from operator import sub, truediv
+from itertools import accumulate
+from operator import sub
 from typing import Any, Final, Literal
 
 import msgspec
@@ -22,13 +22,12 @@ from hub_server.telemetry.port import Columns
 from protocol.frames import MetricValue
 
 VERSION: Final = 1
-LEVEL: Final = 3
-SCALES: Final = (1, 10, 100, 1000)
-WIDTHS: Final = (("b", 1 << 7), ("h", 1 << 15), ("i", 1 << 31), ("q", 1 << 63))
+LEVEL: Final = 1
+WIDTHS: Final = "bhiq"
 EXACT_INTEGER_MAX: Final = 1 << 53
 
 Number = int | float
-Form = Literal["constant", "integers", "scaled", "doubles", "values"]
+Form = Literal["constant", "integers", "floats", "values"]
 
 
 class BadChunk(ValueError):
@@ -38,15 +37,15 @@ class BadChunk(ValueError):
 class Column(Struct, frozen=True, array_like=True):
     """The values of one metric. `present` has a byte a sample, 1 where it has one; empty when all have.
 
-    constant: `value` for all. integers: `first`, then differences as `code` in `body`. scaled: the same, divided by
-    `scale`. doubles: `body` as they are. values: `value` is the list, whatever is in it.
+    constant: `value` for all. integers: `first`, then differences as `code` in `body`. floats: `body` is JSON, which is
+    exact, short for measured values, and written and read at the speed of C. values: `value` is the list, whatever is
+    in it.
     """
 
     form: Form
     value: Any = None
     first: int = 0
     code: str = ""
-    scale: int = 1
     body: bytes = b""
     present: bytes = b""
 
@@ -59,6 +58,8 @@ class Chunk(Struct, frozen=True, array_like=True):
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(Chunk).decode
+_encode_floats: Final = msgspec.json.Encoder().encode
+_decode_floats: Final = msgspec.json.Decoder(list[float]).decode
 
 
 class Absent:
@@ -150,7 +151,7 @@ def values_of(column: Column, count: int) -> list[Any]:
 def numbers_of(column: Column, count: int) -> list[float | None]:
     """Return the values that are numbers, None for all others."""
     values = values_of(column, count)
-    if column.form in {"integers", "scaled", "doubles"} and not column.present:
+    if column.form in {"integers", "floats"} and not column.present:
         return values
     return [value if type(value) in {int, float} else None for value in values]
 
@@ -159,35 +160,21 @@ def _of_integers(values: Sequence[int]) -> Column:
     first = values[0]
     if values.count(first) == len(values):
         return Column("constant", first)
-    code, body = _differences(values)
-    return Column("integers", first=first, code=code, body=body) if code else Column("values", list(values))
+    steps = list(map(sub, values[1:], values))
+    for code in WIDTHS:
+        try:
+            body = array(code, steps)
+        except OverflowError:
+            continue
+        return Column("integers", first=first, code=code, body=_little(body))
+    return Column("values", list(values))
 
 
 def _of_floats(values: Sequence[float]) -> Column:
     first = values[0]
     if values.count(first) == len(values):
         return Column("constant", first)
-    for scale in SCALES if max(map(abs, values)) <= EXACT_INTEGER_MAX else ():
-        if round(first * scale) / scale != first:
-            continue
-        integers = [round(value * scale) for value in values]
-        if list(map(truediv, integers, repeat(scale))) == list(values):
-            code, body = _differences(integers)
-            if code and code != "q":
-                return Column("scaled", first=integers[0], code=code, scale=scale, body=body)
-            break
-    return Column("doubles", body=_little(array("d", values)))
-
-
-def _differences(values: Sequence[int]) -> tuple[str, bytes]:
-    """Return the type code and bytes of the steps between `values`; an empty code when they are too wide."""
-    steps = list(map(sub, values[1:], values))
-    lowest, highest = min(steps), max(steps)
-    widest = max(-lowest, highest)
-    for code, bound in WIDTHS:
-        if widest < bound:
-            return code, _little(array(code, steps))
-    return "", b""
+    return Column("floats", body=_encode_floats(values))
 
 
 def _present_values(column: Column, count: int) -> list[Any]:
@@ -196,11 +183,8 @@ def _present_values(column: Column, count: int) -> list[Any]:
             return [column.value] * count
         case "integers":
             return list(accumulate(_array(column.code, column.body), initial=column.first))
-        case "scaled":
-            integers = accumulate(_array(column.code, column.body), initial=column.first)
-            return list(map(truediv, integers, repeat(column.scale)))
-        case "doubles":
-            return _array("d", column.body).tolist()
+        case "floats":
+            return _decode_floats(column.body)
         case "values":
             return list(column.value)
 

@@ -35,7 +35,7 @@ from protocol.telemetry import Grouping, MetricSeries, MetricsQuery, MetricsQuer
 log = structlog.get_logger(component="telemetry")
 
 AHEAD_MS: Final = 10 * 60 * 1000
-VALUES_MAX: Final = 250_000
+VALUES_MAX: Final = 100_000
 """Of an answer: series, metrics and points multiplied."""
 HARD_SECONDS: Final = 8.0
 """What would take longer by reckoning is not begun."""
@@ -135,7 +135,7 @@ class MetricHistory:
 
 
 class _Reading:
-    """One query on its way through the store."""
+    """One query on its way through the store; what is reckoned is in threads, so that it never halts the hub."""
 
     def __init__(
         self,
@@ -180,14 +180,17 @@ class _Reading:
         if self._plan.resolution is Resolution.RAW:
             samples = await self._samples()
             if all(len(columns.timestamps) <= self._request.max_points for columns in samples.values()):
-                return self._of_samples(samples)
-            return self._of_buckets(samples)
+                return await asyncio.to_thread(self._of_samples, samples)
+            return await asyncio.to_thread(lambda: self._of_points(self._in_points(samples)))
         found: dict[str, RollupColumns] = {}
+        is_sparse = self._may_read_samples
         async for rollups in self._slices():
-            found.update(rollups)
-        if self._may_read_samples and all(self._is_sparse(rollup) for rollup in found.values()):
-            return self._of_samples(await self._samples())
-        return self._of_buckets({agent_id: found.get(agent_id, NO_BUCKETS) for agent_id in self._agent_ids})
+            is_sparse = is_sparse and all(map(self._is_sparse, rollups.values()))
+            found.update(await asyncio.to_thread(self._in_points, rollups))
+        if is_sparse:
+            return await asyncio.to_thread(self._of_samples, await self._samples())
+        points = {agent_id: found.get(agent_id, NO_BUCKETS) for agent_id in self._agent_ids}
+        return await asyncio.to_thread(self._of_points, points)
 
     async def of_groups(self, groups: Mapping[str, Sequence[str]]) -> MetricsQueryReply:
         totals = {group: GroupSeries(self._plan, self._metrics) for group in groups}
@@ -195,15 +198,20 @@ class _Reading:
         for group, agent_ids in groups.items():
             for agent_id in agent_ids:
                 groups_of.setdefault(agent_id, []).append(group)
-        async for rollups in self._slices():
-            for agent_id, rollup in rollups.items():
-                points = in_points(rollup, self._plan)
+
+        def count(rollups: Mapping[str, RollupColumns]) -> None:
+            for agent_id, points in self._in_points(rollups).items():
                 for group in groups_of[agent_id]:
                     totals[group].add(points)
-        return self._reply([total.result(group, len(groups[group])) for group, total in totals.items()])
+
+        async for rollups in self._slices():
+            await asyncio.to_thread(count, rollups)
+        return await asyncio.to_thread(
+            lambda: self._reply([total.result(group, len(groups[group])) for group, total in totals.items()])
+        )
 
     async def _slices(self) -> AsyncIterator[Mapping[str, RollupColumns]]:
-        """Read some agents at a time, so that what is made of them never halts the hub."""
+        """Read some agents at a time, so that no more than the points of a large answer is in memory at once."""
         plan, metrics = self._plan, self._metrics
         buckets = (plan.read.to_ms - plan.read.from_ms) // BUCKET_MS[plan.resolution] + 1
         size = max(1, min(SLICE_AGENTS_MAX, SLICE_VALUES // (buckets * len(metrics))))
@@ -236,13 +244,11 @@ class _Reading:
         series = [series_of_samples(agent_id, columns, self._metrics) for agent_id, columns in samples.items()]
         return MetricsQueryReply(series=series, resolution_sec=0, resolution=Resolution.RAW.value)
 
-    def _of_buckets(self, found: Mapping[str, Columns | RollupColumns]) -> MetricsQueryReply:
-        return self._reply(
-            [
-                series_of_rollup(agent_id, in_points(columns, self._plan), self._metrics)
-                for agent_id, columns in found.items()
-            ]
-        )
+    def _in_points(self, found: Mapping[str, Columns | RollupColumns]) -> dict[str, RollupColumns]:
+        return {agent_id: in_points(columns, self._plan) for agent_id, columns in found.items()}
+
+    def _of_points(self, found: Mapping[str, RollupColumns]) -> MetricsQueryReply:
+        return self._reply([series_of_rollup(agent_id, points, self._metrics) for agent_id, points in found.items()])
 
     def _reply(self, series: list[MetricSeries]) -> MetricsQueryReply:
         plan = self._plan

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import sys
+import zlib
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence, Set
+from itertools import accumulate
+from operator import sub
 from typing import Any, Final
 
-from hub_server.telemetry.packing import ABSENT, Absent, Chunk, column_of, compressed, decompressed, values_of
+import msgspec
+from msgspec import Struct
+
+from hub_server.telemetry.packing import EXACT_INTEGER_MAX, BadChunk
 from hub_server.telemetry.port import RollupColumns
 from protocol.frames import MetricValue
 
@@ -27,7 +35,32 @@ COUNTER_SUFFIX: Final = "_total"
 SUM_DECIMALS: Final = 3
 """Sums of floats are rounded so far: a mean is exact to a thousandth, and a bucket takes a few bytes."""
 
+VERSION: Final = 1
+LEVEL: Final = 1
+LARGEST: Final = sys.float_info.max
+
 _PARTS: Final = ("minima", "maxima", "sums", "counts", "last")
+_NUMBERS: Final = frozenset({int, float})
+_Values = dict[str, list[int | float | None]]
+
+
+class _Stored(Struct, frozen=True, array_like=True):
+    """`steps` are the first timestamp and then differences."""
+
+    steps: list[int]
+    minima: _Values
+    maxima: _Values
+    sums: dict[str, list[int | float]]
+    counts: dict[str, list[int]]
+    last: _Values
+
+    @property
+    def parts(self) -> tuple[_Values, _Values, dict[str, list[int | float]], dict[str, list[int]], _Values]:
+        return self.minima, self.maxima, self.sums, self.counts, self.last
+
+
+_encode: Final = msgspec.json.Encoder().encode
+_decode: Final = msgspec.json.Decoder(_Stored).decode
 
 
 def is_counter(metric: str) -> bool:
@@ -41,40 +74,40 @@ def rolled(timestamps: Sequence[int], rows: Sequence[Mapping[str, MetricValue]],
     return rolled_columns(timestamps, {name: [row.get(name) for row in rows] for name in names}, bucket_ms)
 
 
-def rolled_columns(
-    timestamps: Sequence[int], columns: Mapping[str, Sequence[MetricValue | Absent]], bucket_ms: int
-) -> RollupColumns:
-    """As `rolled`, of columns as long as `timestamps`. Metrics without any number are left out."""
-    starts, bounds = _bounds(timestamps, bucket_ms)
+def rolled_columns(timestamps: Sequence[int], columns: Mapping[str, Sequence[Any]], bucket_ms: int) -> RollupColumns:
+    """As `rolled`, of columns as long as `timestamps`. What is no number does not count; metrics without any number
+    are left out."""
+    starts, spans = _spans(timestamps, bucket_ms)
     found = RollupColumns(starts, {}, {}, {}, {}, {})
     minima, maxima, sums, counts, last = (_mutable(found, part) for part in _PARTS)
+    sizes = [span.stop - span.start for span in spans]
     for name, values in columns.items():
-        numbers = _numbers(values)
-        if numbers is None:
+        kinds = set(map(type, values))
+        if kinds.isdisjoint(_NUMBERS):
             continue
-        slices = [numbers[low:high] for low, high in bounds]
-        if None in numbers:
-            slices = [[value for value in part if value is not None] for part in slices]
-        if is_counter(name):
-            last[name] = [part[-1] if part else None for part in slices]
+        if not kinds <= _NUMBERS:
+            _roll_some(found, name, values, spans)
+        elif is_counter(name):
+            last[name] = [values[span.stop - 1] for span in spans]
         else:
-            minima[name] = [min(part) if part else None for part in slices]
-            maxima[name] = [max(part) if part else None for part in slices]
-            sums[name] = [_short(sum(part)) for part in slices]
-            counts[name] = list(map(len, slices))
+            parts = list(map(values.__getitem__, spans))
+            minima[name] = list(map(min, parts))
+            maxima[name] = list(map(max, parts))
+            sums[name] = list(map(_short, map(sum, parts)))
+            counts[name] = sizes
     return found
 
 
 def coarser(rollup: RollupColumns, bucket_ms: int) -> RollupColumns:
     """Return the buckets of `rollup` as ones of `bucket_ms`, a multiple of theirs."""
-    starts, bounds = _bounds(rollup.timestamps, bucket_ms)
+    starts, spans = _spans(rollup.timestamps, bucket_ms)
     return RollupColumns(
         starts,
-        {name: _each(values, bounds, min) for name, values in rollup.minima.items()},
-        {name: _each(values, bounds, max) for name, values in rollup.maxima.items()},
-        {name: [_short(sum(values[low:high])) for low, high in bounds] for name, values in rollup.sums.items()},
-        {name: [sum(values[low:high]) for low, high in bounds] for name, values in rollup.counts.items()},
-        {name: _each(values, bounds, lambda part: part[-1]) for name, values in rollup.last.items()},
+        {name: _each(values, spans, min) for name, values in rollup.minima.items()},
+        {name: _each(values, spans, max) for name, values in rollup.maxima.items()},
+        {name: [_short(sum(values[span])) for span in spans] for name, values in rollup.sums.items()},
+        {name: [sum(values[span]) for span in spans] for name, values in rollup.counts.items()},
+        {name: _each(values, spans, _last) for name, values in rollup.last.items()},
     )
 
 
@@ -97,27 +130,23 @@ def merged(parts: Sequence[RollupColumns], bucket_ms: int) -> RollupColumns:
 
 
 def encoded(rollup: RollupColumns) -> bytes:
-    columns = {
-        f"{part} {name}": column_of([ABSENT if value is None else value for value in values])
-        for part in _PARTS
-        for name, values in getattr(rollup, part).items()
-    }
-    return compressed(Chunk(len(rollup.timestamps), column_of(rollup.timestamps), columns))
+    """Return a version byte and zlib over JSON: exact, and written and read at the speed of C."""
+    times = rollup.timestamps
+    steps = [*times[:1], *map(sub, times[1:], times)]
+    parts = (rollup.minima, rollup.maxima, rollup.sums, rollup.counts, rollup.last)
+    return bytes((VERSION,)) + zlib.compress(_encode((steps, *parts)), LEVEL)
 
 
 def decoded(body: bytes, metrics: Sequence[str] | None = None) -> RollupColumns:
     """Return the buckets of `metrics`, of all that are there when None. Raises BadChunk."""
-    chunk = decompressed(body)
-    found = RollupColumns(values_of(chunk.times, chunk.count), {}, {}, {}, {}, {})
-    wanted = None if metrics is None else {*metrics}
-    for key, column in chunk.columns.items():
-        part, _, name = key.partition(" ")
-        if wanted is None or name in wanted:
-            values = values_of(column, chunk.count)
-            if column.present:
-                values = [None if value is ABSENT else value for value in values]
-            _mutable(found, part)[name] = values
-    return found
+    if not body or body[0] != VERSION:
+        raise BadChunk("no rollups of this version")
+    try:
+        stored = _decode(zlib.decompress(memoryview(body)[1:]))
+    except (zlib.error, msgspec.MsgspecError) as error:
+        raise BadChunk(f"damaged rollups: {error}") from error
+    found = RollupColumns([*accumulate(stored.steps)], *stored.parts)
+    return found if metrics is None else _chosen(found, {*metrics})
 
 
 def between(rollup: RollupColumns, from_ms: int, to_ms: int) -> RollupColumns:
@@ -130,42 +159,56 @@ def between(rollup: RollupColumns, from_ms: int, to_ms: int) -> RollupColumns:
     return RollupColumns(rollup.timestamps[low:high], *parts)
 
 
-def _bounds(timestamps: Sequence[int], bucket_ms: int) -> tuple[list[int], list[tuple[int, int]]]:
-    """Return where buckets begin, and the samples of each as (first, after the last)."""
+def _chosen(rollup: RollupColumns, metrics: Set[str]) -> RollupColumns:
+    parts = ({name: values for name, values in getattr(rollup, part).items() if name in metrics} for part in _PARTS)
+    return RollupColumns(rollup.timestamps, *parts)
+
+
+def _spans(timestamps: Sequence[int], bucket_ms: int) -> tuple[list[int], list[slice]]:
+    """Return where buckets begin, and the samples of each."""
     starts: list[int] = []
-    firsts: list[int] = []
-    end = None
-    for index, timestamp in enumerate(timestamps):
-        if end is None or timestamp >= end:
-            start = timestamp - timestamp % bucket_ms
-            end = start + bucket_ms
-            starts.append(start)
-            firsts.append(index)
-    return starts, list(zip(firsts, [*firsts, len(timestamps)][1:], strict=True))
+    spans: list[slice] = []
+    low = 0
+    while low < len(timestamps):
+        start = timestamps[low] - timestamps[low] % bucket_ms
+        high = bisect_left(timestamps, start + bucket_ms, low)
+        starts.append(start)
+        spans.append(slice(low, high))
+        low = high
+    return starts, spans
+
+
+def _roll_some(found: RollupColumns, name: str, values: Sequence[Any], spans: Sequence[slice]) -> None:
+    """Roll up a metric of which some samples have no number."""
+    parts = [[value for value in values[span] if type(value) in _NUMBERS] for span in spans]
+    if is_counter(name):
+        _mutable(found, "last")[name] = [part[-1] if part else None for part in parts]
+        return
+    _mutable(found, "minima")[name] = [min(part, default=None) for part in parts]
+    _mutable(found, "maxima")[name] = [max(part, default=None) for part in parts]
+    _mutable(found, "sums")[name] = [_short(sum(part)) for part in parts]
+    _mutable(found, "counts")[name] = list(map(len, parts))
 
 
 def _each(
-    values: Sequence[float | None], bounds: Sequence[tuple[int, int]], choose: Callable[[Sequence[float]], float]
+    values: Sequence[float | None], spans: Sequence[slice], choose: Callable[[Sequence[Any]], Any]
 ) -> list[float | None]:
-    found: list[float | None] = []
-    for low, high in bounds:
-        part = [value for value in values[low:high] if value is not None]
-        found.append(choose(part) if part else None)
-    return found
+    parts = list(map(values.__getitem__, spans))
+    if None not in values:
+        return list(map(choose, parts))
+    filled = ([value for value in part if value is not None] for part in parts)
+    return [choose(part) if part else None for part in filled]
 
 
-def _numbers(values: Sequence[Any]) -> Sequence[Any] | None:
-    """Return `values` with None for what is no number; None when there is no number at all."""
-    kinds = set(map(type, values))
-    if kinds <= {int, float}:
-        return values
-    if kinds.isdisjoint({int, float}):
-        return None
-    return [value if type(value) in {int, float} else None for value in values]
+def _last(values: Sequence[float]) -> float:
+    return values[-1]
 
 
 def _short(total: float) -> float:
-    return total if type(total) is int else round(total, SUM_DECIMALS)
+    """Agents may send any number: a sum that no encoding holds becomes the nearest that one does."""
+    if type(total) is int:
+        return total if -EXACT_INTEGER_MAX <= total <= EXACT_INTEGER_MAX else float(total)
+    return round(min(max(total, -LARGEST), LARGEST), SUM_DECIMALS)
 
 
 def _mutable(rollup: RollupColumns, part: str) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from hub_server.bench.identities import identity_file
 from hub_server.bench.muster import CONNECTS_PER_SECOND, Enrolled, connected
 from hub_server.bench.orders import Connect
 from hub_server.bench.processes import finished, own_module
+from protocol.requests import Reply
+from protocol.telemetry import MetricsQueryReply
 from scripts.load.person import Person, dashboard
 from scripts.measures.history import Answer, Cost, Costs, Fill, Filled, Order, identity_in
 from scripts.measures.hub import Hub
@@ -67,10 +69,11 @@ async def measure(options: Options, site: Site, fleet: Enrolled) -> Sequence[Fig
 async def ask(options: Options, hub: Hub, fleet: Enrolled) -> Sequence[Figure]:
     async with dashboard(hub.web_url, await hub.access_token(), {}) as person:
         agent_ids = [identity_in(identity_file(fleet.identities, n))[1] for n in range(some(options, fleet))]
-        return [
-            spread(name, "ms", await took_ms(person, operation, bodies), TARGET, note)
-            for name, operation, bodies, note in questions(options, fleet.count, agent_ids)
-        ]
+        figures = []
+        for name, operation, bodies, note in questions(options, fleet.count, agent_ids):
+            took, reply = await took_ms(person, operation, bodies)
+            figures.append(spread(name, "ms", took, TARGET, note + _read_as(reply)))
+        return figures
 
 
 async def filled_store(options: Options, hub: Hub, fleet: Enrolled) -> Filled:
@@ -152,11 +155,20 @@ def questions(
     )
 
 
-async def took_ms(person: Person, operation: str, bodies: Sequence[Mapping[str, Any]]) -> Sequence[float]:
-    """Return the milliseconds of each answer, after a few that do not count."""
-    took = []
-    for body in bodies:
+async def took_ms(person: Person, operation: str, bodies: Sequence[Mapping[str, Any]]) -> tuple[Sequence[float], Reply]:
+    """Return the milliseconds of each answer, after a few that do not count, and the last answer."""
+    first, *others = bodies
+    reply, took = await person.ask(operation, **first), []
+    for body in others:
         began_at = time.perf_counter()
-        await person.ask(operation, **body)
+        reply = await person.ask(operation, **body)
         took.append((time.perf_counter() - began_at) * 1000)
-    return took[WARM_UP:]
+    return took[WARM_UP - 1 :], reply
+
+
+def _read_as(reply: Reply) -> str:
+    """Return what a chart was drawn of, to be put behind a note."""
+    if not isinstance(reply, MetricsQueryReply):
+        return ""
+    points = sum(len(series.timestamps) for series in reply.series)
+    return f"; {points} points of {reply.resolution_sec} s, read as {reply.resolution}"

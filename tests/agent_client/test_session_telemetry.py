@@ -133,3 +133,24 @@ async def test_a_hub_that_holds_more_than_the_spool_ever_numbered_gets_what_is_n
     assert frame.epoch != old
     assert (frame.samples[0].seq, frame.samples[0].metric_data) == (2, {"n": 2})
     assert all(epoch != old for lane, epoch, _ in hub.received if lane == "live")
+
+
+async def test_a_spool_that_something_else_wrote_into_makes_the_agent_begin_anew_and_say_so(
+    fleet: Fleet, places: Places, tmp_path: Path
+) -> None:
+    async with running(fleet, tmp_path, Hub()) as hub:
+        fleet.enroll_by_hand(places, hub.port)
+        async with alive(places) as agent:
+            await (await hub.peer(1)).first(Metrics)
+            agent._database.rows("PRAGMA wal_checkpoint(TRUNCATE)")
+            size = places.database.stat().st_size
+            with places.database.open("r+b") as file:
+                file.seek(4096)
+                file.write(b"\xff" * (size - 4096))
+            agent._database.rows("PRAGMA cache_size = 0")
+            await until(lambda: agent.begins_anew)
+        async with alive(places):
+            peer = await hub.peer(2)
+            damaged = await peer.first(Event, lambda event: event.kind == "spool_damaged")
+            await peer.first(Metrics)
+    assert damaged.data["moved_to"] == str(places.state / "spool.damaged")

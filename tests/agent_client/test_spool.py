@@ -113,22 +113,22 @@ def test_another_identitys_spool_is_emptied_and_begins_new_epochs(database: Data
 
 def test_beyond_its_bytes_the_oldest_samples_go_and_the_gap_is_said(database: Database, clock: DrivenClock) -> None:
     spool = Spool(database, clock, SpoolBound(max_bytes=512 * 1024, max_age_seconds=72 * 3600))
-    count = 1000
+    count = 600
     for number in range(count):
         clock.advance(10)
-        spool.append_samples("backfill" if number < 300 else "live", clock.now_ms(), [("system", BIG)])
+        spool.append_samples("backfill" if number < 100 else "live", clock.now_ms(), [("system", BIG)])
     assert spool.used_bytes() <= 512 * 1024
     kept = seqs(spool, "backfill") + seqs(spool, "live")
     dropped = spool.dropped()
     assert sum(dropped.values()) == count - len(kept)
     assert seqs(spool, "backfill") == []
-    assert dropped["backfill"] == 300
-    assert seqs(spool)[-1] == 700
-    assert seqs(spool) == list(range(seqs(spool)[0], 701))
+    assert dropped["backfill"] == 100
+    assert seqs(spool)[-1] == 500
+    assert seqs(spool) == list(range(seqs(spool)[0], 501))
     assert sum(cast("int", gap["dropped"]) for gap in gaps(spool)) == sum(dropped.values())
     first_kept = seqs(spool)[0]
     assert [(gap["stream"], gap["cause"], gap["first_seq"], gap["last_seq"]) for gap in gaps(spool)] == [
-        ("backfill", "bytes", 1, 300),
+        ("backfill", "bytes", 1, 100),
         ("live", "bytes", 1, first_kept - 1),
     ]
 

@@ -261,4 +261,4 @@ def gap_has(gap: Said, key: Key) -> bool:
 
 
 TestSpooling = Spooling.TestCase
-TestSpooling.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+TestSpooling.settings = settings(max_examples=25, stateful_step_count=40, deadline=None)

@@ -1,13 +1,17 @@
 """The main job as a person does it, in a real Chromium on a real hub with this machine as a real agent."""
 
+import asyncio
 import os
 import re
+import sys
 from pathlib import Path
 
 from playwright.async_api import Page, expect
 
 from tests.system.demo import Demo
-from tests.system.programs import RealAgent, enrolled, kill
+from tests.system.programs import POLL_SECONDS, RealAgent, enrolled, kill
+
+INVENTORY_DEADLINE_SECONDS = 60.0
 
 
 async def test_this_machine_is_shown_with_live_values(dashboard: Page, demo: Demo) -> None:
@@ -67,6 +71,51 @@ async def test_a_killed_agent_is_offline_with_a_reason_and_comes_back(dashboard:
     await expect(row).to_have_attribute("data-status", "OFFLINE")
     await expect(row).to_contain_text(re.compile("connection", re.IGNORECASE))
     await expect(row).to_have_attribute("data-status", "ACTIVE", timeout=30_000)
+
+
+async def test_a_machine_tells_of_itself_and_the_hub_of_itself(dashboard: Page, demo: Demo) -> None:
+    await inventory_known(demo)
+    machine = f"#/machines/{demo.written['agentId']}"
+    await dashboard.evaluate(f"location.hash = '{machine}?show=packages'")
+    await dashboard.get_by_test_id("inventory-search").fill("no such package")
+    await expect(dashboard.get_by_test_id("inventory-row")).to_have_count(0)
+    await dashboard.get_by_test_id("inventory-search").fill("")
+    await expect(dashboard.get_by_test_id("inventory-row").first).to_be_visible()
+    await dashboard.evaluate(f"location.hash = '{machine}?show=reports'")
+    await expect(dashboard.locator("[data-kind=disconnected]").first).to_contain_text("Disconnected for")
+
+    await dashboard.evaluate(f"location.hash = '{machine}'")
+    await dashboard.get_by_test_id("panel-disks").get_by_test_id("unfold").first.click()
+    await expect(dashboard.get_by_test_id("chart-of-disk")).to_contain_text(re.compile(r"used\s*\d+\.\d%"))
+    await dashboard.get_by_test_id("range-30d").click()
+    await expect(dashboard.get_by_test_id("fineness")).to_contain_text("each point is")
+    await expect(dashboard.get_by_test_id("panel-logins")).to_contain_text("not collected")
+    await dashboard.get_by_test_id("machine-edit").click()
+    await dashboard.get_by_test_id("edit-logins").check()
+    await dashboard.get_by_test_id("edit-save").click()
+    await expect(dashboard.get_by_test_id("panel-logins")).not_to_contain_text("not collected")
+
+    await dashboard.evaluate("location.hash = '#/'")
+    await dashboard.get_by_test_id("hub-strip").click()
+    await expect(dashboard.get_by_test_id("hub-health")).to_contain_text("Loop lag p99")
+    await expect(dashboard.get_by_test_id("chart-lag")).to_contain_text(re.compile(r"p99\s*[\d.]+ m?s"))
+    await dashboard.evaluate("location.hash = '#/trends?by=os'")
+    await expect(dashboard.get_by_test_id("trend-row")).to_contain_text(re.compile(r"\d%"))
+
+
+async def inventory_known(demo: Demo) -> None:
+    """Collect this machine's inventory at once, kill its agent, and return when the hub has it of the next one."""
+    collect = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "agent_client.inventory", str(demo.agent.folder / "inventory")
+    )
+    assert await collect.wait() == 0
+    kill(demo.agent.pid)
+    async with demo.watching(await demo.sign_in()) as person, asyncio.timeout(INVENTORY_DEADLINE_SECONDS):
+        known: set[str] = set()
+        while not {"hardware", "packages"} <= known:
+            await asyncio.sleep(5 * POLL_SECONDS)
+            reply = await person.do("inventory:get", agentId=demo.written["agentId"])
+            known = {section["section"] for section in reply["sections"]}
 
 
 async def test_a_machine_added_by_the_line_from_the_dashboard_appears_live(dashboard: Page, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ class Courier:
                     match event:
                         case Deliver():
                             if (session := self._registry.get(event.agent_id)) is not None:
-                                await session.send(event.frame)
+                                session.send(event.frame)
                         case SessionEndRequested():
                             self._end(event)
                         case _:

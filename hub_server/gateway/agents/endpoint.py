@@ -21,6 +21,7 @@ from hub_server.commands.service import CommandService
 from hub_server.errors import NotFound, Unauthenticated
 from hub_server.fleet.model import Agent
 from hub_server.fleet.service import FleetService
+from hub_server.gateway.agents.agent_socket import AgentSocket
 from hub_server.gateway.agents.clones import CloneWatch
 from hub_server.gateway.agents.judge import REVOKED, UNKNOWN, Judge, Objection
 from hub_server.gateway.agents.registry import SessionRegistry
@@ -114,7 +115,7 @@ class AgentEndpoint:
         shown = _client_certificate(request)
         if shown is None:
             raise Unauthenticated("agents connect with their client certificate; run jtnt-agent enroll")
-        socket = web.WebSocketResponse(
+        socket = AgentSocket(
             protocols=(SUBPROTOCOL,),
             compress=False,
             autoping=False,
@@ -150,7 +151,7 @@ class AgentEndpoint:
         sessions = list(self._registry.sessions())
         over_seconds = 1 + len(sessions) // RETURNS_PER_SECOND
         for index, session in enumerate(sessions):  # nobody comes back at once: it would find the hub stopping
-            await session.send(Drain(over_sec=over_seconds, slot_sec=1 + index // RETURNS_PER_SECOND))
+            session.send(Drain(over_sec=over_seconds, slot_sec=1 + index // RETURNS_PER_SECOND))
             session.end(SessionEnded(CloseCode.DRAINING, "the hub stops"))
 
     def _origin(self, request: web.Request, certificate: dict[str, Any], der: bytes) -> Origin:
@@ -199,7 +200,7 @@ class AgentEndpoint:
         return hello
 
     async def _session(
-        self, request: web.Request, socket: web.WebSocketResponse, origin: Origin, agent: Agent, hello: Hello
+        self, request: web.Request, socket: AgentSocket, origin: Origin, agent: Agent, hello: Hello
     ) -> None:
         transport = request.transport
         if transport is None:
@@ -211,13 +212,13 @@ class AgentEndpoint:
             raise _refused(REVOKED) from deleted
         open_jobs = await self._commands.reconcile(agent.organisation_id, agent.id, hello.jobs)
         self._refuse_unwelcome(origin)  # decided while it was asked who it is
-        await session.send(self._welcome(session, agent, open_jobs))
+        session.send(self._welcome(session, agent, open_jobs))
         prove(request)
         older = self._registry.enter(session)
         for offer in self._fleet.offers(
             agent, hello.hashes
         ):  # nothing is awaited between the two: no newer one is missed
-            await session.send(offer)
+            session.send(offer)
         objection = self._judge.objection(origin)
         if objection is not None:  # decided while this session could not be told
             session.end(objection.ending())

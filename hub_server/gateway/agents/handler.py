@@ -66,6 +66,24 @@ class AgentFrameHandler:
         self._certificates = certificates
         self._inventory = inventory
 
+    def take(self, session: AgentSession, frame: AgentFrame) -> bool:
+        """Deal with samples and heartbeats of an agent that has spoken before. Raises as `handle` does."""
+        if not session.has_spoken:
+            return False
+        match frame:
+            case Metrics():
+                self._presence.heard(session.identity.agent_id)
+                self._metrics(session, frame)
+            case Heartbeat(sysinfo=None):
+                self._presence.heard(session.identity.agent_id)
+                try:
+                    session.send(self._beat(session, frame))
+                except NotFound as gone:
+                    raise SessionEnded(CloseCode.REVOKED, "this agent was removed") from gone
+            case _:
+                return False
+        return True
+
     async def handle(self, session: AgentSession, frame: AgentFrame) -> list[HubFrame]:
         """Raises SessionEnded when the agent may not go on."""
         try:
@@ -81,9 +99,12 @@ class AgentFrameHandler:
         self._presence.heard(agent_id)
         match frame:
             case Metrics():
-                return self._metrics(session, frame)
+                self._metrics(session, frame)
             case Heartbeat():
-                return [await self._heartbeat(session, frame)]
+                acknowledgement = self._beat(session, frame)
+                if frame.sysinfo is not None:
+                    await self._fleet.described(organisation_id, agent_id, frame.sysinfo)
+                return [acknowledgement]
             case Event():
                 return [await self._reports.report(organisation_id, agent_id, frame)]
             case CommandAccepted():
@@ -115,14 +136,13 @@ class AgentFrameHandler:
                 raise SessionEnded(CloseCode.BAD_FRAME, "a session has one hello")
         return []
 
-    def _metrics(self, session: AgentSession, frame: Metrics) -> list[HubFrame]:
+    def _metrics(self, session: AgentSession, frame: Metrics) -> None:
         """Pass samples on; the acknowledgement follows their commit. While the store is behind they wait, bounded."""
         identity = session.identity
         if session.held or not self._telemetry.receive(identity.organisation_id, identity.agent_id, frame):
             if len(session.held) >= HELD_FRAMES_MAX:
                 raise SessionEnded(CloseCode.BUSY, "more frames than credits were given for")
             session.held.append(frame)
-        return []
 
     async def _renewed(self, session: AgentSession, frame: CertificateRequest) -> CertificateReply | Error:
         """Raises NotFound when the agent was deleted."""
@@ -135,11 +155,10 @@ class AgentFrameHandler:
             return Error(code=refused.code, message=refused.message, reply_to=frame.request_id)
         return CertificateReply(request_id=frame.request_id, certificate_pem=issued.pem)
 
-    async def _heartbeat(self, session: AgentSession, frame: Heartbeat) -> HeartbeatAck:
+    def _beat(self, session: AgentSession, frame: Heartbeat) -> HeartbeatAck:
+        """Raises NotFound when the agent was deleted."""
         identity = session.identity
         self._skew.measured(identity.organisation_id, identity.agent_id, frame.clock_ms, frame.monotonic_ms)
-        if frame.sysinfo is not None:
-            await self._fleet.described(identity.organisation_id, identity.agent_id, frame.sysinfo)
         agent = self._fleet.get(identity.organisation_id, identity.agent_id)
         return HeartbeatAck(
             next_heartbeat_sec=agent.config.heartbeat_interval_sec,

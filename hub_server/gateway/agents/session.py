@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 import structlog
-from aiohttp import WSMsgType, web
+from aiohttp import WSMsgType
 
+from hub_server.gateway.agents.agent_socket import AgentSocket, text_frame
 from hub_server.pauses import PauseMeter
 from protocol.codec import BadFrame, FrameTooLarge, UnknownFrameType, decode_agent_frame, encode
 from protocol.codes import CloseCode
@@ -71,20 +72,27 @@ class Transport(Protocol):
 
     def get_write_buffer_size(self) -> int: ...
 
+    def write(self, data: bytes) -> None: ...
+
     def is_closing(self) -> bool: ...
 
     def abort(self) -> None: ...
 
 
 class FrameHandler(Protocol):
-    """Does what a frame asks for and returns the answers, in order."""
+    """Does what frames ask for."""
 
-    async def handle(self, session: AgentSession, frame: AgentFrame) -> list[HubFrame]: ...
+    def take(self, session: AgentSession, frame: AgentFrame) -> bool:
+        """Deal with a frame that nobody has to wait for, and send the answers. False, and nothing done, for others."""
+
+    async def handle(self, session: AgentSession, frame: AgentFrame) -> list[HubFrame]:
+        """Return the answers, in order."""
 
 
 class AgentSession:
-    """Reads frames one after the other; `send` may be called by anyone and never waits.
+    """Deals with frames one after the other; `send` may be called by anyone.
 
+    A frame that needs no waiting is dealt with while it is read, as long as none before it waits in the reader task.
     There is no task or timer per session beside its reader: deadlines are swept for all sessions at once (liveness.py),
     and `end` wakes the reader, which closes the socket itself.
     """
@@ -92,7 +100,10 @@ class AgentSession:
     __slots__ = (
         "_deadline",
         "_ending",
+        "_fault",
         "_flooding_since",
+        "_handler",
+        "_is_idle",
         "_rate_checked_at",
         "_rate_tokens",
         "_socket",
@@ -113,7 +124,7 @@ class AgentSession:
         self,
         session_id: str,
         origin: Origin,
-        socket: web.WebSocketResponse,
+        socket: AgentSocket,
         transport: Transport,
         pauses: PauseMeter,
     ) -> None:
@@ -131,6 +142,9 @@ class AgentSession:
         self._transport = transport
         self._deadline: asyncio.Timeout | None = None
         self._ending: SessionEnded | None = None
+        self._fault: Exception | None = None
+        self._handler: FrameHandler | None = None
+        self._is_idle = False
         self._flooding_since: float | None = None
         self._rate_tokens = float(FRAMES_BURST)
         self._rate_checked_at = self.heard_at
@@ -147,18 +161,16 @@ class AgentSession:
     def unsent_bytes(self) -> int:
         return self._transport.get_write_buffer_size()
 
-    async def send(self, frame: Frame) -> None:
+    def send(self, frame: Frame) -> None:
         """Queue `frame` on the socket. An agent that does not read is cut off at OUTBOX_MAX_BYTES."""
-        data = encode(frame)
-        if self._socket.closed or self._transport.is_closing():
+        transport = self._transport
+        if self._socket.closed or transport.is_closing():
             return
-        if self.unsent_bytes + len(data) > OUTBOX_MAX_BYTES:
+        data = text_frame(encode(frame))
+        if transport.get_write_buffer_size() + len(data) > OUTBOX_MAX_BYTES:
             self.end(SessionEnded(CloseCode.SLOW_CONSUMER, "the agent does not read what it is sent"))
             return
-        try:
-            await self._socket.send_frame(data, WSMsgType.TEXT)
-        except ConnectionError:
-            log.debug("frame for a connection that is gone", agent_id=self.identity.agent_id)
+        transport.write(data)
 
     async def ping(self) -> None:
         self.pinged_at = self.pauses.active_seconds()
@@ -177,6 +189,8 @@ class AgentSession:
 
     async def run(self, handler: FrameHandler) -> ConnectionReason:
         """Read until the connection ends and return why it did."""
+        self._handler = handler
+        self._socket.offer_to(self._take)
         try:
             async with asyncio.timeout(None) as self._deadline:
                 if self._ending is None:
@@ -188,6 +202,7 @@ class AgentSession:
             self._ending = ending
         finally:
             self._deadline = None  # `end` may still be called until the registry has let go
+            self._socket.offer_to(None)
         if self._ending is not None:
             await self.close(self._ending)
             return self.leaving or self._ending.reason
@@ -201,9 +216,35 @@ class AgentSession:
         except TimeoutError:
             self._transport.abort()
 
+    def _take(self, text: str) -> bool:
+        """Deal with a text that was just read. False leaves it to the reader task, with all that come until that waits
+        again: it also tells of what is wrong with it, and ends the session where that is called for.
+        """
+        if not self._is_idle or self._ending is not None or self._handler is None:
+            return False
+        self._heard()
+        self._is_idle = False
+        try:
+            taken = self._refilled() >= 1 and self._handler.take(self, decode_agent_frame(text))
+        except BadFrame:
+            return False
+        except Exception as fault:  # noqa: BLE001  the reader task raises it: what a frame broke ends its own session
+            self._fault = fault
+            return False
+        if taken:
+            self._rate_tokens -= 1
+            self._flooding_since = None
+            self._is_idle = True
+        return taken
+
     async def _read(self, handler: FrameHandler) -> None:
         while True:
+            self._is_idle = True
             message = await self._socket.receive()
+            self._is_idle = False
+            if self._fault is not None:
+                fault, self._fault = self._fault, None
+                raise fault
             if message.type is WSMsgType.TEXT:
                 self._heard()
                 await self._throttle()
@@ -222,20 +263,27 @@ class AgentSession:
         try:
             answers = await handler.handle(self, decode_agent_frame(data))
         except UnknownFrameType as unknown:
-            await self.send(Error(code="unknown_type", message=str(unknown), reply_to=unknown.frame_type))
+            self.send(Error(code="unknown_type", message=str(unknown), reply_to=unknown.frame_type))
             return
         except FrameTooLarge as too_large:
-            await self.send(Error(code="too_large", message=str(too_large)))
+            self.send(Error(code="too_large", message=str(too_large)))
             raise SessionEnded(CloseCode.TOO_LARGE, str(too_large)) from too_large
         except BadFrame as bad:
-            await self.send(Error(code="bad_frame", message=f"{bad} at {bad.path}" if bad.path else str(bad)))
+            self.send(Error(code="bad_frame", message=f"{bad} at {bad.path}" if bad.path else str(bad)))
             raise SessionEnded(CloseCode.BAD_FRAME, str(bad)) from bad
         for answer in answers:
-            await self.send(answer)
+            self.send(answer)
 
     def _heard(self) -> None:
         self.heard_at = self.pauses.active_seconds()
         self.pinged_at = None
+
+    def _refilled(self) -> float:
+        """Return how many frames the agent may send at once, after its last one."""
+        now = self.heard_at
+        self._rate_tokens = min(FRAMES_BURST, self._rate_tokens + (now - self._rate_checked_at) * FRAMES_PER_SECOND)
+        self._rate_checked_at = now
+        return self._rate_tokens
 
     async def _throttle(self) -> None:
         """Let TCP slow down an agent that sends more than FRAMES_PER_SECOND for longer than its burst.
@@ -243,15 +291,14 @@ class AgentSession:
         One that goes on for FLOOD_SECONDS is sent away for a while. Raises SessionEnded.
         """
         now = self.heard_at
-        self._rate_tokens = min(FRAMES_BURST, self._rate_tokens + (now - self._rate_checked_at) * FRAMES_PER_SECOND) - 1
-        self._rate_checked_at = now
+        self._rate_tokens = self._refilled() - 1
         if self._rate_tokens >= 0:
             self._flooding_since = None
             return
         self._flooding_since = now if self._flooding_since is None else self._flooding_since
         if now - self._flooding_since >= FLOOD_SECONDS:
             message = f"more than {FRAMES_PER_SECOND} frames a second for {FLOOD_SECONDS:g} s"
-            await self.send(
+            self.send(
                 Refuse(
                     code=CloseCode.BUSY,
                     message=message,

@@ -17,7 +17,7 @@ from hub_server.telemetry.day_files.samples import INLINE_SHAPE, Names, encode_v
 from hub_server.telemetry.model import StreamKey
 from hub_server.telemetry.port import NewSample
 
-SHAPES_MAX: Final = 4096
+SHAPES_MAX: Final = 512
 """More lists of names than this are not kept in memory: their rows carry the names."""
 
 SeriesName = tuple[str, str, str]

@@ -122,7 +122,9 @@ class RollupFiles:
             rollup = hour.rollups[period.resolution]
             if period.resolution is Resolution.HOUR:
                 rollup = _with_hour(connection, key, hour.from_ms, rollup)
-            connection.execute("INSERT OR REPLACE INTO rollup VALUES (?, ?)", (key, encoded(rollup)))
+            body = _encoded(rollup, hour.name)
+            if body is not None:
+                connection.execute("INSERT OR REPLACE INTO rollup VALUES (?, ?)", (key, body))
         connection.execute("COMMIT")
 
     def _connection(self, period: Period) -> sqlite3.Connection:
@@ -134,6 +136,15 @@ class RollupFiles:
         while len(self._open) > OPEN_FILES_MAX:
             self.close(next(iter(self._open)))
         return connection
+
+
+def _encoded(rollup: RollupColumns, name: SeriesName) -> bytes | None:
+    """Return None for numbers that cannot be written down: what one agent sends must not keep others from packing."""
+    try:
+        return encoded(rollup)
+    except (OverflowError, ValueError) as error:
+        log.error("rollup of an hour left out", agent_id=name[1], metric_type=name[2], error=str(error))
+        return None
 
 
 def _series_in(connection: sqlite3.Connection, name: SeriesName) -> int:

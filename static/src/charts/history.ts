@@ -31,9 +31,10 @@ export function historyOf(reply: Pick<MetricsQueryReply, 'series' | 'resolution'
   return { times, values, minima, maxima, resolution, resolutionSec }
 }
 
-/** The answer for groups: a line a group, of one metric. Buckets that only some groups have are null in the others. */
+/** The answer for groups: a line a group, of one metric. Buckets that only some groups have are null in the others; lines of several have no band. */
 export function historyOfGroups(reply: Pick<MetricsQueryReply, 'series' | 'resolution' | 'resolutionSec'>, metric: string): History {
   const times = [...new Set(reply.series.flatMap((series) => series.timestamps))].toSorted((one, other) => one - other)
+  const isOne = reply.series.length === 1
   const placeOf = new Map(times.map((time, place) => [time, place]))
   const spread = (series: MetricSeries, column: Column | undefined): Column => {
     const spreadOut: Column = times.map(() => null)
@@ -41,7 +42,7 @@ export function historyOfGroups(reply: Pick<MetricsQueryReply, 'series' | 'resol
     return spreadOut
   }
   const lines = (of: 'values' | 'minima' | 'maxima') => Object.fromEntries(reply.series.map((series) => [series.group, spread(series, series[of][metric])]))
-  return { times, values: lines('values'), minima: lines('minima'), maxima: lines('maxima'), resolution: reply.resolution, resolutionSec: reply.resolutionSec }
+  return { times, values: lines('values'), minima: isOne ? lines('minima') : {}, maxima: isOne ? lines('maxima') : {}, resolution: reply.resolution, resolutionSec: reply.resolutionSec }
 }
 
 /** `history` with the lines of `counted`, which only rise, as how much they rise in a second; a fall is a start from 0 and not known. */

@@ -12,9 +12,9 @@ test('queues and losses are added up, but for what only shows the newest', () =>
 })
 
 test('what the hub does not tell is left out', () => {
-  assert.deepEqual([valueOf('Certificate', WELL), valueOf('Last commit', WELL)], [undefined, undefined])
-  assert.equal(valueOf('Certificate', { ...WELL, certificate_days_left: 12.6 }), '12 d left')
-  assert.equal(valueOf('Last commit', { ...WELL, commit_seconds: 0.042 }), '42 ms')
+  assert.deepEqual([valueOf('Issuing certificate', WELL), valueOf('Commit p99', WELL)], [undefined, undefined])
+  assert.equal(valueOf('Issuing certificate', { ...WELL, issuing_authority_days: 12.6 }), '12 d left')
+  assert.equal(valueOf('Commit p99', { ...WELL, commit_p99_seconds: 0.042 }), '42 ms')
 })
 
 test('nothing is wrong until a figure is, and a count only while it rises', () => {
@@ -26,8 +26,8 @@ test('nothing is wrong until a figure is, and a count only while it rises', () =
 
 test('a figure has the unit of its name', () => {
   assert.deepEqual(
-    [figureOf('loop_lag_max_ms', 1200), figureOf('gc_longest_seconds', 0.0019), figureOf('rss_bytes', 2048), figureOf('gc_seconds_total_0', 2), figureOf('samples_stored', 7), figureOf('share', 0.126)],
-    ['1.2 s', '1.9 ms', '2.00 KiB', '2.0 s', '7', '0.13'],
+    [figureOf('loop_lag_max_ms', 1200), figureOf('gc_longest_seconds', 0.0019), figureOf('rss_bytes', 2048), figureOf('gc_seconds_total_0', 2), figureOf('samples_stored', 7), figureOf('cpu_percent', 7.48), figureOf('share', 0.126)],
+    ['1.2 s', '1.9 ms', '2.00 KiB', '2.0 s', '7', '7.5%', '0.13'],
   )
 })
 

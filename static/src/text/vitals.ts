@@ -1,5 +1,5 @@
 import type { HubHealthReply } from '../generated/protocol'
-import { NONE, brief, bytes, plain } from './format.ts'
+import { NONE, brief, bytes, percent, plain } from './format.ts'
 
 /** How the hub itself is: its figures as a person reads them. Names are those of `/metrics`, without their prefix. */
 export type Figures = HubHealthReply['figures']
@@ -14,7 +14,7 @@ export interface Vital {
 const SLOW_LOOP_MS = 200
 const SLOW_COMMIT_SECONDS = 2
 const MANY_WAITING = 5_000
-const FEW_CERTIFICATE_DAYS = 7
+const FEW_DAYS = 7
 const WAITING = 'bus_buffered_'
 const DROPPED = 'bus_dropped_total_'
 /** What only shows the newest drops what is older: nothing is lost by it. */
@@ -23,17 +23,17 @@ const DROPS_THE_OLD = ['live_feed']
 /** The figures that tell how the hub is, those of `before` being some seconds older; what the hub does not tell is left out. */
 export function hubVitals(figures: Figures, before: Figures | null): Vital[] {
   const lag = figures.loop_lag_p99_ms
-  const commit = figures.commit_seconds
+  const commit = figures.commit_p99_seconds
   const waiting = totalOf(figures, WAITING)
-  const certificate = figures.certificate_days_left
+  const days = figures.issuing_authority_days
   return [
     vital('Agents connected', figures.agents_connected, String),
     vital('Loop lag p99', lag, milliseconds, lag !== undefined && lag > SLOW_LOOP_MS ? 'the hub answers late' : ''),
     vital('Events waiting', waiting, String, waiting > MANY_WAITING ? 'events come faster than they are taken' : ''),
-    vital('Last commit', commit, (value) => milliseconds(value * 1000), commit !== undefined && commit > SLOW_COMMIT_SECONDS ? 'the store is slow' : ''),
+    vital('Commit p99', commit, (value) => milliseconds(value * 1000), commit !== undefined && commit > SLOW_COMMIT_SECONDS ? 'the store is slow' : ''),
     vital('Dropped since the start', lostOf(figures), String, before !== null && lostOf(figures) > lostOf(before) ? 'something was dropped just now' : ''),
     vital('Commits failed', figures.commits_failed, String, rises('commits_failed', figures, before) ? 'the store fails: samples wait at the agents' : ''),
-    vital('Certificate', certificate, (value) => `${brief(value * 86_400)} left`, certificate !== undefined && certificate < FEW_CERTIFICATE_DAYS ? 'the hub’s certificate ends soon' : ''),
+    vital('Issuing certificate', days, (value) => `${brief(value * 86_400)} left`, days !== undefined && days < FEW_DAYS ? 'the certificate that issues the machines’ ends soon' : ''),
   ].filter((one) => one.value !== NONE)
 }
 
@@ -71,6 +71,7 @@ export function milliseconds(value: number | null): string {
 /** One figure by its name: bytes, seconds and milliseconds with their unit. */
 export function figureOf(name: string, value: number): string {
   if (/(^|_)bytes(_|$)/.test(name)) return bytes(value)
+  if (name.endsWith('_percent')) return percent(value)
   if (name.endsWith('_ms')) return milliseconds(value)
   if (/(^|_)seconds(_|$)/.test(name)) return milliseconds(value * 1000)
   return Number.isInteger(value) ? String(value) : plain(value)

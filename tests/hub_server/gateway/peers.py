@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
-from aiohttp import WSMessage, WSMsgType, web
+from aiohttp import WSMessage, WSMsgType
 
+from hub_server.gateway.agents.agent_socket import AgentSocket, Taker
 from hub_server.gateway.agents.session import AgentSession, FrameHandler, Origin
 from hub_server.pauses import PauseMeter
 from protocol.codec import decode_hub_frame
 from protocol.enumerations import ConnectionReason
-from protocol.frames import AgentFrame, HubFrame
+from protocol.frames import AgentFrame, HubFrame, Metrics
 from protocol.identity import AgentIdentity
 from tests.clocks import FakeClock
 
@@ -29,10 +30,13 @@ class FakePeer:
         self.aborted = False
         self.answers_close = True
         self._unread = unread
+        self._taker: Taker | None = None
         self._unsent_bytes = 0
         self._incoming: asyncio.Queue[WSMessage] = asyncio.Queue(1000)
 
     def say(self, data: str | bytes, kind: WSMsgType = WSMsgType.TEXT) -> None:
+        if self._taker is not None and isinstance(data, str) and self._taker(data):
+            return
         self._incoming.put_nowait(WSMessage(kind, data, None))
 
     def go_away(self) -> None:
@@ -43,10 +47,13 @@ class FakePeer:
         self.closed = message.type is WSMsgType.CLOSED
         return message
 
-    async def send_frame(self, data: bytes, _kind: WSMsgType) -> None:
+    def offer_to(self, taker: Taker | None) -> None:
+        self._taker = taker
+
+    def write(self, data: bytes) -> None:
         if self._unread:
             self._unsent_bytes += len(data)
-        self.frames.append(decode_hub_frame(data))
+        self.frames.append(decode_hub_frame(text_of(data)))
 
     async def ping(self) -> None:
         self.pings += 1
@@ -71,16 +78,30 @@ class FakePeer:
 
 
 class Recorded:
-    """A handler that notes what it is given and answers nothing."""
+    """A handler that notes what it is given and answers nothing. `taken`: what it was given as it was read."""
 
     def __init__(self) -> None:
         self.frames: list[AgentFrame] = []
+        self.taken: list[AgentFrame] = []
         self.came = asyncio.Event()
+
+    def take(self, _session: AgentSession, frame: AgentFrame) -> bool:
+        if not isinstance(frame, Metrics):
+            return False
+        self.taken.append(frame)
+        self.frames.append(frame)
+        return True
 
     async def handle(self, _session: AgentSession, frame: AgentFrame) -> list[HubFrame]:
         self.frames.append(frame)
         self.came.set()
         return []
+
+
+def text_of(data: bytes) -> bytes:
+    """Return the text of a server's frame."""
+    assert data[0] == 0x81
+    return data[{126: 4, 127: 10}.get(data[1], 2) :]
 
 
 def session_with(
@@ -89,7 +110,7 @@ def session_with(
     pauses = pauses or PauseMeter(FakeClock(), lambda _seconds: None)
     socket: Any = peer
     origin = Origin(IDENTITY, serial, b"key", address)
-    return AgentSession(f"session-{serial}", origin, cast("web.WebSocketResponse", socket), peer, pauses)
+    return AgentSession(f"session-{serial}", origin, cast("AgentSocket", socket), peer, pauses)
 
 
 async def ending_of(session: AgentSession, handler: FrameHandler | None = None) -> ConnectionReason:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from aiohttp import WSMsgType
 
 from hub_server.gateway.agents.clones import CloneWatch
 from hub_server.gateway.agents.liveness import SUPERSEDED_GRACE_SECONDS, Liveness
@@ -14,6 +13,7 @@ from hub_server.gateway.agents.session import AgentSession, SessionEnded, Supers
 from hub_server.pauses import PauseMeter
 from protocol.codes import CloseCode
 from protocol.enumerations import ConnectionReason
+from protocol.frames import Drain
 from protocol.identity import AgentIdentity
 from protocol.limits import (
     HEARTBEAT_SECONDS,
@@ -105,7 +105,7 @@ async def test_a_frozen_hub_gives_nobody_up(watch: Watch) -> None:
 async def test_an_agent_that_reads_nothing_is_given_up_at_the_send_deadline(watch: Watch) -> None:
     peer = FakePeer(unread=True)
     session = watch.join(peer)
-    await peer.send_frame(b'{"type":"drain","overSec":1,"slotSec":0}', WSMsgType.TEXT)
+    session.send(Drain(over_sec=1, slot_sec=0))
     await watch.after(1)
     await watch.after(SEND_DEADLINE_AGENT_SECONDS)
     assert await ending_of(session) is ConnectionReason.SLOW_CONSUMER

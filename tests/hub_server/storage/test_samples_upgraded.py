@@ -80,6 +80,18 @@ async def test_samples_and_ranges_are_where_this_version_looks(upgraded: Shelf, 
         assert [tuple(row) for row in await connection.execute(events)] == [("o1", "a1")]
 
 
+async def test_samples_of_times_that_no_calendar_has_keep_no_hub_from_upgrading(
+    of_before: Database, tmp_path: Path
+) -> None:
+    async with of_before.write(EVERY_ORGANISATION) as connection:
+        for at_ms in (253_402_300_800_000, 2**53):
+            row = {"organisation": "o1", "agent": "a1", "ts_ms": at_ms, "data": '{"cpu_percent":1.0}'}
+            await connection.execute(SAMPLE, row)
+    await migrate(of_before)
+    async with store_on(of_before, tmp_path).opened() as shelf:
+        await hold_everything(shelf)
+
+
 async def test_a_new_database_has_nothing_to_take_over(bare: Database, tmp_path: Path) -> None:
     await migrate(bare)
     async with bare.read(EVERY_ORGANISATION) as connection:

@@ -77,3 +77,12 @@ def test_what_only_rises_is_a_counter() -> None:
 def test_the_buckets_of_nothing_are_none() -> None:
     nothing = rollup_of([])
     assert coarser(nothing, 5 * MINUTE_MS) == merged([nothing], 5 * MINUTE_MS) == decoded(encoded(nothing)) == nothing
+
+
+@pytest.mark.parametrize("value", [2**63 - 1, -(2**63), 1.7e308, -1.7e308])
+def test_the_greatest_numbers_of_the_wire_can_be_summed_up_and_written_down(value: float) -> None:
+    """One agent's numbers must not keep the samples of all others from being packed."""
+    rows: Rows = [{"cpu": value if at < 30 else -value} for at in range(60)]
+    minutes = rolled([at * MINUTE_MS // 6 for at in range(60)], rows, MINUTE_MS)
+    for rollup in (minutes, coarser(minutes, 5 * MINUTE_MS), merged([minutes, minutes], 60 * MINUTE_MS)):
+        assert decoded(encoded(rollup)) == rollup

@@ -19,6 +19,7 @@ SCOPE = "(select nullif(current_setting('jtnt.organisation', true), ''))"
 WITHIN = f"organisation_id = {SCOPE} or {SCOPE} = '*'"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 DAYS_MAX = 2_932_864
+END_MS = DAYS_MAX * 86_400_000
 """The year 9999 has ended: samples of such times are of no use to anybody."""
 ROLLUPS = ("metric_rollups_1m", "metric_rollups_5m", "metric_rollups_1h")
 
@@ -48,7 +49,9 @@ def upgrade() -> None:
             _protect(table)
         _move_samples(connection)
         op.drop_table("agent_metrics")
-    elif connection.execute(sa.text("select 1 from agent_metrics limit 1")).first() is None:
+        return
+    connection.execute(sa.text("delete from agent_metrics where ts_ms < 0 or ts_ms >= :end_ms"), {"end_ms": END_MS})
+    if connection.execute(sa.text("select 1 from agent_metrics limit 1")).first() is None:
         op.drop_table("agent_metrics")
 
 
@@ -116,7 +119,7 @@ def _move_samples(connection: sa.Connection) -> None:
             " select agent_id, metric_type, organisation_id, ts_ms, data from agent_metrics"
             " where ts_ms >= 0 and ts_ms < :end_ms order by id"
         ),
-        {"end_ms": DAYS_MAX * 86_400_000},
+        {"end_ms": END_MS},
     )
 
 

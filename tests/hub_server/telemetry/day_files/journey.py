@@ -33,7 +33,7 @@ from tests.hub_server.telemetry.contract.builders import (
     sample,
 )
 
-AGENTS: Final = ("a1", "a2")
+AGENTS: Final = ("a1",)
 KINDS: Final = ("system", "disk./")
 GONE: Final = "gone"
 _KEYS: Final = {StreamKey(agent, stream, 1) for agent in (*AGENTS, GONE) for stream in ("live", "backfill")}

@@ -15,7 +15,7 @@ import pytest
 from hub_server.storage import sqlite_files
 from hub_server.telemetry.day_files.day import Day
 from hub_server.telemetry.day_files.folder import DayFiles
-from hub_server.telemetry.model import StreamKey
+from hub_server.telemetry.model import Resolution, StreamKey
 from hub_server.telemetry.port import StoreFailed
 from tests.hub_server.telemetry.contract.builders import DAY_MS, NOON_MS, Shelf, sample
 from tests.hub_server.telemetry.day_files.journey import assert_complete, travel
@@ -124,6 +124,15 @@ async def test_what_cannot_be_written_down_is_refused_for_good_and_harms_nothing
     assert await shelf.times() == []
     await shelf.add(sample(7))
     assert len(await shelf.times()) == 1
+
+
+async def test_numbers_that_no_sum_holds_keep_nothing_else_from_being_packed(shelf: Shelf) -> None:
+    huge = [sample(seq, data={"bytes": 2**63 - 1, "rate": 1e308}, agent="a2") for seq in range(20)]
+    await shelf.add(*huge, *(sample(seq) for seq in range(20)))
+    assert await shelf.pack() == 40
+    assert [bucket[3] for bucket in (await shelf.gauge(Resolution.HOUR)).values()] == [20]
+    found = await shelf.raw("bytes", "rate", agent="a2")
+    assert {name: {*values} for name, values in found.values.items()} == {"bytes": {2**63 - 1}, "rate": {1e308}}
 
 
 def room_for(day: Day) -> None:
