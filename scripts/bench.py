@@ -13,14 +13,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+import aiohttp
 import msgspec
 import uvloop
+from socketio.exceptions import SocketIOError
 
 from hub_server.bench.figures import NO_TARGET, Figure, void
 from hub_server.bench.machine import Quiet, pace_ms, this_machine
 from hub_server.bench.muster import Enrolled, enroll, files_needed
 from hub_server.bench.processes import BenchFailed, raise_file_limit
 from hub_server.bench.report import Row, Run, text_of
+from scripts.load.person import Refused
 from scripts.measures import fanout, fleet_load, footprint, ingest, peers, query, round_trip, starts, storm
 from scripts.measures.disk import DiskProbe
 from scripts.measures.options import Options, quick
@@ -41,6 +44,7 @@ NAMES: Final = {
 FLEET_NAMES: Final = frozenset({"hub", "command", "ingest", "storm", "fanout", "query"})
 ALL: Final = "all"
 FAILED: Final = "failed: "
+FAILURES: Final = (BenchFailed, Refused, SocketIOError, aiohttp.ClientError, OSError)
 COUNT_MAX: Final = 20_000
 
 
@@ -121,9 +125,10 @@ async def or_failed(name: str, measuring: Awaitable[Sequence[Figure]]) -> Sequen
     """Return what a measure found, or a row that says why it found nothing: the others go on."""
     try:
         return await measuring
-    except BenchFailed as failure:
-        say(f"{name} failed: {failure}")
-        return [void(f"{FAILED}{name}", "", NO_TARGET, str(failure).splitlines()[0])]
+    except FAILURES as failure:
+        why = str(failure) or type(failure).__name__
+        say(f"{name} failed: {why}")
+        return [void(f"{FAILED}{name}", "", NO_TARGET, why.splitlines()[0])]
 
 
 async def take_loaded(names: Sequence[str], options: Options, here: Site, fleet: Enrolled) -> list[Figure]:
@@ -134,14 +139,14 @@ async def take_loaded(names: Sequence[str], options: Options, here: Site, fleet:
     async with loaded(here, fleet, options) as stage, disk.running():
         if "hub" in names:
             say(f"watching the hub for {options.window_seconds:g} s")
-            figures += await fleet_load.measure(options, stage)
+            figures += await or_failed("hub", fleet_load.measure(options, stage))
         if "command" in names:
             say(f"running {3 * options.commands} commands")
-            figures += await round_trip.measure(options, stage)
+            figures += await or_failed("command", round_trip.measure(options, stage))
     figures.append(disk.figure)
     if "hub" in names and options.with_peers:
         say("connecting as many with a bare aiohttp server and with Node ws")
-        figures += await peers.measure(options, stage)
+        figures += await or_failed("peers of the hub", peers.measure(options, stage))
     return figures
 
 

@@ -12,8 +12,9 @@ import msgspec
 from msgspec import Struct
 
 from hub_server.telemetry.model import BUCKET_MS, Resolution
+from hub_server.telemetry.packing import EXACT_INTEGER_MAX
 from hub_server.telemetry.port import Columns, RollupColumns
-from hub_server.telemetry.rollups import INTEGER_MAX, coarser, is_counter, rolled_columns
+from hub_server.telemetry.rollups import coarser, is_counter, rolled_columns
 from protocol.telemetry import MetricSeries
 
 SECOND_MS: Final = 1000
@@ -260,8 +261,8 @@ def _known(values: Sequence[float | None], otherwise: float) -> Sequence[float]:
 
 
 def _writable(total: float) -> float:
-    """Return a sum as JSON can say it: an integer of more than 64 bits becomes a float."""
-    return total if abs(total) <= INTEGER_MAX else float(total)
+    """Return a sum as JSON can say it: an integer too great becomes a float."""
+    return total if abs(total) <= EXACT_INTEGER_MAX else float(total)
 
 
 def _means(rollup: RollupColumns, metric: str) -> Values:

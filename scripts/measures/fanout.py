@@ -85,19 +85,26 @@ async def measure(options: Options, site: Site, fleet: Enrolled) -> Sequence[Fig
     """Let agents send samples each tick and show all of them to all; the cost is the difference to no dashboard."""
     hub = site.hub
     token = await hub.access_token()
-    figures: list[Figure] = []
-    for way in (Way("", "http", None), Way(" by TLS", "https", hub.folder / "pki/server.pem")):
+    try:
+        return [
+            figure
+            for way in (Way("", "http", None), Way(" by TLS", "https", hub.folder / "pki/server.pem"))
+            for figure in await measure_way(options, hub, fleet, token, way)
+        ]
+    finally:
+        hub.web_certificate = None
         await hub.stop()
-        hub.web_certificate = way.certificate
         await hub.start()
-        frame = options.folder / f"batch-{way.scheme}.txt"
-        ours = await shown_by_hub(options, hub, fleet, token, frame)
-        figures.append(_figure(f"{OURS}{way.name}", ours, options))
-        if options.with_peers:
-            figures += await peer_figures(options, way, token, frame, figures[-1])
+
+
+async def measure_way(options: Options, hub: Hub, fleet: Enrolled, token: str, way: Way) -> Sequence[Figure]:
     await hub.stop()
-    hub.web_certificate = None
+    hub.web_certificate = way.certificate
     await hub.start()
+    frame = options.folder / f"batch-{way.scheme}.txt"
+    figures = [_figure(f"{OURS}{way.name}", await shown_by_hub(options, hub, fleet, token, frame), options)]
+    if options.with_peers:
+        figures += await peer_figures(options, way, token, frame, figures[0])
     return figures
 
 

@@ -14,10 +14,11 @@ from hub_server.bench.kept import Kept
 from hub_server.bench.machine import Machine
 from hub_server.bench.muster import shares_of
 from hub_server.bench.orders import Counted
+from hub_server.bench.processes import BenchFailed
 from hub_server.bench.report import Row, Run, text_of
 from hub_server.bench.steady import at_least
 from hub_server.bench.workers import bottleneck_of
-from scripts.bench import COUNT_MAX
+from scripts.bench import COUNT_MAX, or_failed
 
 LAG = "jtnt_loop_lag_seconds_bucket"
 BEFORE = f"""# HELP jtnt_loop_lag_seconds How late the event loop ran
@@ -170,3 +171,11 @@ def test_a_run_beside_busy_programs_says_so() -> None:
 
     assert "not a quiet machine" in said(0.2)
     assert "not a quiet machine" not in said(0.01)
+
+
+async def test_a_measure_that_fails_leaves_a_row_and_the_others_go_on() -> None:
+    async def failing() -> list[Figure]:
+        raise BenchFailed("the hub is gone\nits last words")
+
+    (row,) = await or_failed("storm", failing())
+    assert (row.name, row.note, row.verdict) == ("failed: storm", "the hub is gone", Verdict.VOID)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -197,3 +198,11 @@ def test_a_full_history_and_one_with_gaps_make_the_same_group() -> None:
     for history in (full, full[::7]):
         group.add(buckets_of(history, plan.width_ms))
     assert told(group.result("", 2)) == expected([full, full[::7]], plan)
+
+
+def test_the_greatest_counters_of_a_group_can_be_told() -> None:
+    plan = planned(6 * HOUR_MS)
+    group = GroupSeries(plan, METRICS)
+    for _ in range(3):
+        group.add(buckets_of([(NOW_MS - MINUTE_MS, {"network_bytes_sent": 2**63 - 1})], plan.width_ms))
+    assert b"2.767" in msgspec.json.encode(group.result("", 3))

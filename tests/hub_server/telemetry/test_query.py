@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -201,6 +202,29 @@ async def test_what_cannot_be_answered_says_what_to_do(asked: dict[str, Any], sa
     with pytest.raises(InvalidRequest, match=says):
         await past.ask(HOUR_MS, **asked)
     assert past.store.reads == []
+
+
+async def test_what_is_made_of_history_is_made_in_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred machines' charts take seconds to reckon: the hub must go on meanwhile."""
+    threads: set[int] = set()
+
+    def noted(work: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*arguments: Any) -> Any:
+            threads.add(threading.get_ident())
+            return work(*arguments)
+
+        return run
+
+    for name in ("in_points", "series_of_rollup", "series_of_samples"):
+        monkeypatch.setattr(query_module, name, noted(getattr(query_module, name)))
+    monkeypatch.setattr(query_module.GroupSeries, "add", noted(query_module.GroupSeries.add))
+    monkeypatch.setattr(query_module.GroupSeries, "result", noted(query_module.GroupSeries.result))
+    past = Past(Machine("a"))
+    past.store.put("a", every(1000, 2 * HOUR_MS))
+    for asked in ({"max_points": 5000}, {"max_points": 500}, {"max_points": 60}, {"group_by": "all"}):
+        assert (await past.ask(HOUR_MS, agent_ids=["a"], **asked)).series
+    assert threads
+    assert threading.get_ident() not in threads
 
 
 async def test_a_history_that_would_take_too_long_is_not_begun() -> None:
