@@ -84,6 +84,8 @@ class Rounds:
             if collector.is_wanted():
                 async with self._seats:
                     await self._one_round(collector)
+            else:
+                self._failures.worked(collector.name)
             wait_seconds = max(began + collector.interval_seconds - self._clock.monotonic(), 0.0)
 
     async def _one_round(self, collector: SlowCollector) -> None:

@@ -65,6 +65,8 @@ class Sampler:
             began = self._clock.monotonic()
             if self._cadence.metrics_enabled:
                 self.sample()
+            else:
+                self._failures.drop({scheduled.collector.name for scheduled in self._collectors}.__contains__)
             await self._pause_until(began + self._tick_seconds())
 
     def sample(self) -> None:
@@ -94,6 +96,7 @@ class Sampler:
             at = self._due.get(collector.name, now)
             if not is_wanted():
                 self._due.pop(collector.name, None)
+                self._failures.worked(collector.name)
             elif interval is None and self._cadence.sample_interval_seconds <= MINUTE_SECONDS:
                 due.append(collector)
             elif at <= now + tick / 2:

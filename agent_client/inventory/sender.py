@@ -47,13 +47,13 @@ class InventorySender:
         return self._shelf.owed().get(section) != stored
 
     async def _send_section(self, section: str, stored: Stored) -> None:
-        """Send all parts, slowly enough for everything else to get through, and wait for the hub to hold them."""
+        """Send all parts while wanted, slowly enough for everything else to get through, until the hub holds them."""
         for number in range(1, stored.parts + 1):
             body = self._shelf.part(stored, number)
-            if body is None:
-                return
             if number > 1:
                 await asyncio.sleep(PART_PAUSE_SECONDS)
+            if body is None or not self._is_wanted():
+                return
             frame = Inventory(hash=stored.hash, body=body, section=section, part=number, parts=stored.parts)
             await self._send(frame)
         if await self._happens(self._ack_timeout_seconds, partial(self._is_settled, section, stored)):

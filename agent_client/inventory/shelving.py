@@ -39,7 +39,7 @@ def _parts_of(body: dict[str, Any]) -> list[bytes]:
         return [msgspec.json.encode(body)]
     encoded = [msgspec.json.encode(item) for item in items]
     total = sum(len(item) + 1 for item in encoded)
-    limit = min(max(PART_BYTES, total // (PARTS_MAX - 4)), PART_MAX_BYTES) - _FRAME_BYTES
+    limit = min(max(PART_BYTES - _FRAME_BYTES, total // (PARTS_MAX - 8)), PART_MAX_BYTES - _FRAME_BYTES)
     chunks: list[list[bytes]] = [[]]
     size = 0
     for item in encoded:

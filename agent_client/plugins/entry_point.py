@@ -19,8 +19,8 @@ from agent_client.plugins.ownership import Untrusted, check_unchangeable
 
 def main() -> int:
     module_name, _, function_name = sys.argv[1].partition(":")
-    sys.path.insert(0, sys.argv[2])
     try:
+        _look_first_in(Path(sys.argv[2]))
         _check(module_name)
         with redirect_stdout(sys.stderr):
             figures = getattr(importlib.import_module(module_name), function_name)()
@@ -33,6 +33,13 @@ def main() -> int:
         return 1
     sys.stdout.buffer.write(written)
     return 0
+
+
+def _look_first_in(folder: Path) -> None:
+    """Raise Untrusted when somebody else could put a module there: it would go before every other of its name."""
+    if folder.is_dir():
+        check_unchangeable(folder)
+    sys.path.insert(0, str(folder))
 
 
 def _check(module_name: str) -> None:

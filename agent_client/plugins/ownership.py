@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -21,17 +22,33 @@ class Untrusted(AgentError):
 
 
 def check_unchangeable(path: Path) -> Path:
-    """Return the file that `path` leads to, when only root and this agent's user can change it or put another there.
+    """Return what `path` leads to, when only root and this agent's user can change it or put another there.
 
-    A folder that all may write to is good only with its sticky bit, as /tmp. Raises Untrusted, or OSError when it
-    does not exist. Windows is not checked.
+    A folder on the way, also that of a symbolic link, may be open to all only with its sticky bit, as /tmp. Raises
+    Untrusted, or OSError when it does not exist. Windows is not checked.
     """
     real = path.resolve(strict=True)
     if sys.platform != "win32":
         _check(real, is_folder=False)
-        for folder in real.parents:
+        for folder in dict.fromkeys(_folders_on_the_way(path.absolute())):
             _check(folder, is_folder=True)
     return real
+
+
+def _folders_on_the_way(path: Path) -> Iterator[Path]:
+    """Yield each folder in which an entry decides where `path`, which leads somewhere, leads to."""
+    folder, rest = Path(path.anchor), [*path.parts[1:]]
+    while rest:
+        yield folder
+        step = folder / rest.pop(0)
+        if step.name == "..":
+            folder = folder.parent
+        elif step.is_symlink():
+            target = step.readlink()
+            folder = Path(target.anchor) if target.is_absolute() else folder
+            rest = [*(part for part in target.parts if part != target.anchor), *rest]
+        else:
+            folder = step
 
 
 def _check(path: Path, *, is_folder: bool) -> None:

@@ -7,13 +7,13 @@ import sys
 import msgspec
 
 from agent_client.host import Host, LocalHost
-from agent_client.security.facts import Findings, Memo, SecuritySource
+from agent_client.security.facts import Findings, Memo, SecurityFacts, SecuritySource
 
 
 def main() -> None:
     memo = msgspec.json.decode(sys.stdin.buffer.read() or b"{}", type=Memo)
     source = source_of(LocalHost(), sys.platform)
-    findings = source.findings(memo) if source is not None else Findings
+    findings = source.findings(memo) if source is not None else Findings(facts=SecurityFacts())
     sys.stdout.buffer.write(msgspec.json.encode(findings))
 
 

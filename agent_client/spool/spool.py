@@ -238,6 +238,7 @@ class Spool:
 
     def trim_age(self) -> None:
         """Drop samples older than the bound allows. Reads all of them: to be called now and then."""
+        self.keep_time()
         horizon_ms = self._clock.now_ms() - int(self.bound.max_age_seconds * 1000)
         for lane in LANES:
             with self._database.transaction():

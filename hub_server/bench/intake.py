@@ -18,7 +18,7 @@ from hub_server.bench.muster import connected
 from hub_server.bench.orders import Connect, Counted, Pressure
 from hub_server.bench.processes import cores_for_load, cpu_seconds_of
 from hub_server.bench.steady import problems_of
-from hub_server.bench.workers import BUSY_CPU_SHARE, Workers
+from hub_server.bench.workers import Workers, bottleneck_of
 from protocol.limits import FRAMES_PER_SECOND, SAMPLES_PER_FRAME_MAX
 
 CONNECTS_PER_SECOND: Final = 200.0
@@ -151,7 +151,7 @@ def figures_of(kind: Kind, runs: Sequence[Run], agents: int) -> Sequence[Figure]
     costs = [MICROSECONDS * run.cpu_share / max(run.samples_per_second, 1e-9) for run in runs]
     delays_ms = [delay for run in runs for delay in run.delays_ms]
     return [
-        _unless_starved(rate, cpu_share, load_share),
+        _unless_starved(rate, cpu_share, bottleneck_of([report for run in runs for report in run.load])),
         of_runs(f"hub, CPU a sample, {kind.name}", "µs", costs),
         spread(f"frame → acknowledged at full pressure, {kind.name}", "ms", delays_ms),
     ]
@@ -174,9 +174,9 @@ def _promised(kind: Kind, agents: int) -> Target:
     return Target(at_least=kind.per_second) if agents == kind.agents else NO_TARGET
 
 
-def _unless_starved(rate: Figure, hub_share: float, load_share: float) -> Figure:
+def _unless_starved(rate: Figure, hub_share: float, why: str) -> Figure:
     """A rate below what was promised says nothing of a hub that was not asked for more."""
     is_met = rate.target.at_least is None or (rate.p50 or 0.0) >= rate.target.at_least
-    if is_met or hub_share >= FULL_CPU_SHARE or load_share <= BUSY_CPU_SHARE:
+    if is_met or hub_share >= FULL_CPU_SHARE or not why:
         return rate
-    return msgspec.structs.replace(rate, is_void=True, note=f"the load generator was the bottleneck; {rate.note}")
+    return msgspec.structs.replace(rate, is_void=True, note=f"{why}; {rate.note}")

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from typing import Final, Protocol
 
 import structlog
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from hub_server.access.authorization import authorize
 from hub_server.access.model import Permission, Principal
 from hub_server.clock import Clock
-from hub_server.inventory.model import Assembly, NotInventory, StoredSection, checked, joined, section_of
+from hub_server.inventory.model import Assembly, NotInventory, StoredSection, checked, section_of
 from hub_server.inventory.store import InventoryStore
 from hub_server.storage.engine import EVERY_ORGANISATION, Database
 from protocol.frames import Error, Inventory, InventoryAck
@@ -22,6 +23,8 @@ log = structlog.get_logger(component="inventory")
 
 ASSEMBLIES_MAX: Final = 256
 """Sections that are coming in parts at one time. Beyond it the oldest is given up; its agent sends it again later."""
+ASSEMBLIES_MAX_BYTES: Final = 32 * 1024 * 1024
+"""What all of them may take, likewise."""
 
 
 class Machines(Protocol):
@@ -41,6 +44,8 @@ class InventoryService:
         self._machines = machines
         self._hashes: dict[str, dict[str, str]] = {}
         self._assemblies: OrderedDict[tuple[str, str], Assembly] = OrderedDict()
+        self.held_bytes = 0
+        """What the parts take that wait for others."""
 
     async def load(self) -> None:
         async with self._database.read(EVERY_ORGANISATION) as connection:
@@ -79,33 +84,43 @@ class InventoryService:
     def forget(self, agent_id: str) -> None:
         self._hashes.pop(agent_id, None)
         for key in [key for key in self._assemblies if key[0] == agent_id]:
-            del self._assemblies[key]
+            self._taken(key)
 
     def _whole(self, organisation_id: str, agent_id: str, frame: Inventory) -> StoredSection | None:
         """Return the section once this was its last part. Raises NotInventory."""
         section = section_of(frame.section)
         key = (agent_id, section.value)
-        before = self._assemblies.pop(key, None)
+        before = self._taken(key)
         if before is None or before.hash != frame.hash or frame.part == 1:
             before = Assembly(frame.hash)
         assembly = before.with_part(frame.part, checked(section, frame.body))
         if assembly is None:  # a part before it was given up: the section comes again in the next session
             return None
         if len(assembly.parts) < frame.parts:
-            self._assemblies[key] = assembly
-            if len(self._assemblies) > ASSEMBLIES_MAX:
-                self._assemblies.popitem(last=False)
+            self._keep(key, assembly)
             return None
-        return StoredSection(organisation_id, agent_id, section, frame.hash, self._clock.now(), joined(assembly.parts))
+        return StoredSection(organisation_id, agent_id, section, frame.hash, self._clock.now(), assembly.whole())
+
+    def _keep(self, key: tuple[str, str], assembly: Assembly) -> None:
+        self._assemblies[key] = assembly
+        self.held_bytes += assembly.size_bytes
+        while len(self._assemblies) > ASSEMBLIES_MAX or self.held_bytes > ASSEMBLIES_MAX_BYTES:
+            self._taken(next(iter(self._assemblies)))
+
+    def _taken(self, key: tuple[str, str]) -> Assembly | None:
+        assembly = self._assemblies.pop(key, None)
+        if assembly is not None:
+            self.held_bytes -= assembly.size_bytes
+        return assembly
 
     async def _save(self, stored: StoredSection) -> bool:
-        """Store a section; False when its agent was deleted meanwhile."""
+        """Store a section; False when its agent was deleted meanwhile, or the database does not take it."""
         try:
             async with self._database.write(stored.organisation_id) as connection:
                 await self._store.save(connection, stored)
-        except IntegrityError:
+        except (DBAPIError, PoolTimeout, OSError) as error:
             if self._machines.exists(stored.organisation_id, stored.agent_id):
-                raise
+                log.warning("inventory not stored", agent_id=stored.agent_id, error=str(error)[:500])
             return False
         self._hashes.setdefault(stored.agent_id, {})[stored.section.value] = stored.hash
         return True

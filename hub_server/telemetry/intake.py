@@ -26,7 +26,7 @@ class Intake:
         agent_id, lane, samples = frame.agent_id, frame.lane.value, frame.samples
         if self._received.is_gone(agent_id):
             return
-        key = StreamKey(agent_id, lane, frame.epoch)
+        key = self._received.key_of(agent_id, lane, frame.epoch)
         stream = self._streams.get(key)
         if stream is None:
             stream = self._streams[key] = _Stream(frame, self._received.of(agent_id, lane, frame.epoch))

@@ -34,7 +34,7 @@ HUB_AGENT_PREFIX: Final = "hub:"
 TYPES_PER_AGENT_MAX: Final = 64
 EPOCHS_KEPT: Final = 4
 RANGES_KEPT: Final = 1024
-_NONE_OLDER: Final[Mapping[int, tuple[int, ...]]] = MappingProxyType({})
+_NONE_OLDER: Final[Mapping[int, SequenceRanges]] = MappingProxyType({})
 
 
 class NewestSample(Struct, frozen=True, gc=False):
@@ -134,48 +134,56 @@ class Pressure:
 class Received:
     """The committed sequences of every agent's streams, in memory. Changed only after a commit.
 
-    An agent's spool has one numbering in use; a few older ones are kept for what may still be repeated of them. Of each
-    the ranges are kept flat: as nothing but numbers, out of the garbage collector's sight.
+    An agent's spool has one numbering in use; a few older ones are kept for what may still be repeated of them.
     """
 
     def __init__(self) -> None:
-        self._in_use: dict[tuple[str, str], tuple[int, ...]] = {}
-        self._older: dict[tuple[str, str], dict[int, tuple[int, ...]]] = {}
+        self._in_use: dict[tuple[str, str], _Numbering] = {}
+        self._older: dict[tuple[str, str], dict[int, SequenceRanges]] = {}
         self._streams: set[str] = set()
         self._gone: set[str] = set()
 
     def of(self, agent_id: str, stream: str, epoch: int) -> SequenceRanges | None:
-        flat = self._flat(agent_id, stream, epoch)
-        return None if flat is None else SequenceRanges.from_flat(flat)
+        """Return a copy that may be changed."""
+        ranges = self._ranges(agent_id, stream, epoch)
+        return None if ranges is None else ranges.copy()
+
+    def key_of(self, agent_id: str, stream: str, epoch: int) -> StreamKey:
+        """Return the key of a numbering: of the one in use always the same object."""
+        in_use = self._in_use.get((agent_id, stream))
+        return in_use.key if in_use is not None and in_use.key.epoch == epoch else StreamKey(agent_id, stream, epoch)
 
     def newest(self, agent_id: str, stream: str, epoch: int) -> int:
         """Return the highest sequence, 0 where there is none."""
-        flat = self._flat(agent_id, stream, epoch)
-        return flat[-1] if flat else 0
+        ranges = self._ranges(agent_id, stream, epoch)
+        return 0 if ranges is None else ranges.newest
 
     def put(self, key: StreamKey, ranges: SequenceRanges) -> None:
-        """Make `ranges` the committed ones of `key`, and its epoch the one in use."""
+        """Make `ranges` the committed ones of `key`, and its epoch the one in use. They are not changed any more."""
         agent_id, stream, epoch = key
         if agent_id in self._gone:
             return
         place = (agent_id, stream)
-        before = self._in_use.get(place)
-        self._in_use[place] = (epoch, *ranges.flat())
-        if before is None:
+        in_use = self._in_use.get(place)
+        if in_use is None:
+            self._in_use[place] = _Numbering(key, ranges)
             self._streams.add(stream)
-        elif before[0] != epoch:
+            return
+        if in_use.key.epoch != epoch:
             older = self._older.setdefault(place, {})
             older.pop(epoch, None)
-            older[before[0]] = before[1:]
+            older[in_use.key.epoch] = in_use.ranges
             for unused in list(older)[: 1 - EPOCHS_KEPT]:
                 del older[unused]
+            in_use.key = key
+        in_use.ranges = ranges
 
     def surplus(self, keys: Sequence[StreamKey]) -> list[StreamKey]:
         """Return what `put` of `keys`, in this order, will drop: the numberings that were not used for longest."""
         changing = {
             (agent_id, stream)
             for agent_id, stream, epoch in keys
-            if (in_use := self._in_use.get((agent_id, stream))) is None or in_use[0] != epoch
+            if (in_use := self._in_use.get((agent_id, stream))) is None or in_use.key.epoch != epoch
         }
         if not changing:
             return []
@@ -185,7 +193,8 @@ class Received:
                 used.setdefault((agent_id, stream), []).append(epoch)
         dropped = []
         for place, epochs in used.items():
-            known = [*self._older.get(place, ()), *self._in_use.get(place, ())[:1]]
+            in_use = self._in_use.get(place)
+            known = [*self._older.get(place, ()), *(() if in_use is None else (in_use.key.epoch,))]
             ordered = [epoch for epoch in known if epoch not in epochs] + epochs
             dropped += [StreamKey(*place, epoch) for epoch in ordered[:-EPOCHS_KEPT]]
         return dropped
@@ -193,18 +202,17 @@ class Received:
     def in_use(self, agent_id: str) -> Mapping[str, tuple[int, SequenceRanges]]:
         """Return, by stream, the epoch that was written last and its sequences."""
         found = {stream: self._in_use.get((agent_id, stream)) for stream in sorted(self._streams)}
-        return {stream: (flat[0], SequenceRanges.from_flat(flat[1:])) for stream, flat in found.items() if flat}
+        return {
+            stream: (in_use.key.epoch, in_use.ranges.copy()) for stream, in_use in found.items() if in_use is not None
+        }
 
     def sample_count(self, agent_id: str) -> int:
-        return sum(
-            _count(flat)
-            for stream in self._streams
-            if stream != EVENTS_STREAM
-            for flat in (
-                self._in_use.get((agent_id, stream), ())[1:],
-                *self._older.get((agent_id, stream), _NONE_OLDER).values(),
-            )
-        )
+        count = 0
+        for stream in self._streams - {EVENTS_STREAM}:
+            in_use = self._in_use.get((agent_id, stream))
+            older = self._older.get((agent_id, stream), _NONE_OLDER).values()
+            count += sum(ranges.count() for ranges in older) + (0 if in_use is None else in_use.ranges.count())
+        return count
 
     def is_gone(self, agent_id: str) -> bool:
         """Tell whether the agent was deleted: what of it is still on the way is not stored any more."""
@@ -216,16 +224,22 @@ class Received:
             self._older.pop((agent_id, stream), None)
         self._gone.add(agent_id)
 
-    def _flat(self, agent_id: str, stream: str, epoch: int) -> tuple[int, ...] | None:
+    def _ranges(self, agent_id: str, stream: str, epoch: int) -> SequenceRanges | None:
         place = (agent_id, stream)
         in_use = self._in_use.get(place)
         if in_use is None:
             return None
-        return in_use[1:] if in_use[0] == epoch else self._older.get(place, _NONE_OLDER).get(epoch)
+        return in_use.ranges if in_use.key.epoch == epoch else self._older.get(place, _NONE_OLDER).get(epoch)
 
 
-def _count(flat: Sequence[int]) -> int:
-    return sum(flat[1::2]) - sum(flat[::2]) + len(flat) // 2
+class _Numbering:
+    """The numbering of a stream that is in use. It lives as long as its agent."""
+
+    __slots__ = ("key", "ranges")
+
+    def __init__(self, key: StreamKey, ranges: SequenceRanges) -> None:
+        self.key = key
+        self.ranges = ranges
 
 
 def bounded(ranges: SequenceRanges) -> SequenceRanges:

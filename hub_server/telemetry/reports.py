@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
+import msgspec
+import structlog
 from msgspec import Struct
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from hub_server.access.authorization import authorize
@@ -22,7 +25,11 @@ from protocol.frames import Event, EventAck
 from protocol.ranges import SequenceRanges
 from protocol.telemetry import ReportsList, ReportsListReply, ReportView
 
+log = structlog.get_logger(component="telemetry")
+
 BATCH_REPORTS_MAX: Final = 500
+DATA_MAX_BYTES: Final = 16 * 1024
+"""As JSON. A page has up to a thousand reports; no agent of ours sends more than some hundred bytes."""
 
 
 class Pending(Struct, eq=False):
@@ -65,13 +72,19 @@ class ReportService:
                 self._received.put(stored.key, stored.ranges)
 
     async def report(self, organisation_id: str, agent_id: str, frame: Event) -> EventAck:
-        """Store a report once, however often it is sent. Those that come while others are stored share a commit."""
+        """Store a report once, however often it is sent. Those that come while others are stored share a commit.
+
+        When the database does not take it, nothing is acknowledged: the agent keeps it and sends it again.
+        """
         pending = Pending(self._report_of(organisation_id, agent_id, frame))
         self._pending.append(pending)
         try:
             async with self._storing:
                 while not pending.done:
                     await self._store_pending(pending)
+        except (DBAPIError, PoolTimeout, OSError) as error:
+            log.warning("report not stored", agent_id=agent_id, error=str(error)[:500])
+            return EventAck(epoch=frame.epoch, ranges=[])
         finally:
             if not pending.done:  # it failed, or its session ended: the others are stored by whoever comes next
                 self._pending = [other for other in self._pending if other is not pending]
@@ -105,7 +118,7 @@ class ReportService:
             seq=frame.seq,
             ts_ms=max(0, min(frame.ts - self._correction_ms(agent_id), now_ms)),
             kind=frame.kind,
-            data=frame.data,
+            data=_bounded(frame.data),
         )
 
     async def _store_pending(self, own: Pending) -> None:
@@ -145,6 +158,12 @@ class ReportService:
             self._received.put(key, ranges)
         for report in new:
             self._bus.publish(_said(report))
+
+
+def _bounded(data: dict[str, Any]) -> dict[str, Any]:
+    """Return `data`, or how much it was when that is too much."""
+    size_bytes = len(msgspec.json.encode(data))
+    return data if size_bytes <= DATA_MAX_BYTES else {"omitted_bytes": size_bytes}
 
 
 def _said(report: Report) -> AgentReported:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +231,14 @@ def test_a_section_lies_ready_in_parts_that_fit_frames_and_make_the_whole_again(
     assert shelf.owed()["os"].hash == hash_of(dict(reversed(OS.items())))
 
 
+@pytest.mark.parametrize("count", [6500, 9000, 20_000])
+def test_many_packages_all_fit_the_parts(tmp_path: Path, count: int) -> None:
+    body = packages(count, version="1:2.36-9+deb12u10-really-long")
+    put_sections(tmp_path, {"packages": body})
+    stored = Shelf(tmp_path).owed()["packages"]
+    assert (stored.hash, stored.parts <= PARTS_MAX) == (hash_of(body), True)
+
+
 def test_what_was_collected_anew_takes_the_place_of_the_old_and_leaves_the_others(tmp_path: Path) -> None:
     put_sections(tmp_path, {"packages": packages(2), "os": OS})
     shelf = Shelf(tmp_path)
@@ -273,6 +282,20 @@ async def test_a_section_is_sent_until_it_is_acknowledged_and_not_when_nobody_wa
         shelf.acknowledge("packages", sent[0].hash)
         await until(lambda: not shelf.owed())
         task.cancel()
+
+
+async def test_the_parts_stop_once_nobody_wants_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sender, "PART_PAUSE_SECONDS", 0.0)
+    put_sections(tmp_path, {"packages": packages(1500)})
+    sent: list[AgentFrame] = []
+
+    async def send(frame: AgentFrame) -> None:
+        sent.append(frame)
+
+    with suppress(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await InventorySender(Shelf(tmp_path), send, lambda: not sent, ack_timeout_seconds=0.01).run()
+    assert len(sent) == 1
 
 
 async def test_what_was_collected_anew_in_a_session_is_sent_at_once(tmp_path: Path) -> None:

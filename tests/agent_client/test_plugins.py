@@ -207,6 +207,27 @@ async def test_what_others_could_change_is_not_run(places: Places) -> None:
         load_plugins(places)
 
 
+async def test_a_folder_where_others_could_exchange_a_link_or_add_a_module_is_not_used(places: Places) -> None:
+    elsewhere = places.config / "elsewhere"
+    program(places, "depth", "echo depth 4")
+    places.plugins.rename(elsewhere)
+    places.plugins.mkdir()
+    (places.plugins / "depth").symlink_to(elsewhere / "depth")
+    depth = Plugin(name="a", command=["depth"])
+    assert await run_plugin(depth, places) == {"depth": 4}
+    places.plugins.chmod(0o777)
+    with pytest.raises(Untrusted, match="plugins can be written"):
+        await run_plugin(depth, places)
+    with pytest.raises(PluginFailed, match="plugins can be written"):
+        await run_plugin(Plugin(name="a", entry_point="os:getpid"), places)
+
+
+async def test_what_a_plugin_leaves_running_ends_with_it(places: Places) -> None:
+    program(places, "depth", "sleep 600 >/dev/null 2>&1 &\necho pid $!")
+    left = await run_plugin(Plugin(name="a", command=["depth"]), places)
+    await until(lambda: not _runs(int(str(left["pid"]))))
+
+
 async def test_a_failing_plugin_is_said_recovers_and_harms_no_other(
     places: Places, spooled: tuple[Spool, Failures], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +13,13 @@ from agent_client.cadence import Cadence
 from agent_client.collectors.failures import Failures
 from agent_client.collectors.lineup import standard_collectors
 from agent_client.collectors.readings import Readings
+from agent_client.collectors.rounds import Rounds
 from agent_client.collectors.sampling import Sampler, Scheduled
+from agent_client.security.collector import SecurityCollector
 from agent_client.spool.database import Database
 from agent_client.spool.spool import Spool, SpoolBound
 from protocol.desired import AgentConfig
+from tests.agent_client.alive import until
 from tests.agent_client.clock import DrivenClock
 
 
@@ -109,6 +113,37 @@ def test_a_collector_that_fails_is_said_once_and_when_it_works_again_and_the_oth
         ("collector_recovered", {"collector": "broken", "failures": 2}),
     ]
     assert failures.names() == []
+
+
+def test_a_failing_collector_that_is_turned_off_fails_no_more(
+    database: Database, spool: Spool, clock: DrivenClock
+) -> None:
+    broken = Probe("broken")
+    broken.fault = OSError("no answer")
+    failures, wanted = Failures(spool, database), [True]
+    sampler = Sampler([Scheduled(broken, 60.0, lambda: wanted[0])], spool, Cadence(), clock, failures)
+    sampler.sample()
+    assert failures.names() == ["broken"]
+    wanted[0] = False
+    sampler.sample()
+    assert failures.names() == []
+
+
+async def test_failing_collectors_of_an_agent_that_takes_no_metrics_fail_no_more(
+    database: Database, spool: Spool, clock: DrivenClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent_client.collectors.sampling._BASELINE_SECONDS", 0.0)
+    monkeypatch.setattr("agent_client.security.collector.FIRST_AFTER_SECONDS", (0.0, 0.0))
+    failures, cadence = Failures(spool, database), Cadence(AgentConfig(metrics_enabled=False))
+    for name in ("broken", "security"):
+        failures.failed(name, "no answer")
+    sampler = Sampler([Scheduled(Probe("broken"))], spool, cadence, clock, failures)
+    rounds = Rounds(lambda: [SecurityCollector(lambda: False)], spool, cadence, clock, failures)
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(sampler.run()), group.create_task(rounds.run())]
+        await until(lambda: not failures.names())
+        for task in tasks:
+            task.cancel()
 
 
 def test_what_failed_before_a_restart_is_not_said_again_and_its_recovery_is(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import msgspec
 import pytest
 
 from agent_client.collectors.watch import Watch, stamp_of
+from agent_client.security.__main__ import main
 from agent_client.security.collector import SecurityCollector
-from agent_client.security.facts import Memo, SecurityFacts, Updates
+from agent_client.security.facts import Findings, Memo, SecurityFacts, Updates
 from agent_client.security.firewall import firewall_of
 from agent_client.security.linux import LinuxSecurity
 from agent_client.security.macos import MacosSecurity
@@ -255,3 +257,12 @@ async def test_what_the_settings_want_again_is_looked_at_without_a_change() -> N
 
     await Watch([], lambda: next(wanted), pause).changed()
     assert len(looks) == 3
+
+
+def test_a_system_nobody_knows_has_no_facts(
+    monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    monkeypatch.setattr("sys.platform", "freebsd14")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
+    main()
+    assert msgspec.json.decode(capfdbinary.readouterr().out, type=Findings) == Findings(facts=SecurityFacts())

@@ -252,3 +252,10 @@ def test_a_sample_whose_time_was_read_before_the_step_moves_too(machine: Machine
     machine.clock.wall_ms -= 3_600_000
     machine.spool.append_samples("live", read, [("system", {"n": 1})])
     assert [sample.ts for sample in machine.spool.samples("live")] == [machine.clock.now_ms()]
+
+
+def test_a_step_of_the_clock_makes_no_sample_of_this_boot_too_old(machine: Machine) -> None:
+    machine.take(1, 2)
+    machine.clock.wall_ms += 96 * 3_600_000
+    machine.spool.trim_age()
+    assert machine.numbers() == {1: 1, 2: 2}

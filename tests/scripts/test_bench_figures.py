@@ -37,6 +37,10 @@ jtnt_gc_collections_total{{generation="2"}} 4.0
 """
 
 
+def counted(cpu_share: float = 0.1, slip_ms: float = 1.0) -> Counted:
+    return Counted(connected=1, sent=1, answered=1, delays_ms=[], slips_ms=[slip_ms], cpu_share=cpu_share)
+
+
 @pytest.mark.parametrize(
     ("values", "p50", "p99", "highest"),
     [([7.0], 7.0, 7.0, 7.0), ([3.0, 1.0, 2.0], 2.0, 3.0, 3.0), (range(1, 1001), 500.0, 990.0, 1000.0)],
@@ -97,19 +101,19 @@ def test_what_was_acknowledged_must_be_found_once(seen: Balance, lost: int, twic
 
 
 @pytest.mark.parametrize(
-    ("rate", "hub_share", "load_share", "verdict"),
+    ("rate", "hub_share", "load", "verdict"),
     [
-        (20_000.0, 0.5, 0.99, Verdict.MET),
-        (19_000.0, 0.5, 0.99, Verdict.VOID),
-        (19_000.0, 0.99, 0.99, Verdict.MISSED),
-        (19_000.0, 0.5, 0.5, Verdict.MISSED),
+        (20_000.0, 0.5, counted(cpu_share=0.99), Verdict.MET),
+        (19_000.0, 0.5, counted(cpu_share=0.99), Verdict.VOID),
+        (19_000.0, 0.5, counted(slip_ms=500.0), Verdict.VOID),
+        (19_000.0, 0.99, counted(cpu_share=0.99), Verdict.MISSED),
+        (19_000.0, 0.5, counted(cpu_share=0.5), Verdict.MISSED),
     ],
 )
 def test_a_rate_below_the_promise_is_void_when_the_hub_was_not_asked_for_more(
-    rate: float, hub_share: float, load_share: float, verdict: Verdict
+    rate: float, hub_share: float, load: Counted, verdict: Verdict
 ) -> None:
-    load = [counted(cpu_share=load_share)]
-    run = intake.Run(samples_per_second=rate, cpu_share=hub_share, delays_ms=[1.0], load=load)
+    run = intake.Run(samples_per_second=rate, cpu_share=hub_share, delays_ms=[1.0], load=[load])
     figure, *_ = figures_of(BATCHED, [run], BATCHED.agents)
     assert figure.verdict is verdict
 
@@ -134,10 +138,6 @@ def test_a_collection_longer_than_the_lateness_seen_is_the_longest_pause() -> No
 def test_a_change_is_counted_by_label() -> None:
     assert change(series_in(BEFORE), series_in(AFTER), "jtnt_gc_collections_total", "2") == 1
     assert change(series_in(BEFORE), series_in(AFTER), "jtnt_gc_collections_total", "1") == 0
-
-
-def counted(cpu_share: float = 0.1, slip_ms: float = 1.0) -> Counted:
-    return Counted(connected=1, sent=1, answered=1, delays_ms=[], slips_ms=[slip_ms], cpu_share=cpu_share)
 
 
 def test_a_generator_that_is_the_bottleneck_says_so() -> None:

@@ -63,11 +63,18 @@ test('a metric that the answer lacks is null at every point', () => {
 })
 
 test('groups share their times, and a bucket that one of them lacks is null there', () => {
-  const history = historyOfGroups({ series: [series('Bern', [10, 30], [1, 3]), series('', [20], [2])], resolution: '1m', resolutionSec: 60 }, 'cpu')
+  const history = historyOfGroups({ series: [series('Bern', [10, 30], [1, 3]), series('', [20], [2])], resolution: '1m', resolutionSec: 60 }, 'cpu', 2)
   assert.deepEqual(history.times, [10, 20, 30])
   assert.deepEqual(history.values, { Bern: [1, null, 3], '': [null, 2, null] })
   assert.deepEqual(history.minima, {})
-  assert.deepEqual(historyOfGroups({ series: [series('', [20], [2])], resolution: '1m', resolutionSec: 60 }, 'cpu').minima, { '': [null] })
+  assert.deepEqual(historyOfGroups({ series: [series('', [20], [2])], resolution: '1m', resolutionSec: 60 }, 'cpu', 2).minima, { '': [null] })
+})
+
+test('the largest groups are drawn, and all are told', () => {
+  const [small, large] = [series('small', [10], [1]), { ...series('large', [20], [2]), agents: 9 }]
+  const history = historyOfGroups({ series: [small, large], resolution: '1m', resolutionSec: 60 }, 'cpu', 1)
+  assert.deepEqual([history.times, history.values], [[20], { large: [2] }])
+  assert.deepEqual(history.groups, [large, small])
 })
 
 test('what only rises is shown by the second, and a new start is no fall', () => {

@@ -3,6 +3,7 @@ import { numberIn } from '../text/readings.ts'
 
 export type Column = (number | null)[]
 export type Resolution = MetricsQueryReply['resolution']
+type Answer = Pick<MetricsQueryReply, 'series' | 'resolution' | 'resolutionSec'>
 
 /** Points of a chart: times in ms, ascending, and beside them the values of each line. */
 export interface History {
@@ -15,6 +16,8 @@ export interface History {
   resolutionSec: number
   /** What the hub made the points of. */
   resolution: Resolution
+  /** Of an answer for groups: all of them, the largest first, also those that have no line. */
+  groups?: readonly MetricSeries[]
 }
 
 export function emptyHistory(lines: readonly string[]): History {
@@ -22,7 +25,7 @@ export function emptyHistory(lines: readonly string[]): History {
 }
 
 /** The answer for one machine: a line a metric. */
-export function historyOf(reply: Pick<MetricsQueryReply, 'series' | 'resolution' | 'resolutionSec'>, metrics: readonly string[]): History {
+export function historyOf(reply: Answer, metrics: readonly string[]): History {
   const { resolution, resolutionSec } = reply
   const series = reply.series[0]
   if (series === undefined) return { ...emptyHistory(metrics), resolution, resolutionSec }
@@ -31,18 +34,20 @@ export function historyOf(reply: Pick<MetricsQueryReply, 'series' | 'resolution'
   return { times, values, minima, maxima, resolution, resolutionSec }
 }
 
-/** The answer for groups: a line a group, of one metric. Buckets that only some groups have are null in the others; lines of several have no band. */
-export function historyOfGroups(reply: Pick<MetricsQueryReply, 'series' | 'resolution' | 'resolutionSec'>, metric: string): History {
-  const times = [...new Set(reply.series.flatMap((series) => series.timestamps))].toSorted((one, other) => one - other)
-  const isOne = reply.series.length === 1
+/** The answer for groups: a line a group, of one metric, at most `linesMost`. Buckets that only some groups have are null in the others; lines of several have no band. */
+export function historyOfGroups({ series: all, resolution, resolutionSec }: Answer, metric: string, linesMost: number): History {
+  const groups = all.toSorted((one, other) => other.agents - one.agents)
+  const drawn = groups.slice(0, linesMost)
+  const times = [...new Set(drawn.flatMap((series) => series.timestamps))].toSorted((one, other) => one - other)
+  const isOne = drawn.length === 1
   const placeOf = new Map(times.map((time, place) => [time, place]))
   const spread = (series: MetricSeries, column: Column | undefined): Column => {
     const spreadOut: Column = times.map(() => null)
     series.timestamps.forEach((time, at) => (spreadOut[placeOf.get(time)!] = column?.[at] ?? null))
     return spreadOut
   }
-  const lines = (of: 'values' | 'minima' | 'maxima') => Object.fromEntries(reply.series.map((series) => [series.group, spread(series, series[of][metric])]))
-  return { times, values: lines('values'), minima: isOne ? lines('minima') : {}, maxima: isOne ? lines('maxima') : {}, resolution: reply.resolution, resolutionSec: reply.resolutionSec }
+  const lines = (of: 'values' | 'minima' | 'maxima') => Object.fromEntries(drawn.map((series) => [series.group, spread(series, series[of][metric])]))
+  return { times, values: lines('values'), minima: isOne ? lines('minima') : {}, maxima: isOne ? lines('maxima') : {}, resolution, resolutionSec, groups }
 }
 
 /** `history` with the lines of `counted`, which only rise, as how much they rise in a second; a fall is a start from 0 and not known. */

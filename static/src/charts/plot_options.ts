@@ -18,6 +18,8 @@ export interface PlotShape {
   /** Highest value of the axis; without it the axis follows the data from 0 on. */
   most?: number
   axis: (value: number) => string
+  /** Whether the axis is divided by powers of two, as bytes are. */
+  binary?: boolean
   /** Values at which alerts are raised, drawn as dashed lines in a colour of the design. */
   marks?: readonly { value: number; colour: string }[]
   /** Whether the room between lowest and highest is tinted; of many lines it would hide them. */
@@ -45,6 +47,7 @@ const Y_AXIS_PX = 60
 const RIGHT_PX = 34
 const FONT = "11px 'Inter Variable', system-ui, sans-serif"
 const SELECTION_MIN_PX = 8
+const POWERS_OF_TWO = Array.from({ length: 60 }, (_, exponent) => 2 ** exponent)
 
 /** The columns of a plot after that of the times: pairs for the bands, then the lines, each from the back to the front. */
 export function columnsOf({ series, bands = true }: PlotShape): PlotColumn[] {
@@ -115,6 +118,7 @@ function yAxis(shape: PlotShape, hooks: PlotHooks): uPlot.Axis {
     grid: { stroke: hooks.colour('--chart-grid'), width: 1 },
     ticks: { show: false },
     values: (_, values) => values.map(shape.axis),
+    ...(shape.binary && { incrs: POWERS_OF_TWO }),
   }
 }
 

@@ -1,4 +1,4 @@
-import type { AgentFilter, MetricsQuery, MetricsQueryReply } from '../generated/protocol'
+import type { AgentFilter, MetricsQuery } from '../generated/protocol'
 import type { HubSocket } from '../hub/socket.svelte'
 import { type History, asRates, historyOf, historyOfGroups } from './history'
 
@@ -49,21 +49,11 @@ export function hubSource(hub: HubSocket, metrics: readonly string[], counted: r
 }
 
 export type Grouping = NonNullable<MetricsQuery['groupBy']>
-export type GroupsReply = Pick<MetricsQueryReply, 'series' | 'resolution' | 'resolutionSec'>
 
-/** One metric of the machines that pass `filter`, a line a group; `told` hears of all groups, also of those that are not drawn. */
-export function groupSource(
-  hub: HubSocket,
-  { filter, groupBy, metric }: { filter: AgentFilter; groupBy: Grouping; metric: string },
-  told: (reply: GroupsReply) => void,
-): Source {
+/** One metric of the machines that pass `filter`, a line a group. */
+export function groupSource(hub: HubSocket, { filter, groupBy, metric }: { filter: AgentFilter; groupBy: Grouping; metric: string }): Source {
   return {
-    ask: async (asked) => {
-      const reply = await hub.ask('metrics:query', { filter, groupBy, metrics: [metric], ...asked })
-      const series = reply.series.toSorted((one, other) => other.agents - one.agents)
-      told({ ...reply, series })
-      return historyOfGroups({ ...reply, series: series.slice(0, GROUPS_SHOWN) }, metric)
-    },
+    ask: async (asked) => historyOfGroups(await hub.ask('metrics:query', { filter, groupBy, metrics: [metric], ...asked }), metric, GROUPS_SHOWN),
     refreshMs: REFRESH_MS,
   }
 }

@@ -6,7 +6,7 @@ const MINUTE = 60_000
 const DAY = 1440 * MINUTE
 const STEPS_ACROSS = 900
 
-export const RANGE_MS: Record<RangeName, number> = {
+const RANGE_MS: Record<RangeName, number> = {
   '15m': 15 * MINUTE,
   '1h': 60 * MINUTE,
   '6h': 360 * MINUTE,

@@ -27,7 +27,7 @@ test('the agent tells of itself what it knows, and what it lost', () => {
   assert.deepEqual(facts, [
     { word: 'Heartbeats answered', value: '90.0%', tone: 'bad' },
     { word: 'Answer of the hub', value: '2.5 ms', tone: 'plain' },
-    { word: 'Spool', value: '2.00 KiB · 3 entries wait for the hub', tone: 'plain' },
+    { word: 'Spool', value: '2.00 KiB · 3 entries waiting for the hub', tone: 'plain' },
     { word: 'Lost', value: '4 entries: see Reports', tone: 'bad' },
   ])
 })

@@ -63,7 +63,7 @@ export function agentFacts(newest: readonly NewestMetric[]): Fact[] {
   tell('Samples', 'samples_per_second', (value) => `${plain(value)} a second`)
   tell('Reconnects', 'reconnects', (value) => String(value))
   const waiting = sum(data, 'spool_waiting')
-  tell('Spool', 'spool_bytes', (value) => `${bytes(value)}${waiting > 0 ? ` · ${count(waiting, 'entry', 'entries')} wait for the hub` : ''}`)
+  tell('Spool', 'spool_bytes', (value) => `${bytes(value)}${waiting > 0 ? ` · ${count(waiting, 'entry', 'entries')} waiting for the hub` : ''}`)
   const lost = sum(data, 'spool_dropped')
   if (lost > 0) facts.push({ word: 'Lost', value: `${count(lost, 'entry', 'entries')}: see Reports`, tone: 'bad' })
   return facts

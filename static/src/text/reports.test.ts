@@ -28,7 +28,7 @@ test('a start tells a crash from an order, and the first one from a later one', 
     detail: 'it had ended without order: killed, crashed, or the power was cut · version 1.0',
     tone: 'notable',
   })
-  assert.equal(words('started', { version: '1.0', clean: false, down_ms: null }).title, 'Agent started for the first time')
+  assert.deepEqual(words('started', { version: '1.0', clean: false, down_ms: null }), { title: 'Agent started for the first time', detail: 'version 1.0', tone: 'plain' })
   assert.equal(words('started', { version: '1.0', clean: true, down_ms: 5_000 }).tone, 'plain')
 })
 

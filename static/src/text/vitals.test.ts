@@ -19,7 +19,7 @@ test('what the hub does not tell is left out', () => {
 
 test('nothing is wrong until a figure is, and a count only while it rises', () => {
   assert.equal(troubleOf(hubVitals(WELL, WELL)), '')
-  assert.equal(troubleOf(hubVitals(WELL, null)), '')
+  assert.equal(troubleOf(hubVitals({ ...WELL, commits_failed: 1 }, null)), '')
   assert.equal(troubleOf(hubVitals({ ...WELL, loop_lag_p99_ms: 900, commits_failed: 1 }, WELL)), 'the hub answers late; the store fails: samples wait at the agents')
   assert.equal(troubleOf(hubVitals({ ...WELL, frames_refused: 3 }, WELL)), 'something was dropped just now')
 })

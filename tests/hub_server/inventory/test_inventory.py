@@ -12,7 +12,7 @@ from hub_server.access.model import Principal
 from hub_server.bus.in_process import InProcessBus
 from hub_server.errors import NotFound
 from hub_server.fleet.tables import AgentRow
-from hub_server.inventory.service import ASSEMBLIES_MAX, InventoryService
+from hub_server.inventory.service import ASSEMBLIES_MAX, ASSEMBLIES_MAX_BYTES, InventoryService
 from hub_server.inventory.store import InventoryStore
 from hub_server.storage.engine import EVERY_ORGANISATION, Database
 from protocol.enumerations import Role
@@ -92,6 +92,44 @@ async def test_sections_in_parts_are_bounded(inventory: InventoryService, organi
     for number in range(ASSEMBLIES_MAX + 1):
         assert await inventory.receive(organisation_id, f"a{number}", packages("apt", parts=2)) is None
     assert await inventory.receive(organisation_id, "a0", packages("bash", part=2, parts=2)) is None
+
+
+async def test_what_parts_of_sections_take_is_bounded(
+    inventory: InventoryService, organisation_id: str, agent_id: str
+) -> None:
+    """Only what is held counts: the first agent's parts are given up for those of the last ones."""
+    long = "x" * 4096
+    many = [f"{number}" for number in range(500)]
+    for number in range(20):
+        for part in (1, 2):
+            frame = Inventory(
+                hash="h",
+                body={"items": [{"name": n, "version": long} for n in many]},
+                section="packages",
+                part=part,
+                parts=3,
+            )
+            assert await inventory.receive(organisation_id, f"a{number}", frame) is None
+    assert inventory.held_bytes <= ASSEMBLIES_MAX_BYTES
+    assert await inventory.receive(organisation_id, "a0", packages("bash", part=3, parts=3, digest="h")) is None
+    assert await inventory.receive(organisation_id, agent_id, packages("bash", part=1, parts=3)) is None
+
+
+@pytest.mark.parametrize(
+    ("section", "body"),
+    [
+        ("hardware", {"drives": [{"name": "sda"}]}),
+        ("packages", {"items": [{"name": "n"}] * (ITEMS_MAX // 2 + 1)}),
+        ("services", {"items": [{"name": "n", "state": "x" * 4096}] * 1100}),
+    ],
+)
+async def test_parts_that_make_no_section_are_refused_as_they_come(
+    inventory: InventoryService, organisation_id: str, agent_id: str, section: str, body: dict[str, Any]
+) -> None:
+    frames = [Inventory(hash="h", body=body, section=section, part=part, parts=3) for part in (1, 2)]
+    assert await inventory.receive(organisation_id, agent_id, frames[0]) is None
+    assert isinstance(await inventory.receive(organisation_id, agent_id, frames[1]), Error)
+    assert inventory.held_bytes == 0
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 
 from hub_server.errors import InvalidRequest, Unavailable
 from hub_server.telemetry import query as query_module
-from hub_server.telemetry.charts import DAY_MS, HOUR_MS, MINUTE_MS
+from hub_server.telemetry.charts import DAY_MS, HOUR_MS, MINUTE_MS, GroupSeries
 from hub_server.telemetry.model import Resolution
 from hub_server.telemetry.query import MetricHistory
 from protocol.requests import AgentFilter
@@ -217,8 +217,8 @@ async def test_what_is_made_of_history_is_made_in_threads(monkeypatch: pytest.Mo
 
     for name in ("in_points", "series_of_rollup", "series_of_samples"):
         monkeypatch.setattr(query_module, name, noted(getattr(query_module, name)))
-    monkeypatch.setattr(query_module.GroupSeries, "add", noted(query_module.GroupSeries.add))
-    monkeypatch.setattr(query_module.GroupSeries, "result", noted(query_module.GroupSeries.result))
+    monkeypatch.setattr(GroupSeries, "add", noted(GroupSeries.add))
+    monkeypatch.setattr(GroupSeries, "result", noted(GroupSeries.result))
     past = Past(Machine("a"))
     past.store.put("a", every(1000, 2 * HOUR_MS))
     for asked in ({"max_points": 5000}, {"max_points": 500}, {"max_points": 60}, {"group_by": "all"}):

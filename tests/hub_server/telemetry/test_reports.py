@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
 from hub_server.bus.in_process import InProcessBus
 from hub_server.bus.port import Overflow
@@ -14,10 +14,10 @@ from hub_server.events import AgentReported
 from hub_server.storage.engine import EVERY_ORGANISATION, Database
 from hub_server.telemetry import reports as reports_module
 from hub_server.telemetry.model import Received
-from hub_server.telemetry.reports import ReportService
+from hub_server.telemetry.reports import DATA_MAX_BYTES, ReportService
 from hub_server.telemetry.store import ReportStore
 from hub_server.telemetry.tables import AgentReportRow
-from protocol.frames import Event
+from protocol.frames import Event, MetricValue
 from protocol.telemetry import ReportsList
 from tests.clocks import FakeClock
 from tests.hub_server.telemetry.builders import DAY_MS, NOW_MS, viewer_of, waiting
@@ -99,16 +99,42 @@ async def test_a_report_whose_sender_is_gone_does_not_keep_others_from_being_sto
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 async def test_a_report_that_the_database_refuses_harms_no_other(desk: Desk, organisation_id: str) -> None:
     poison = report(1, kind="nul\0")
-    outcomes = await asyncio.gather(
+    acks = await asyncio.gather(
         *(
             desk.service.report(organisation_id, f"a{number}", poison if number == 1 else report(1))
             for number in range(4)
-        ),
-        return_exceptions=True,
+        )
     )
-    assert [isinstance(outcome, Exception) for outcome in outcomes] == [False, True, False, False]
+    assert [ack.ranges for ack in acks] == [[(1, 1)], [], [(1, 1)], [(1, 1)]]
     assert desk.service.waiting == 0
     assert await desk.stored() == 3
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_a_report_that_finds_the_disk_full_is_not_acknowledged_until_it_is_stored(
+    desk: Desk, organisation_id: str
+) -> None:
+    async with desk.database.write(EVERY_ORGANISATION) as connection:
+        pages = await connection.scalar(text("pragma page_count"))
+        await connection.execute(text(f"pragma max_page_count = {pages}"))
+    seq = 0
+    ranges = [(1, 1)]
+    while ranges:
+        seq += 1
+        filling = Event(epoch=3, seq=seq, ts=NOW_MS, kind="gap", data={"cause": "x" * 4096})
+        ranges = (await desk.service.report(organisation_id, "a1", filling)).ranges
+    assert (await desk.stored(), desk.service.waiting) == (seq - 1, 0)
+    async with desk.database.write(EVERY_ORGANISATION) as connection:
+        await connection.execute(text("pragma max_page_count = 1000000"))
+    assert (await desk.service.report(organisation_id, "a1", filling)).ranges == [(seq, seq)]
+    assert (await desk.restarted()).received.in_use("a1")["events"][1].to_list() == [(1, seq)]
+
+
+async def test_a_page_of_reports_is_no_way_to_fill_the_hubs_memory(desk: Desk, organisation_id: str) -> None:
+    long: dict[str, MetricValue] = {"cause": "x" * DATA_MAX_BYTES}
+    await desk.service.report(organisation_id, "a1", Event(epoch=3, seq=1, ts=NOW_MS, kind="gap", data=long))
+    reply = await desk.service.list(viewer_of(organisation_id), ReportsList())
+    assert reply.reports[0].data == {"omitted_bytes": DATA_MAX_BYTES + len('{"cause":""}')}
 
 
 async def test_reports_are_listed_newest_first_and_only_of_the_own_organisation(
