@@ -164,7 +164,7 @@ def _workers(
         Worker("alerts-of-clocks", ClockWorker(bus=bus, alerts=subjects.alerts, judged=subjects.skew.judged).run),
         Worker("dispatcher", Dispatcher(bus=bus, ledger=subjects.commands.ledger).run),
         Worker("presence", keeper.run),
-        Worker("troubles", TroubleListener(bus, subjects.presence).run),
+        Worker("troubles", TroubleListener(bus, subjects.presence, subjects.reports.said_before).run),
         Worker("live-feed", dashboards.feed.run),
         Worker("announcer", dashboards.announcer.run),
         Worker("dashboards", dashboards.server.run),

@@ -27,7 +27,7 @@ from hub_server.telemetry.charts import (
     series_of_rollup,
     series_of_samples,
 )
-from hub_server.telemetry.model import BUCKET_MS, Resolution
+from hub_server.telemetry.model import BUCKET_MS, HUB_AGENT_PREFIX, Resolution
 from hub_server.telemetry.port import Columns, MetricStore, RollupColumns, StoreFailed
 from protocol.requests import AgentFilter
 from protocol.telemetry import Grouping, MetricSeries, MetricsQuery, MetricsQueryReply
@@ -79,6 +79,8 @@ class MetricHistory:
     async def query(self, principal: Principal, request: MetricsQuery) -> MetricsQueryReply:
         """Return charts, the finest that `maxPoints` and the length of each history allow."""
         organisation_id = authorize(principal, Permission.FLEET_READ)
+        if any(agent_id.startswith(HUB_AGENT_PREFIX) for agent_id in request.agent_ids or ()):
+            authorize(principal, Permission.HUB_READ)
         if request.from_ >= request.to:
             raise InvalidRequest("`from` must be before `to`", path="$.from")
         groups = self._groups(organisation_id, request)

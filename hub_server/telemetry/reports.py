@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -28,6 +28,7 @@ from protocol.telemetry import ReportsList, ReportsListReply, ReportView
 log = structlog.get_logger(component="telemetry")
 
 BATCH_REPORTS_MAX: Final = 500
+EARLIER_MAX: Final = 20_000
 DATA_MAX_BYTES: Final = 16 * 1024
 """As JSON. A page has up to a thousand reports; no agent of ours sends more than some hundred bytes."""
 
@@ -100,6 +101,11 @@ class ReportService:
             limit=request.limit,
             offset=request.offset,
         )
+
+    async def said_before(self, kinds: Collection[str]) -> Sequence[AgentReported]:
+        """Return the newest reports of these kinds of every organisation, EARLIER_MAX at most, in order of time."""
+        async with self._database.read(EVERY_ORGANISATION) as connection:
+            return [_said(report) for report in await self._store.of_kinds(connection, kinds, EARLIER_MAX)]
 
     async def delete_agent(self, connection: AsyncConnection, organisation_id: str, agent_id: str) -> None:
         await self._store.delete_agent(connection, organisation_id, agent_id)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
 from msgspec import structs
-from sqlalchemy import delete, func, select, tuple_
+from sqlalchemy import Row, delete, func, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
@@ -63,6 +64,15 @@ class ReportStore:
             _insert(connection, AgentReportRow).on_conflict_do_nothing(), [structs.asdict(report) for report in reports]
         )
 
+    async def of_kinds(self, connection: AsyncConnection, kinds: Collection[str], limit: int) -> list[Report]:
+        """Return the newest reports of these kinds of every organisation, the oldest of them first."""
+        row = AgentReportRow
+        newest_first = (col(row.ts_ms).desc(), col(row.epoch).desc(), col(row.seq).desc())
+        rows = await connection.execute(
+            select(row).where(col(row.kind).in_(kinds)).order_by(*newest_first).limit(limit)
+        )
+        return [_report(found) for found in reversed(rows.all())]
+
     async def page(
         self, connection: AsyncConnection, organisation_id: str, request: ReportsList
     ) -> tuple[list[Report], int]:
@@ -78,9 +88,7 @@ class ReportStore:
         rows = await connection.execute(
             select(row).where(*wanted).order_by(*newest_first).limit(request.limit).offset(request.offset)
         )
-        return [
-            Report(**{name: getattr(found, name) for name in Report.__struct_fields__}) for found in rows
-        ], total or 0
+        return [_report(found) for found in rows], total or 0
 
     async def delete_before(self, connection: AsyncConnection, cutoff_ms: int, limit: int) -> int:
         """Delete the oldest reports, `limit` at most. Returns how many; fewer than `limit` when none is left."""
@@ -101,3 +109,7 @@ def _insert(
     connection: AsyncConnection, row: type[AgentReportRow] | type[ReceivedRangesRow]
 ) -> sqlite.Insert | postgresql.Insert:
     return sqlite.insert(row) if connection.dialect.name == "sqlite" else postgresql.insert(row)
+
+
+def _report(row: Row[Any]) -> Report:
+    return Report(**{name: getattr(row, name) for name in Report.__struct_fields__})

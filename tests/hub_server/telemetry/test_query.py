@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hub_server.errors import InvalidRequest, Unavailable
+from hub_server.errors import Forbidden, InvalidRequest, Unavailable
 from hub_server.telemetry import query as query_module
 from hub_server.telemetry.charts import DAY_MS, HOUR_MS, MINUTE_MS, GroupSeries
 from hub_server.telemetry.model import Resolution
@@ -141,6 +141,14 @@ async def test_another_organisation_s_agents_are_nobody() -> None:
     for asked in ({"agent_ids": ["a"]}, {"filter": AgentFilter()}, {"agent_ids": ["a"], "group_by": "all"}):
         reply = await past.ask(HOUR_MS, organisation_id="other", **asked)
         assert not any(series.timestamps for series in reply.series)
+
+
+async def test_the_hubs_own_figures_are_not_for_everybody_who_sees_the_fleet() -> None:
+    past = Past()
+    past.store.put("hub:h1", every(10_000, HOUR_MS), kind="hub")
+    with pytest.raises(Forbidden):
+        await past.ask(HOUR_MS, agent_ids=["hub:h1"], metric_type="hub")
+    assert past.store.reads == []
 
 
 async def test_a_filter_means_machines_by_name() -> None:

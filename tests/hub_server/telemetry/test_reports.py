@@ -17,7 +17,7 @@ from hub_server.telemetry.model import Received
 from hub_server.telemetry.reports import DATA_MAX_BYTES, ReportService
 from hub_server.telemetry.store import ReportStore
 from hub_server.telemetry.tables import AgentReportRow
-from protocol.frames import Event, MetricValue
+from protocol.frames import Event
 from protocol.telemetry import ReportsList
 from tests.clocks import FakeClock
 from tests.hub_server.telemetry.builders import DAY_MS, NOW_MS, viewer_of, waiting
@@ -55,6 +55,10 @@ def desk(database: Database, bus: InProcessBus, clock: FakeClock) -> Desk:
 
 def report(seq: int, *, epoch: int = 3, ts: int = NOW_MS, kind: str = "collector_failing") -> Event:
     return Event(epoch=epoch, seq=seq, ts=ts, kind=kind, data={"collector": "disk"})
+
+
+def long_report(seq: int, length: int = 4096) -> Event:
+    return Event(epoch=3, seq=seq, ts=NOW_MS, kind="gap", data={"cause": "x" * length})
 
 
 async def test_a_report_is_stored_and_said_once(desk: Desk, organisation_id: str, bus: InProcessBus) -> None:
@@ -117,22 +121,18 @@ async def test_a_report_that_finds_the_disk_full_is_not_acknowledged_until_it_is
     async with desk.database.write(EVERY_ORGANISATION) as connection:
         pages = await connection.scalar(text("pragma page_count"))
         await connection.execute(text(f"pragma max_page_count = {pages}"))
-    seq = 0
-    ranges = [(1, 1)]
-    while ranges:
+    seq = 1
+    while (await desk.service.report(organisation_id, "a1", long_report(seq))).ranges:
         seq += 1
-        filling = Event(epoch=3, seq=seq, ts=NOW_MS, kind="gap", data={"cause": "x" * 4096})
-        ranges = (await desk.service.report(organisation_id, "a1", filling)).ranges
     assert (await desk.stored(), desk.service.waiting) == (seq - 1, 0)
     async with desk.database.write(EVERY_ORGANISATION) as connection:
         await connection.execute(text("pragma max_page_count = 1000000"))
-    assert (await desk.service.report(organisation_id, "a1", filling)).ranges == [(seq, seq)]
+    assert (await desk.service.report(organisation_id, "a1", long_report(seq))).ranges == [(seq, seq)]
     assert (await desk.restarted()).received.in_use("a1")["events"][1].to_list() == [(1, seq)]
 
 
 async def test_a_page_of_reports_is_no_way_to_fill_the_hubs_memory(desk: Desk, organisation_id: str) -> None:
-    long: dict[str, MetricValue] = {"cause": "x" * DATA_MAX_BYTES}
-    await desk.service.report(organisation_id, "a1", Event(epoch=3, seq=1, ts=NOW_MS, kind="gap", data=long))
+    await desk.service.report(organisation_id, "a1", long_report(1, DATA_MAX_BYTES))
     reply = await desk.service.list(viewer_of(organisation_id), ReportsList())
     assert reply.reports[0].data == {"omitted_bytes": DATA_MAX_BYTES + len('{"cause":""}')}
 
@@ -190,3 +190,13 @@ async def test_reports_of_an_agent_are_deleted_with_it_and_only_in_its_organisat
             await desk.service.delete_agent(connection, owner, "a1")
         assert await desk.stored() == left
     assert (await desk.restarted()).received.in_use("a1") == {}
+
+
+async def test_reports_of_some_kinds_are_told_again_in_order_after_a_restart(desk: Desk, organisation_id: str) -> None:
+    for seq, kind in enumerate(("collector_failing", "gap", "collector_recovered"), 1):
+        await desk.service.report(organisation_id, "a", report(seq, ts=NOW_MS + seq, kind=kind))
+    told = await (await desk.restarted()).service.said_before({"collector_failing", "collector_recovered"})
+    assert [(event.seq, event.kind, event.organisation_id) for event in told] == [
+        (1, "collector_failing", organisation_id),
+        (3, "collector_recovered", organisation_id),
+    ]
