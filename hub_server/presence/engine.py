@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Final
 
-from hub_server.presence.model import Presence, Site
+from hub_server.presence.model import Site
 from protocol.enumerations import ConnectionReason
 from protocol.limits import (
     BACKOFF_JITTER,
@@ -32,15 +32,16 @@ def patience_seconds(absence_seconds: float) -> float:
     return max(OFFLINE_AFTER_SECONDS, min(PATIENCE_PER_ABSENCE * absence_seconds, PATIENCE_MAX_SECONDS))
 
 
-def is_the_hubs(presence: Presence, reason: ConnectionReason, *, pause_ended_at: float, now: float) -> bool:
-    """Tell whether a session ended because of the hub: it fell, or the agent gave it up while it was frozen.
+def is_the_hubs(reason: ConnectionReason, *, pause_ended_at: float, now: float) -> bool:
+    """Tell whether a session ended because of the hub: it fell, or the agent gave it up while it was frozen, or while
+    it had all at once to do what it had missed.
 
     `pause_ended_at` and `now` in seconds of hub activity.
     """
     if reason is ConnectionReason.HUB_AWAY:
         return True
-    outlived = presence.opened_at <= pause_ended_at and now - pause_ended_at <= OFFLINE_AFTER_SECONDS
-    return reason is ConnectionReason.CONNECTION_LOST and outlived
+    is_after_pause = now - pause_ended_at <= OFFLINE_AFTER_SECONDS
+    return reason is ConnectionReason.CONNECTION_LOST and is_after_pause
 
 
 def silent_sites(

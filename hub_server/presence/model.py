@@ -15,14 +15,13 @@ REASON_MAX_CHARS: Final = 64
 class Presence(Struct, frozen=True, kw_only=True, gc=False):
     """`since` is when its status became what it is; `detail` says more than `reason` can.
 
-    `opened_at` and `awaited_until` are seconds of hub activity. Awaited: its connection ended with the hub's own
-    absence, and it may still come back.
+    `awaited_until` in seconds of hub activity: its connection ended with the hub's own absence, and it may still come
+    back.
     """
 
     organisation_id: str = ""
     hostname: str = ""
     connected: bool = False
-    opened_at: float = 0.0
     since: datetime | None = None
     reason: ConnectionReason = ConnectionReason.NEVER_CONNECTED
     detail: str = ""

@@ -126,7 +126,6 @@ class PresenceService:
             organisation_id=organisation_id,
             hostname=hostname,
             connected=True,
-            opened_at=self._pauses.active_seconds(),
             awaited_until=None,
         )
         self._bus.publish(AgentConnected(organisation_id=organisation_id, agent_id=agent_id, hostname=hostname, at=now))
@@ -142,7 +141,7 @@ class PresenceService:
         if not presence.connected:
             return
         now, pause = self._pauses.active_seconds(), self._pauses.long_pause()
-        if is_the_hubs(presence, reason, pause_ended_at=pause.ended_at, now=now):
+        if is_the_hubs(reason, pause_ended_at=pause.ended_at, now=now):
             until = now + patience_seconds(pause.seconds)
             log.info("agent awaited", agent_id=agent_id)
             self._change(agent_id, connected=False, awaited_until=until, reason=reason, detail="")

@@ -28,7 +28,7 @@ from protocol.limits import SAMPLES_PER_FRAME_MAX
 log = structlog.get_logger(component="telemetry")
 
 BATCH_SAMPLES_MAX: Final = 5000
-GATHER_SECONDS: Final = 0.05
+GATHER_SECONDS: Final = 0.1
 RETRY_FIRST_SECONDS: Final = 0.1
 RETRY_MAX_SECONDS: Final = 5.0
 SLICE_ACKS: Final = 250

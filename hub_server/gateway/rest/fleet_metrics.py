@@ -91,6 +91,8 @@ class FleetMetricsRoutes:
         return response
 
     def _lines(self, machine: Machine) -> Iterator[Line]:
+        """Yield no name and labels twice, whatever a machine calls its values: some readers refuse all for that."""
+        seen = set()
         oldest_ms = milliseconds(self._clock.now()) - FRESH_MS
         for metric_type, sample in self._values.newest(machine.id).items():
             if sample.ts_ms < oldest_ms:
@@ -99,8 +101,10 @@ class FleetMetricsRoutes:
             labels = labels_of(machine, part if kind in PARTED else "")
             prefix = PREFIX if metric_type == SYSTEM else f"{PREFIX}{_NO_NAME.sub('_', kind)}_"
             for name, value in sample.data.items():
-                if isinstance(value, int | float):
-                    yield Line(prefix + _NO_NAME.sub("_", name), labels, float(value))
+                family = prefix + _NO_NAME.sub("_", name)
+                if isinstance(value, int | float) and (family, labels) not in seen:
+                    seen.add((family, labels))
+                    yield Line(family, labels, float(value))
 
 
 def labels_of(machine: Machine, part: str) -> str:

@@ -61,15 +61,16 @@ async def test_an_agent_that_gave_up_a_frozen_hub_is_awaited(fleet: Fleet) -> No
     assert await fleet.disconnections() == {"a": "silent"}
 
 
-async def test_an_agent_that_goes_long_after_a_freeze_or_came_after_it_is_offline(fleet: Fleet) -> None:
+async def test_an_agent_that_came_and_went_while_the_hub_caught_up_is_awaited(fleet: Fleet) -> None:
     fleet.open("survived")
     fleet.freeze(60)
     fleet.live(1)
     fleet.open("came")
     fleet.live(1)
     fleet.close("came")
-    assert fleet.shown("came") == (OFFLINE, "connection_lost")
+    assert fleet.shown("came") == (ACTIVE, "hub_away")
     fleet.live(OFFLINE_AFTER_SECONDS)
+    assert fleet.shown("came") == (OFFLINE, "silent")
     fleet.close("survived")
     assert fleet.shown("survived") == (OFFLINE, "connection_lost")
 

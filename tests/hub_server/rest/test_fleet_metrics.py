@@ -70,6 +70,13 @@ async def test_every_number_of_every_machine_is_a_line_that_prometheus_reads() -
     assert '\\"quoted\\"\\nname' in text
 
 
+async def test_names_that_prometheus_does_not_tell_apart_are_one_line() -> None:
+    """Of a line that comes twice some readers refuse the whole answer: one machine would silence all."""
+    fleet = Fleet({"a1": {"odd.1": Newest({"a b": 1, "a_b": 2}), "odd.2": Newest({"a-b": 3})}})
+    _, text = await answered(fleet)
+    assert text.count("jtnt_agent_odd_a_b{") == 1
+
+
 async def test_a_machine_that_is_gone_does_not_look_alive() -> None:
     assert await answered(Fleet({"a1": {"system": Newest({"cpu_percent": 1}, NOW_MS - FRESH_MS - 1)}})) == (200, "")
 
