@@ -69,7 +69,7 @@ async def test_an_agent_that_came_and_went_while_the_hub_caught_up_is_awaited(fl
     fleet.live(1)
     fleet.close("came")
     assert fleet.shown("came") == (ACTIVE, "hub_away")
-    fleet.live(OFFLINE_AFTER_SECONDS)
+    fleet.live(OFFLINE_AFTER_SECONDS + 1)
     assert fleet.shown("came") == (OFFLINE, "silent")
     fleet.close("survived")
     assert fleet.shown("survived") == (OFFLINE, "connection_lost")
