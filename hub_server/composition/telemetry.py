@@ -92,6 +92,11 @@ def _show(base: Foundation, recorder: Recorder) -> None:
         "Samples taken and not stored: older than they are kept",
         lambda: recorder.too_old_samples,
     )
+    base.instruments.count(
+        "jtnt_samples_too_many",
+        "Samples taken and not stored: of more types than an agent may have",
+        lambda: recorder.too_many_samples,
+    )
     gauge("jtnt_samples_repeated", "Samples that were stored already", lambda: recorder.duplicate_samples)
     gauge("jtnt_commit_seconds", "How long the last commit of samples took", lambda: recorder.last_commit_seconds)
     gauge("jtnt_commit_p99_seconds", "What 99 % of the last commits took", lambda: recorder.commit_seconds(0.99))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hub_server.access.model import Principal
@@ -10,7 +11,7 @@ from hub_server.composition.foundation import Foundation
 from hub_server.telemetry.query import MetricHistory
 from hub_server.telemetry.service import TelemetryService
 from hub_server.vitals.service import VitalsService
-from protocol.frames import Metrics
+from protocol.frames import Metrics, StreamAck
 from protocol.telemetry import MetricsQuery, MetricsQueryReply
 
 
@@ -23,6 +24,9 @@ class OwnSamples:
 
     def receive(self, organisation_id: str, agent_id: str, frame: Metrics) -> bool:
         return self.telemetry.receive(organisation_id, agent_id, frame)
+
+    def acknowledged(self, agent_id: str) -> Mapping[str, StreamAck]:
+        return self.telemetry.acknowledged(agent_id)
 
     async def query(self, principal: Principal, request: MetricsQuery) -> MetricsQueryReply:
         return await self.history.query(principal, request)

@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 
-from hub_server.telemetry.model import Receipt, Received, SampleFrame, StoredRanges, StreamKey, bounded
+from hub_server.telemetry.model import (
+    TYPES_PER_AGENT_MAX,
+    Receipt,
+    Received,
+    SampleFrame,
+    StoredRanges,
+    StreamKey,
+    bounded,
+)
 from hub_server.telemetry.port import NewSample
 from protocol.frames import Sample, SequenceRange
 from protocol.ranges import SequenceRanges
 
 
 class Intake:
-    """What one commit writes, and what is said after it. Samples before `cutoff_ms` are taken and not stored."""
+    """What one commit writes, and what is said after it. Samples before `cutoff_ms` are taken and not stored, nor are
+    those of a type that is none of its agent's.
+    """
 
-    def __init__(self, received: Received, cutoff_ms: int) -> None:
+    def __init__(
+        self, received: Received, cutoff_ms: int, types_of: Callable[[str], Collection[str]] | None = None
+    ) -> None:
+        """`types_of` returns the metric types an agent has; once there are as many as it may have, others are not."""
         self._received = received
         self._cutoff_ms = cutoff_ms
+        self._types_of = types_of
         self._streams: dict[StreamKey, _Stream] = {}
         self.samples: list[NewSample] = []
         self.duplicates = 0
         self.too_old = 0
+        self.too_many = 0
 
     def add(self, frame: SampleFrame) -> None:
         """Take the samples of `frame` that are neither received nor in this intake yet."""
@@ -33,9 +48,13 @@ class Intake:
         new = stream.new_of(samples)
         self.duplicates += len(samples) - len(new)
         organisation_id, cutoff_ms = frame.organisation_id, self._cutoff_ms
+        known = () if self._types_of is None else self._types_of(agent_id)
+        types = known if len(known) >= TYPES_PER_AGENT_MAX else None
         for sample in new:
             if sample.ts < cutoff_ms:
                 self.too_old += 1
+            elif types is not None and sample.metric_type not in types:
+                self.too_many += 1
             else:
                 self.samples.append(
                     NewSample(organisation_id, key, sample.seq, sample.metric_type, sample.ts, sample.metric_data)

@@ -162,7 +162,7 @@ class TelemetryService:
         return intake
 
     async def _intake_of(self, frames: Sequence[SampleFrame]) -> Intake:
-        intake = Intake(self.received, milliseconds(self._clock.now()) - self._raw_ms)
+        intake = Intake(self.received, milliseconds(self._clock.now()) - self._raw_ms, self.newest)
         looked_at = 0
         for frame in frames:
             intake.add(frame)
@@ -202,8 +202,17 @@ class TelemetryService:
             metric_type, ts = sample.metric_type, sample.ts
             known = newest.get(metric_type)
             if known is None:
-                if len(newest) >= TYPES_PER_AGENT_MAX:
+                if len(newest) >= TYPES_PER_AGENT_MAX and not _made_room(newest, now_ms):
                     continue
             elif not is_live and ts <= known.ts_ms:
                 continue
             newest[metric_type] = NewestSample(min(now_ms, ts), sample.metric_data)
+
+
+def _made_room(newest: dict[str, NewestSample], now_ms: int) -> bool:
+    """Forget the type that was not heard of for longest, if that is more than a day: a disk that is gone."""
+    longest = min(newest, key=lambda metric_type: newest[metric_type].ts_ms)
+    if now_ms - newest[longest].ts_ms <= DAY_MS:
+        return False
+    del newest[longest]
+    return True

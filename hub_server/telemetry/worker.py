@@ -66,6 +66,7 @@ class Recorder:
         self.stored_samples = 0
         self.duplicate_samples = 0
         self.too_old_samples = 0
+        self.too_many_samples = 0
         self.failed_commits = 0
         self.refused_frames = 0
 
@@ -123,6 +124,7 @@ class Recorder:
         self.stored_samples += len(intake.samples)
         self.duplicate_samples += intake.duplicates
         self.too_old_samples += intake.too_old
+        self.too_many_samples += intake.too_many
 
     def _halves(self, frames: Sequence[MetricsReceived], error: StoreFailed) -> list[Sequence[MetricsReceived]]:
         """Return what is still to be tried of frames that were refused together."""

@@ -16,7 +16,7 @@ from hub_server.clock import Clock, milliseconds
 from hub_server.errors import Forbidden
 from hub_server.vitals.model import METRIC_TYPE, agent_id_of, bounded
 from protocol.enumerations import Lane, Role
-from protocol.frames import Metrics, Sample
+from protocol.frames import Metrics, Sample, StreamAck
 from protocol.telemetry import HubHealth, HubHealthReply, HubMetrics, MetricsQuery, MetricsQueryReply
 
 log = structlog.get_logger(component="vitals")
@@ -28,6 +28,9 @@ class Samples(Protocol):
     """Where samples go, and where their history comes from."""
 
     def receive(self, organisation_id: str, agent_id: str, frame: Metrics) -> bool: ...
+
+    def acknowledged(self, agent_id: str) -> Mapping[str, StreamAck]:
+        """Return what is stored of each stream."""
 
     async def query(self, principal: Principal, request: MetricsQuery) -> MetricsQueryReply: ...
 
@@ -57,7 +60,11 @@ class VitalsService:
         self._home = ""
 
     async def load(self) -> None:
+        """Go on in the numbering of the process before, so that its ranges do not pile up."""
         self._home = await self._organisation()
+        held = self._samples.acknowledged(agent_id_of(self._hub_id)).get(Lane.LIVE)
+        if held is not None and held.ranges:
+            self._epoch, self._sequence = held.epoch, held.ranges[-1][1]
 
     async def run(self) -> None:
         while True:

@@ -93,6 +93,8 @@ def _load_rows(
     ):
         sequences[stream].append(seq)
         last_rows[stream] = row
+        if series >= mirror.next_series:  # of an agent that was deleted: its number must not be given again
+            mirror.next_series = series + 1
         if row <= packed.get(series, row):  # of a series that is gone, or packed
             has_leftovers = True
             continue

@@ -81,6 +81,21 @@ async def test_an_agent_cannot_fill_the_memory_with_metric_types(hub: Hub) -> No
     assert len((await hub.restarted()).telemetry.newest("a1")) == TYPES_PER_AGENT_MAX
 
 
+async def test_samples_of_more_types_than_an_agent_may_have_are_taken_and_not_stored(
+    hub: Hub, clock: FakeClock
+) -> None:
+    frame = frame_of(*(sample(seq, kind=f"t{seq}") for seq in range(1, TYPES_PER_AGENT_MAX + 3)))
+    hub.telemetry.receive("o1", "a1", frame)
+    await hub.recorder.record([received("a1", frame)])
+    assert (hub.recorder.stored_samples, hub.recorder.too_many_samples) == (TYPES_PER_AGENT_MAX, 2)
+    assert hub.telemetry.acknowledged("a1")["live"].ranges == [(1, TYPES_PER_AGENT_MAX + 2)]
+    clock.advance(2 * 24 * 3600)
+    later = frame_of(sample(99, kind="new disk", ts=NOW_MS + 2 * DAY_MS))
+    hub.telemetry.receive("o1", "a1", later)
+    assert "new disk" in hub.telemetry.newest("a1")
+    assert len(hub.telemetry.newest("a1")) == TYPES_PER_AGENT_MAX
+
+
 async def test_times_are_stored_and_shown_by_the_hubs_clock(
     store: MemoryStore, bus: InProcessBus, clock: FakeClock
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 
 from hub_server.access.model import Principal
@@ -13,7 +15,7 @@ from hub_server.instruments import Instruments
 from hub_server.vitals.model import METRIC_TYPE, bounded, figure_name, quantile
 from hub_server.vitals.service import VitalsService
 from protocol.enumerations import Role
-from protocol.frames import Metrics
+from protocol.frames import Metrics, StreamAck
 from protocol.limits import METRIC_NAMES_MAX
 from protocol.telemetry import HubHealth, HubMetrics, MetricsQuery, MetricsQueryReply
 from tests.clocks import FakeClock
@@ -28,10 +30,14 @@ class Store:
         self.frames: list[tuple[str, str, Metrics]] = []
         self.asked: list[tuple[str, MetricsQuery]] = []
         self.is_behind = False
+        self.known = ""
 
     def receive(self, organisation_id: str, agent_id: str, frame: Metrics) -> bool:
         self.frames.append((organisation_id, agent_id, frame))
         return not self.is_behind
+
+    def acknowledged(self, agent_id: str) -> Mapping[str, StreamAck]:
+        return {"live": StreamAck(epoch=5, ranges=[(1, 8)])} if agent_id == self.known else {}
 
     async def query(self, principal: Principal, request: MetricsQuery) -> MetricsQueryReply:
         self.asked.append((principal.organisation_id, request))
@@ -67,6 +73,14 @@ async def test_figures_are_stored_as_samples_of_the_hub(vitals: VitalsService, s
     samples = [frame.samples[0] for _, _, frame in store.frames]
     assert [sample.seq for sample in samples] == [1, 2]
     assert {(sample.metric_type, sample.metric_data["agents_connected"]) for sample in samples} == {(METRIC_TYPE, 3.0)}
+
+
+async def test_a_restarted_hub_goes_on_in_its_numbering(vitals: VitalsService, store: Store) -> None:
+    store.known = "hub:h1"
+    await vitals.load()
+    await vitals.sample()
+    (frame,) = (frame for _, _, frame in store.frames)
+    assert (frame.epoch, frame.samples[0].seq) == (5, 9)
 
 
 @pytest.mark.parametrize(
