@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
 from hub_server.clock import Clock, milliseconds
 from hub_server.commands.service import CommandService
@@ -70,26 +71,24 @@ class AgentFrameHandler:
         """Deal with samples and heartbeats of an agent that has spoken before. Raises as `handle` does."""
         if not session.has_spoken:
             return False
-        match frame:
-            case Metrics():
-                self._presence.heard(session.identity.agent_id)
-                self._metrics(session, frame)
-            case Heartbeat(sysinfo=None):
-                self._presence.heard(session.identity.agent_id)
-                try:
-                    session.send(self._beat(session, frame))
-                except NotFound as gone:
-                    raise SessionEnded(CloseCode.REVOKED, "this agent was removed") from gone
-            case _:
-                return False
-        return True
+        if isinstance(frame, Metrics):
+            self._presence.heard(session.identity.agent_id)
+            self._metrics(session, frame)
+            return True
+        if isinstance(frame, Heartbeat) and frame.sysinfo is None:
+            self._presence.heard(session.identity.agent_id)
+            try:
+                session.send(self._beat(session, frame))
+            except NotFound as gone:
+                raise SessionEnded(CloseCode.REVOKED, "this agent was removed") from gone
+            return True
+        return False
 
     async def handle(self, session: AgentSession, frame: AgentFrame) -> list[HubFrame]:
         """Raises SessionEnded when the agent may not go on."""
         try:
             if not session.has_spoken:
-                session.has_spoken = True
-                await self._certificates.seen(session.origin.serial, session.identity)
+                session.has_spoken = await self._noted(session)
             return await self._answers(session, frame)
         except NotFound as gone:
             raise SessionEnded(CloseCode.REVOKED, "this agent was removed") from gone
@@ -118,8 +117,7 @@ class AgentFrameHandler:
             case CommandState():
                 await self._commands.state(organisation_id, agent_id, frame)
             case DesiredApplied():
-                await self._fleet.applied(organisation_id, agent_id, frame.name, frame.hash)
-                self._presence.troubled(agent_id, f"refused_{frame.name}", present=False)
+                await self._applied(organisation_id, agent_id, frame)
             case DesiredRejected():
                 log.warning("desired state refused", agent_id=agent_id, name=frame.name, reason=frame.reason)
                 self._presence.troubled(agent_id, f"refused_{frame.name}", present=True)
@@ -135,6 +133,19 @@ class AgentFrameHandler:
             case Hello():
                 raise SessionEnded(CloseCode.BAD_FRAME, "a session has one hello")
         return []
+
+    async def _noted(self, session: AgentSession) -> bool:
+        """Note that the agent uses its certificate; False when the database takes nothing now: its next frame tries."""
+        try:
+            await self._certificates.seen(session.origin.serial, session.identity)
+        except (SQLAlchemyError, OSError) as error:
+            log.warning("certificate not noted as in use", agent_id=session.identity.agent_id, error=str(error)[:300])
+            return False
+        return True
+
+    async def _applied(self, organisation_id: str, agent_id: str, frame: DesiredApplied) -> None:
+        await self._fleet.applied(organisation_id, agent_id, frame.name, frame.hash)
+        self._presence.troubled(agent_id, f"refused_{frame.name}", present=False)
 
     def _metrics(self, session: AgentSession, frame: Metrics) -> None:
         """Pass samples on; the acknowledgement follows their commit. While the store is behind they wait, bounded."""
