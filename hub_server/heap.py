@@ -2,8 +2,9 @@
 
 A full collection walks every object it sees: with 10,000 agents connected, over a million of them, while nothing else
 runs. Sessions that have settled are therefore frozen (gc.freeze), a batch at a time, each after a collection that has
-only that batch to walk. A frozen object is still freed when its last reference goes; only a cycle of frozen ones is
-not. Sessions break their cycles when they end, and once a day everything is thawed and looked through.
+only that batch to walk; and again while the fleet is young, whose first minutes make what stays: newest values, the
+measurements of clocks. A frozen object is still freed when its last reference goes; only a cycle of frozen ones is not.
+Sessions break their cycles when they end, and once a day everything is thawed and looked through.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ log = structlog.get_logger(component="hub")
 LOOK_SECONDS: Final = 1.0
 BATCH_SESSIONS: Final = 150
 SETTLED_SECONDS: Final = 10.0
+YOUNG_SECONDS: Final = 300.0
+YOUNG_FREEZES_APART_SECONDS: Final = 30.0
 THAW_SECONDS: Final = 24 * 3600.0
 TRIM_SESSIONS: Final = 200
 
@@ -44,6 +47,7 @@ class Heap(Struct):
     live: int
     thawed_at: float
     frozen_entered: int = 0
+    frozen_at: float = 0.0
     last_entered_at: float = 0.0
     peak: int = 0
 
@@ -57,6 +61,9 @@ def step_of(heap: Heap) -> Step | None:
         return Step.FREEZE
     if heap.peak >= TRIM_SESSIONS and heap.live < heap.peak / 2:
         return Step.TRIM
+    is_young = heap.frozen_entered > 0 and heap.frozen_at < heap.last_entered_at + YOUNG_SECONDS
+    if is_young and heap.now - heap.frozen_at >= YOUNG_FREEZES_APART_SECONDS:
+        return Step.FREEZE
     return None
 
 
@@ -106,7 +113,7 @@ class HeapKeeper:
         gc.collect()
         gc.freeze()
         self.freezes += 1
-        self._heap.frozen_entered = self._heap.entered
+        self._heap.frozen_entered, self._heap.frozen_at = self._heap.entered, self._heap.now
 
 
 def _trim() -> None:

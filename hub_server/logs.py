@@ -37,7 +37,8 @@ FIELDS: Final = frozenset(
     }
     | {"people_port", "agents_port", "address", "session_id", "socket_id", "code", "status", "state", "version"}
     | {"agent_id", "organisation_id", "command_id", "username", "role", "actor", "action", "key", "detail", "trust"}
-    | {"acknowledged", "advice", "frames", "is_known", "is_repeated", "lane", "samples"}
+    | {"acknowledged", "advice", "agents", "frames", "hour", "is_known", "is_repeated", "metric_type", "periods"}
+    | {"resolution", "samples", "section", "set_aside", "site"}
 )
 """What a record may hold. Whatever else it brings is left out, and its name is told in `left_out`."""
 SECRET_WORDS: Final = ("token", "passw", "authorization", "cookie", "secret", "apikey", "api_key", "private_key", "otp")

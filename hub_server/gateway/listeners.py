@@ -82,9 +82,7 @@ def people_application(
 
 def metrics_door(settings: Settings) -> MetricsDoor:
     """Raises ConfigError."""
-    return MetricsDoor(
-        addresses=AddressReader(settings.people.trusted_proxies), token=metrics_token(settings.metrics)
-    )
+    return MetricsDoor(addresses=AddressReader(settings.people.trusted_proxies), token=metrics_token(settings.metrics))
 
 
 def agents_application(

@@ -25,7 +25,7 @@ class Reading(NamedTuple):
     hub_monotonic_ms: int
 
 
-class Measurement(NamedTuple):
+class Measurement(Struct, frozen=True, order=True, gc=False):
     """`lateness_ms` is how late the frame came, plus something that is the same until either side is booted."""
 
     lateness_ms: int

@@ -7,7 +7,17 @@ from collections.abc import Iterator
 
 import pytest
 
-from hub_server.heap import BATCH_SESSIONS, SETTLED_SECONDS, THAW_SECONDS, Heap, HeapKeeper, Step, step_of
+from hub_server.heap import (
+    BATCH_SESSIONS,
+    SETTLED_SECONDS,
+    THAW_SECONDS,
+    YOUNG_FREEZES_APART_SECONDS,
+    YOUNG_SECONDS,
+    Heap,
+    HeapKeeper,
+    Step,
+    step_of,
+)
 from tests.clocks import FakeClock
 
 
@@ -18,7 +28,7 @@ def thawed() -> Iterator[None]:
 
 
 def heap(**known: float) -> Heap:
-    return Heap(**{"now": 100.0, "entered": 0, "live": 0, "thawed_at": 0.0, **known})  # type: ignore[arg-type]
+    return Heap(**{"now": 100.0, "entered": 0, "live": 0, "thawed_at": 0.0, "frozen_at": 100.0, **known})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -31,6 +41,10 @@ def heap(**known: float) -> Heap:
         ({"entered": 500, "frozen_entered": 500, "live": 500, "peak": 500}, None),
         ({"entered": 500, "frozen_entered": 500, "live": 249, "peak": 500}, Step.TRIM),
         ({"entered": 9, "frozen_entered": 9, "live": 0, "peak": 9}, None),
+        ({"entered": 9, "frozen_entered": 9, "frozen_at": 100 - YOUNG_FREEZES_APART_SECONDS}, Step.FREEZE),
+        ({"entered": 9, "frozen_entered": 9, "frozen_at": 101 - YOUNG_FREEZES_APART_SECONDS}, None),
+        ({"now": 400, "entered": 9, "frozen_entered": 9, "frozen_at": YOUNG_SECONDS}, None),
+        ({"frozen_at": 0}, None),
         ({"now": THAW_SECONDS, "entered": 1}, Step.THAW),
     ],
 )

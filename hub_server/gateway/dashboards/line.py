@@ -62,7 +62,7 @@ class Line(asyncio.Queue[Any]):
         self._bytes_taken = 0
         self._is_asked = False
         self.transport: asyncio.Transport | None = None
-        """Where the client's newest request came from."""
+        """Its WebSocket's, else where its newest request came from."""
         self.bytes_held = 0
         """What was put and not yet written to the end; what the transport has taken over does not count."""
         self.has_missed = False
@@ -81,6 +81,11 @@ class Line(asyncio.Queue[Any]):
     def is_stuck(self) -> bool:
         """Whether the transport holds what the client does not take."""
         return self._unwritten_bytes > 0
+
+    def polled(self, transport: asyncio.Transport | None) -> None:
+        """The client asks by HTTP. Its last request may come after its WebSocket has opened, which stays its way."""
+        if self._websocket is None:
+            self.transport = transport
 
     def joined(self, websocket: Upgraded, transport: asyncio.Transport | None) -> None:
         """The client has a WebSocket now."""

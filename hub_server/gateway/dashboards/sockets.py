@@ -164,7 +164,7 @@ class _Engine(engineio.AsyncServer):  # type: ignore[misc]  # it has no types
     async def handle_request(self, request: web.Request) -> Any:
         asked_for = self.sockets.get(request.query.get("sid", ""))
         if asked_for is not None and request.method == "GET":
-            asked_for.queue.transport = request.transport
+            asked_for.queue.polled(request.transport)
         return await super().handle_request(request)
 
 

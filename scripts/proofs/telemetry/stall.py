@@ -116,8 +116,8 @@ async def stalled(agents: int, stalled_seconds: float, control_seconds: float, s
     assert others >= stalled_seconds, f"another dashboard got {others} batches in {stalled_seconds:.0f} s"
     assert grown - max(control, 0) <= GROWTH_MAX_BYTES, f"{grown / 1e6:.1f} MB; {control / 1e6:.1f} MB without it"
     return (
-        f"hub grew by {grown / 1e6:.2f} MB with a stalled browser, by {control / 1e6:.2f} MB in {control_seconds:.0f} s "
-        f"without; the other dashboard got {others} batches; {how}"
+        f"hub grew by {grown / 1e6:.2f} MB with a stalled browser, by {control / 1e6:.2f} MB in "
+        f"{control_seconds:.0f} s without; the other dashboard got {others} batches; {how}"
     )
 
 

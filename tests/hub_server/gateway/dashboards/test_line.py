@@ -83,3 +83,12 @@ async def test_a_confirmation_is_taken_past_the_library_and_nothing_else_is() ->
             assert not line.confirms(text)
         stage.access.standings.end(stage.access.open)
         assert not line.confirms('42["feed:ack",{"version":1}]')
+
+
+def test_a_poll_that_comes_after_the_websocket_opened_does_not_take_its_place() -> None:
+    line, wire = a_line()
+    line.polled(cast("Any", Wire()))
+    assert line.transport is cast("Any", wire)
+    polling = Line(Bounds(), Traffic())
+    polling.polled(cast("Any", wire))
+    assert polling.transport is cast("Any", wire)
