@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -26,7 +25,6 @@ def show_process(base: Foundation, heap: HeapKeeper) -> None:
     gauge("jtnt_rss_bytes", "Memory of the hub's process", lambda: process.memory_info().rss)
     gauge("jtnt_open_files", "Files and sockets that the hub has open", process.num_fds if psutil.POSIX else lambda: 0)
     gauge("jtnt_cpu_percent", "CPU of the hub since the last look, in percent of one core", CpuShare())
-    gauge("jtnt_frozen_objects", "Objects that full garbage collections need not look at", gc.get_freeze_count)
     count("jtnt_heap_freezes", "How often settled sessions were frozen", lambda: heap.freezes)
     gauge(
         "jtnt_issuing_authority_days",

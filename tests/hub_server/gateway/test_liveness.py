@@ -12,8 +12,8 @@ from hub_server.gateway.agents.registry import SessionRegistry
 from hub_server.gateway.agents.session import AgentSession, SessionEnded, Supersession
 from hub_server.pauses import PauseMeter
 from protocol.codes import CloseCode
-from protocol.enumerations import ConnectionReason
-from protocol.frames import Drain
+from protocol.enumerations import ConnectionReason, Lane
+from protocol.frames import Drain, Metrics, Sample
 from protocol.identity import AgentIdentity
 from protocol.limits import (
     HEARTBEAT_SECONDS,
@@ -44,6 +44,20 @@ class Quarantines:
         self.of.append(agent_id)
 
 
+class Store:
+    """Takes `room` frames and no more."""
+
+    def __init__(self) -> None:
+        self.room = 0
+        self.frames: list[Metrics] = []
+
+    def receive(self, _organisation_id: str, _agent_id: str, frame: Metrics) -> bool:
+        if len(self.frames) == self.room:
+            return False
+        self.frames.append(frame)
+        return True
+
+
 class Watch:
     """A liveness sweep over one agent's sessions, on a clock that the test drives."""
 
@@ -51,7 +65,8 @@ class Watch:
         self.clock = FakeClock()
         self.pauses = PauseMeter(self.clock, lambda _seconds: None)
         self.registry = SessionRegistry()
-        telemetry: Any = None  # no frame is held here
+        self.store = Store()
+        telemetry: Any = self.store
         self.certificates = Suspicions()
         self.desk = Quarantines()
         certificates: Any = self.certificates
@@ -171,6 +186,21 @@ def test_when_the_newer_session_goes_first_the_older_is_the_agents_again(watch: 
     assert list(watch.registry.retiring()) == [oldest]
     assert watch.registry.leave(oldest)
     assert list(watch.registry.retiring()) == []
+
+
+async def test_frames_that_had_to_wait_are_offered_again_each_time_until_the_store_takes_them(watch: Watch) -> None:
+    session = watch.join(FakePeer())
+    sample = Sample(seq=1, ts=1, metric_type="system", metric_data={})
+    frames = [Metrics(epoch=epoch, lane=Lane.LIVE, samples=[sample]) for epoch in (1, 2, 3)]
+    session.held.extend(frames)
+    await watch.after(1)
+    assert watch.store.frames == []
+    watch.store.room = 2
+    await watch.after(1)
+    assert (watch.store.frames, list(session.held)) == (frames[:2], frames[2:])
+    watch.store.room = 3
+    await watch.after(1)
+    assert (watch.store.frames, list(session.held)) == (frames, [])
 
 
 def answered(session: AgentSession) -> None:
