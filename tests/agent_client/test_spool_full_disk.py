@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -30,6 +31,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(disk)]
     if sys.platform != "linux" or subprocess.run(mount, capture_output=True, check=False).returncode:
+        assert "CI" not in os.environ, "only who may mount a file system can fill one"
         pytest.skip("only who may mount a file system can fill one")
     yield disk
     subprocess.run(["umount", "--lazy", str(disk)], check=True)
