@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 from aiohttp import web
 
+from hub_server.gateway.agents.agent_socket import AgentSocket
 from hub_server.gateway.agents.session import AgentSession
 from hub_server.gateway.visitors import Visitor
-from protocol.frames import Refuse
+from protocol.frames import MetricsAck, Refuse
 from tests.integration.hub import RunningHub
 from tests.integration.machine import Identity, connected, hello, metrics, sample
 from tests.integration.person import Person, known_to
 
 SESSIONS = 4
-KINDS = (Visitor, web.WebSocketResponse, web.Request, AgentSession)
+KINDS = (Visitor, AgentSocket, web.Request, AgentSession)
 
 
 @pytest.fixture
@@ -29,8 +31,9 @@ def no_collection() -> Iterator[None]:
 
 
 def alive() -> dict[str, int]:
-    found = gc.get_objects()
-    return {kind.__name__: sum(type(each) is kind for each in found) for kind in KINDS}
+    """Return how many of each kind there are. No closure over the list: it would be in it, and keep all of them."""
+    found = Counter(type(each) for each in gc.get_objects())
+    return {kind.__name__: found[kind] for kind in KINDS}
 
 
 async def until_freed(before: dict[str, int]) -> None:
@@ -58,7 +61,7 @@ async def test_nothing_of_ended_sessions_is_left_for_the_collector(
                 continue
             await agent.greet()
             await agent.send(metrics(sample(1)))
-            await person.take("agent:connected")
+            await agent.take(MetricsAck)
             if ends == "aborted":
                 agent.connection.transport.abort()
     await until_freed(before)
