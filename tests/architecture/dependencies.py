@@ -26,6 +26,7 @@ ROLES: Final[Mapping[str, tuple[str, ...]]] = {
         "hub_server.events",
         "hub_server.instruments",
         "hub_server.pauses",
+        "hub_server.rests",
         "hub_server.storage",
         *SHARED,
     ),

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 
 import structlog
 
+from hub_server.rests import Rests
 from hub_server.storage.engine import Database
 from hub_server.storage.sqlite_files import remove
 from hub_server.telemetry.day_files.answers import newest_of_all, raw_of, rollups_of
@@ -49,13 +50,15 @@ class DayFiles:
         self._ledger = Ledger()
         self._days: dict[int, Day] = {}
         self._index = Index(self._layout.index)
-        self._rollups = RollupFiles(self._layout)
+        rests = Rests()
+        self._rollups = RollupFiles(self._layout, rests)
         self._packer = Packer(
             days=self._days,
             index=self._index,
             rollups=self._rollups,
             write=self._written,
             ranges_of=self._ledger.of,
+            rests=rests,
         )
         self._readings = [Reading(self._layout) for _ in range(READERS)]
         self._waiting = [0] * READERS

@@ -5,16 +5,17 @@ For one thread. What changes a day's file is handed to the writer's thread and a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
+from hub_server.rests import Rests
 from hub_server.telemetry.day_files.day import ClosedPiece, Day, PackedPiece, Round
 from hub_server.telemetry.day_files.gathering import GatheredHour, gathered, open_series, whole_hours, with_chunks
 from hub_server.telemetry.day_files.index import Index, NewestRow
 from hub_server.telemetry.day_files.layout import DAY_MS, HOUR_MS, HOURS, PARTS_MAX, hour_of
 from hub_server.telemetry.day_files.mirror import Mirror, SeriesName
 from hub_server.telemetry.day_files.readers import Readers
-from hub_server.telemetry.day_files.rollup_files import RollupFiles, rolled_hour
+from hub_server.telemetry.day_files.rollup_files import RolledHour, RollupFiles, rolled_hour
 from hub_server.telemetry.day_files.samples import EMPTY, Block, Names, block_of_text, data_in, encode_values
 from hub_server.telemetry.model import StoredRanges, StreamKey
 from hub_server.telemetry.packing import packed_columns
@@ -62,6 +63,7 @@ class Packer:
         rollups: RollupFiles,
         write: Writer,
         ranges_of: Callable[[set[StreamKey]], Sequence[StoredRanges]],
+        rests: Rests,
     ) -> None:
         """`ranges_of` is called in the writer's thread."""
         self._days = days
@@ -72,6 +74,7 @@ class Packer:
         self._progress: dict[int, Progress] = {}
         self._work: Iterator[int] | None = None
         self._round = 0
+        self._rests = rests
         self.readers: Final = Readers()
 
     def pack(self, now_ms: int) -> int:
@@ -151,9 +154,13 @@ class Packer:
             found = gathered(file, rows)
             candidates = [each.key for each in found if ended >> each.hour & 1][:CLOSED_AT_ONCE]
             whole = {*candidates} - with_chunks(file, candidates)
-        self._index.save_newest([_newest_row(each, shapes) for each in found])
+        newest: list[NewestRow] = []
+        for each in found:
+            newest.append(_newest_row(each, shapes))
+            self._rests.rest()
+        self._index.save_newest(newest)
         chunks = self._closed(
-            day, [(each.key, each.name, block_of_text(each.text, shapes)) for each in found if each.key in whole]
+            day, ((each.key, each.name, block_of_text(each.text, shapes)) for each in found if each.key in whole)
         )
         part = 1 + self._round % PARTS_MAX
         parts = {each.key + part: each.text for each in found if each.key not in whole}
@@ -173,7 +180,10 @@ class Packer:
                 found = open_series(file, after, ended, CLOSED_AT_ONCE) if file is not None else []
                 if file is None or not found:
                     break
-                blocks = whole_hours(file, [key for each in found for key in each.keys])
+                blocks: dict[int, Block] = {}
+                for each in found:
+                    blocks |= whole_hours(file, each.keys)
+                    self._rests.rest()
             named = [(key, each.name, blocks.get(key, EMPTY)) for each in found for key in each.keys]
             closed = {each.number: each.hours for each in found}
             self._write(day.save_closed, ClosedPiece(self._closed(day, named), closed))
@@ -181,18 +191,18 @@ class Packer:
             yield sum(len(block.timestamps) for block in blocks.values())
         self._write(day.end_closing, now_ms)
 
-    def _closed(self, day: Day, hours: Sequence[tuple[int, SeriesName, Block]]) -> dict[int, bytes]:
+    def _closed(self, day: Day, hours: Iterable[tuple[int, SeriesName, Block]]) -> dict[int, bytes]:
         """Write the rollups of hours and return their chunks, empty where there is no sample."""
-        rolled = [
-            rolled_hour(name, day.from_ms + hour_of(key) * HOUR_MS, block)
-            for key, name, block in hours
-            if block.timestamps
-        ]
+        chunks: dict[int, bytes] = {}
+        rolled: list[RolledHour] = []
+        for key, name, block in hours:
+            self._rests.rest()
+            chunks[key] = packed_columns(block.timestamps, block.columns) if block.timestamps else b""
+            if block.timestamps:
+                self._rests.rest()
+                rolled.append(rolled_hour(name, day.from_ms + hour_of(key) * HOUR_MS, block))
         self._rollups.write(rolled)
-        return {
-            key: packed_columns(block.timestamps, block.columns) if block.timestamps else b""
-            for key, _name, block in hours
-        }
+        return chunks
 
 
 def ended_hours(day: Day, now_ms: int) -> int:

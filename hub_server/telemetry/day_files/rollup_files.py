@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 import structlog
 
+from hub_server.rests import Rests
 from hub_server.storage.sqlite_files import is_damage, open_writer, remove, set_aside
 from hub_server.telemetry.day_files.layout import (
     HOUR_MS,
@@ -55,8 +56,9 @@ def rolled_hour(name: SeriesName, from_ms: int, block: Block) -> RolledHour:
 class RollupFiles:
     """For one thread, which is the only one that writes them."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, rests: Rests) -> None:
         self._layout = layout
+        self._rests = rests
         self._open: dict[Period, sqlite3.Connection] = {}
         self._periods: set[Period] = set()
 
@@ -118,6 +120,7 @@ class RollupFiles:
         connection = self._connection(period)
         connection.execute("BEGIN IMMEDIATE")
         for hour in hours:
+            self._rests.rest()
             key = slot_key(_series_in(connection, hour.name), period.slot_of(hour.from_ms))
             rollup = hour.rollups[period.resolution]
             if period.resolution is Resolution.HOUR:

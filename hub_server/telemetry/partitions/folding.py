@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -55,8 +55,13 @@ def day_of(taken: Taken) -> Place:
     return Place(taken.agent_id, taken.metric_type, taken.ts_ms - taken.ts_ms % DAY_MS)
 
 
-def folded(samples: Iterable[Taken], chunks: Mapping[Place, bytes], days: Mapping[Place, tuple[int, bytes]]) -> Piece:
-    """Return what stands instead of `samples`.
+def folded(
+    samples: Iterable[Taken],
+    chunks: Mapping[Place, bytes],
+    days: Mapping[Place, tuple[int, bytes]],
+    rest: Callable[[], None] = lambda: None,
+) -> Piece:
+    """Return what stands instead of `samples`. Calls `rest` between bits of work of a few milliseconds.
 
     `chunks` are the packed samples of their hours, `days` the rows of their days in hours: (until, body).
     """
@@ -71,6 +76,7 @@ def folded(samples: Iterable[Taken], chunks: Mapping[Place, bytes], days: Mappin
     piece.newest.extend(map(tuple, newest.values()))  # type: ignore[arg-type]
     hours: dict[Place, list[tuple[int, RollupColumns]]] = {}
     for place, added in by_hour.items():
+        rest()
         hours.setdefault(day_of(added[0]), []).append(_fold_hour(piece, place, added, chunks.get(place)))
     organisations = {day_of(taken): taken.organisation_id for taken in samples}
     for place, parts in hours.items():

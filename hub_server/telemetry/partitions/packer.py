@@ -7,7 +7,7 @@ than the last quarter of an hour. Of several hubs one packs at a time.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import starmap
 from typing import Final
 
@@ -16,6 +16,7 @@ from msgspec import Struct
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from hub_server.rests import Rests
 from hub_server.storage.engine import EVERY_ORGANISATION, Database
 from hub_server.telemetry.partitions import driver
 from hub_server.telemetry.partitions.catalogue import Catalogue
@@ -133,10 +134,16 @@ async def _fold(connection: AsyncConnection, samples: Sequence[Taken]) -> Piece:
     days = driver.arrays_of({day_of(taken) for taken in samples})
     chunks = {Place(*place): body for *place, body in await driver.fetch(connection, _CHUNKS, *hours)}
     rows = {Place(*place): (until, body) for *place, until, body in await driver.fetch(connection, _DAYS, *days)}
-    piece = await asyncio.to_thread(folded, samples, chunks, rows)
+    piece = await asyncio.to_thread(_folded_with_rests, samples, chunks, rows)
     for place in piece.damaged:
         log.error("a damaged chunk was replaced", agent_id=place.agent_id, metric_type=place.metric_type)
     return piece
+
+
+def _folded_with_rests(
+    samples: Sequence[Taken], chunks: Mapping[Place, bytes], days: Mapping[Place, tuple[int, bytes]]
+) -> Piece:
+    return folded(samples, chunks, days, Rests().rest)
 
 
 async def _put(connection: AsyncConnection, piece: Piece) -> None:
