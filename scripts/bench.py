@@ -49,7 +49,10 @@ COUNT_MAX: Final = 20_000
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Measure what is asked for and print it; the exit code is 0 when everything could be measured."""
+    """Measure what is asked for and print it; the exit code is 0 when everything could be measured.
+
+    Ctrl-C ends it early; what was measured until then is printed.
+    """
     given = parsed(arguments)
     names = list(NAMES) if ALL in given.names else given.names
     CACHE.mkdir(parents=True, exist_ok=True)
@@ -59,8 +62,6 @@ def main(arguments: Sequence[str]) -> int:
     except BenchFailed as failure:
         print(f"bench: {failure}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        return 130
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     print(text_of(run))
@@ -70,10 +71,14 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def measured(names: Sequence[str], options: Options, arguments: Sequence[str]) -> Run:
-    """Take all measurements. Raises BenchFailed; whatever was started has ended then too."""
+    """Take all measurements, or those until an interruption; whatever was started has ended then. Raises BenchFailed."""
     raise_file_limit(files_needed(options.agents))
     quiet, began_at, at = Quiet(), time.monotonic(), datetime.now(UTC)
-    figures = uvloop.run(take(names, options))
+    figures: list[Figure] = []
+    try:
+        uvloop.run(take(names, options, figures))
+    except KeyboardInterrupt:
+        figures.append(void(f"{FAILED}the rest", "", NO_TARGET, "interrupted"))
     return Run(
         at=at,
         command=list(arguments),
@@ -85,9 +90,8 @@ def measured(names: Sequence[str], options: Options, arguments: Sequence[str]) -
     )
 
 
-async def take(names: Sequence[str], options: Options) -> list[Figure]:
-    """Return the figures of `names`; those that need a fleet share one."""
-    figures: list[Figure] = []
+async def take(names: Sequence[str], options: Options, figures: list[Figure]) -> None:
+    """Add the figures of `names`, each when it is there; those that need a fleet share one."""
     async with site(options) as here:
         if "start" in names:
             say("starting hub and agent")
@@ -96,15 +100,14 @@ async def take(names: Sequence[str], options: Options) -> list[Figure]:
             say(f"watching an agent for {options.window_seconds:g} s")
             figures += await footprint.measure(options, here)
         if FLEET_NAMES & {*names}:
-            figures += await take_with_fleet(names, options, here)
-    return figures
+            await take_with_fleet(names, options, here, figures)
 
 
-async def take_with_fleet(names: Sequence[str], options: Options, here: Site) -> list[Figure]:
-    """Return the figures of `names` that need a fleet."""
+async def take_with_fleet(names: Sequence[str], options: Options, here: Site, figures: list[Figure]) -> None:
+    """Add the figures of `names` that need a fleet."""
     say(f"enrolling {options.agents} agents")
     fleet = await enroll(here.hub, options.folder / "identities", options.agents)
-    figures = [*fleet_load.enrollment_figures(fleet)]
+    figures += fleet_load.enrollment_figures(fleet)
     if {"hub", "command"} & {*names}:
         figures += await or_failed("hub and command", take_loaded(names, options, here, fleet))
         await here.hub.start_if_down()
@@ -118,7 +121,6 @@ async def take_with_fleet(names: Sequence[str], options: Options, here: Site) ->
             say(what)
             figures += await or_failed(name, measure(options, here, fleet))
             await here.hub.start_if_down()
-    return figures
 
 
 async def or_failed(name: str, measuring: Awaitable[Sequence[Figure]]) -> Sequence[Figure]:
