@@ -71,7 +71,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def measured(names: Sequence[str], options: Options, arguments: Sequence[str]) -> Run:
-    """Take all measurements, or those until an interruption; whatever was started has ended then. Raises BenchFailed."""
+    """Take all measurements, or those until an interruption; all that was started has ended then. Raises BenchFailed."""
     raise_file_limit(files_needed(options.agents))
     quiet, began_at, at = Quiet(), time.monotonic(), datetime.now(UTC)
     figures: list[Figure] = []
