@@ -71,7 +71,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def measured(names: Sequence[str], options: Options, arguments: Sequence[str]) -> Run:
-    """Take all measurements, or those until an interruption; all that was started has ended then. Raises BenchFailed."""
+    """Take all measurements, or those until an interruption; whatever began has ended then. Raises BenchFailed."""
     raise_file_limit(files_needed(options.agents))
     quiet, began_at, at = Quiet(), time.monotonic(), datetime.now(UTC)
     figures: list[Figure] = []
@@ -112,10 +112,10 @@ async def take_with_fleet(names: Sequence[str], options: Options, here: Site, fi
         figures += await or_failed("hub and command", take_loaded(names, options, here, fleet))
         await here.hub.start_if_down()
     for name, what, measure in (
+        ("query", "filling the store and asking it", query.measure),  # before some agents have far more than others
         ("ingest", "pressing the hub with samples", ingest.measure),
         ("storm", "killing the hub under its fleet", storm.measure),
         ("fanout", "showing samples to a crowd", fanout.measure),
-        ("query", "filling the store and asking it", query.measure),
     ):
         if name in names:
             say(what)

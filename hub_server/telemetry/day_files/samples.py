@@ -39,14 +39,12 @@ EMPTY: Final = Block((), {})
 def block_of_text(text: str, shapes: Mapping[int, Names]) -> Block:
     """Return the rows in `text`, `[ts, shape, values]` with commas between, in order of time."""
     rows = _decode_rows(f"[{text}]")
-    times = [row[0] for row in rows]
-    if not _is_ascending(times):
+    if not _is_ascending([row[0] for row in rows]):
         rows.sort(key=_time_of)
-        times = [row[0] for row in rows]
-    shape = rows[0][1] if rows else INLINE_SHAPE
-    if shape == INLINE_SHAPE or {row[1] for row in rows} != {shape}:
-        return Block(times, _columns_of([data_of(row[1], row[2], shapes) for row in rows]))
-    return Block(times, dict(zip(shapes[shape], zip(*(row[2] for row in rows), strict=True), strict=True)))
+    found = list(dict.fromkeys(row[1] for row in rows))
+    if len(found) == 1:
+        return _block_of_rows(rows, found[0], shapes)
+    return joined([_block_of_rows([row for row in rows if row[1] == shape], shape, shapes) for shape in found])
 
 
 def block_of_chunk(body: bytes, metrics: Sequence[str] | None = None) -> Block:
@@ -115,8 +113,12 @@ def data_in(shape: int, text: str, shapes: Mapping[int, Names]) -> dict[str, Met
     return dict(zip(shapes[shape], _decode_values(text), strict=True))
 
 
-def data_of(shape: int, values: Any, shapes: Mapping[int, Names]) -> dict[str, MetricValue]:
-    return values if shape == INLINE_SHAPE else dict(zip(shapes[shape], values, strict=True))
+def _block_of_rows(rows: Sequence[Row], shape: int, shapes: Mapping[int, Names]) -> Block:
+    """Return rows of one shape, which are in order of time."""
+    times = [row[0] for row in rows]
+    if shape == INLINE_SHAPE:
+        return Block(times, _columns_of([row[2] for row in rows]))
+    return Block(times, dict(zip(shapes[shape], zip(*(row[2] for row in rows), strict=True), strict=True)))
 
 
 def _columns_of(rows: Sequence[Mapping[str, MetricValue]]) -> dict[str, list[MetricValue | Absent]]:
