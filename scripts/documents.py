@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 from typing import Any, Final
 
-from protocol.actions import DATA
 from protocol.catalogue import (
     CLOSE_CODES,
     ERROR_CODES,
@@ -21,7 +20,7 @@ from protocol.catalogue import (
 )
 from protocol.desired import AgentConfig, AgentPolicy, CertificateTerms
 from protocol.enrollment import ErrorReply
-from protocol.envelope import JobEnvelope, TrustDocument
+from protocol.envelope import ExecData, JobEnvelope, TrustDocument
 from protocol.events import DASHBOARD_EVENTS
 from protocol.frames import AGENT_FRAMES, HUB_FRAMES, Frame
 from protocol.limits import AGENT_SOCKET_PATH, DASHBOARD_SOCKET_PATH, PROTOCOL_VERSION, SUBPROTOCOL
@@ -92,7 +91,7 @@ def asyncapi() -> Schema:
             *replies,
             Refusal,
         ],
-        [*AGENT_FRAMES, *DATA.values(), *requests],
+        [*AGENT_FRAMES, ExecData, *requests],
         SCHEMAS,
     )
     frames = _frame_messages(known)

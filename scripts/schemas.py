@@ -23,7 +23,6 @@ from protocol import (
     operations,
     oversight,
     people,
-    policies,
     requests,
     telemetry,
 )
@@ -42,7 +41,6 @@ _MODULES: Final = (
     operations,
     oversight,
     people,
-    policies,
     requests,
     telemetry,
 )

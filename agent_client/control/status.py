@@ -47,7 +47,7 @@ class Health(Struct, frozen=True, kw_only=True):
 
 
 class Status(Struct, frozen=True, kw_only=True):
-    """Times in ms since the epoch, null where there is none. `policy`: the machine's own, in words."""
+    """Times in ms since the epoch, null where there is none."""
 
     pid: int
     agent_version: str
@@ -71,7 +71,6 @@ class Status(Struct, frozen=True, kw_only=True):
     sample_interval_seconds: float
     heartbeat_interval_seconds: float
     health: Health
-    policy: str = ""
 
 
 class Board:

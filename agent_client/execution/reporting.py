@@ -13,19 +13,11 @@ from agent_client.clock import Clock
 from agent_client.execution.capture import CHUNK_MAX_BYTES
 from agent_client.execution.jobs import Job, Jobs
 from protocol.enumerations import JobState, OutputStream
-from protocol.frames import (
-    CommandAccepted,
-    CommandOutput,
-    CommandOutputAck,
-    CommandResult,
-    CommandStarted,
-    JobProgress,
-)
+from protocol.frames import AgentFrame, CommandAccepted, CommandOutput, CommandOutputAck, CommandStarted, JobProgress
 
 GATHER_SECONDS: Final = 0.2
 
-JobReport = CommandAccepted | CommandStarted | CommandOutput | CommandResult
-Send = Callable[[JobReport], Awaitable[None]]
+Send = Callable[[AgentFrame], Awaitable[None]]
 
 
 class _Flow(Struct):
@@ -68,13 +60,12 @@ class Reporter:
 
     async def run(self) -> None:
         """Ends by cancellation, or with what `send` raises."""
-        with self._jobs.attended():
-            while True:
-                self._jobs.changed.clear()
-                while await self.report():
-                    pass
-                await self._wait_for_change()
-                self._rewind_what_is_overdue()
+        while True:
+            self._jobs.changed.clear()
+            while await self.report():
+                pass
+            await self._wait_for_change()
+            self._rewind_what_is_overdue()
 
     async def report(self) -> bool:
         """Tell what can be told now, a chunk a stream at most. Returns whether anything was sent."""
@@ -95,7 +86,7 @@ class Reporter:
         told = self._told.get(ack.command_id)
         if job is None or told is None:
             return
-        self._jobs.acknowledged(job, ack.stream, ack.offset)
+        job.acked[ack.stream] = max(job.acked.get(ack.stream, 0), ack.offset)
         flow = self._flow(job, told, ack.stream)
         flow.sent = max(flow.sent, ack.offset)
         self._window = ack.credits

@@ -109,11 +109,11 @@ class AgentFrameHandler:
             case CommandAccepted():
                 await self._commands.accepted(organisation_id, agent_id, frame)
             case CommandStarted():
-                self._commands.started(organisation_id, agent_id, frame)
+                await self._commands.started(organisation_id, agent_id, frame)
             case CommandOutput():
-                await self._commands.chunk(organisation_id, agent_id, frame)
+                return [await self._commands.chunk(organisation_id, agent_id, frame)]
             case CommandResult():
-                self._commands.result(organisation_id, agent_id, frame)
+                return [await self._commands.result(organisation_id, agent_id, frame)]
             case CommandState():
                 await self._commands.state(organisation_id, agent_id, frame)
             case DesiredApplied():

@@ -1,1 +1,0 @@
-"""What both command lines say and read alike: `jtnt-hub` and `jtnt`."""

@@ -1,1 +1,0 @@
-"""What is shown of jobs: at most once, obeying nobody but their signers, with nothing of their results lost."""

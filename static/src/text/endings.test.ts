@@ -1,0 +1,52 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { endingMark, endingWords, exitWords } from './endings.ts'
+
+const ended = {
+  status: 'FAILED',
+  reason: 'exit_code',
+  exitCode: 1,
+  result: '',
+  startedAt: '2026-03-01T12:00:00.000Z',
+  finishedAt: '2026-03-01T12:00:00.400Z',
+  truncated: false,
+} as const
+
+test('a signal is named, an unusual one by its number, a large negative code stays a code', () => {
+  assert.deepEqual([3, 0, -15, -9, -40, -1073741819].map(exitWords), [
+    'exit code 3',
+    'exit code 0',
+    'ended by SIGTERM',
+    'ended by SIGKILL',
+    'ended by signal 40',
+    'exit code -1073741819',
+  ])
+})
+
+test('who is stopped from outside is not told the signal', () => {
+  assert.equal(endingWords({ ...ended, reason: 'timeout', exitCode: -15 }, 0), 'stopped: its time was up · 0.4 s')
+  assert.equal(endingWords({ ...ended, status: 'CANCELLED', reason: 'cancelled_by_person', exitCode: -15 }, 0), 'cancelled · 0.4 s')
+  assert.equal(endingWords({ ...ended, reason: 'timeout', exitCode: 7 }, 0), 'exit code 7 · stopped: its time was up · 0.4 s')
+  assert.equal(endingWords({ ...ended, exitCode: -11 }, 0), 'ended by SIGSEGV · 0.4 s')
+})
+
+test('the time it took is always told the same way', () => {
+  const at = (finishedAt: string) => endingWords({ ...ended, finishedAt }, 0)
+  assert.equal(at('2026-03-01T12:00:00.000Z'), 'exit code 1 · under 0.1 s')
+  assert.equal(at('2026-03-01T11:59:59.000Z'), 'exit code 1 · under 0.1 s')
+  assert.equal(at('2026-03-01T12:01:05.900Z'), 'exit code 1 · 1 min 5 s')
+  assert.equal(endingWords({ ...ended, startedAt: null, exitCode: null, reason: 'start_failed', result: 'no such file' }, 0), 'could not be started · no such file')
+})
+
+test('what still runs counts up in whole seconds', () => {
+  const running = { ...ended, status: 'EXECUTING', reason: null, exitCode: null, finishedAt: null } as const
+  assert.equal(endingWords(running, Date.parse('2026-03-01T12:00:03.700Z')), '3 s')
+})
+
+test('lists mark only what the status does not say', () => {
+  assert.equal(endingMark('FAILED', 'exit_code', 3), '3')
+  assert.equal(endingMark('FAILED', 'exit_code', -9), 'SIGKILL')
+  assert.equal(endingMark('FAILED', 'timeout', -15), 'timed out')
+  assert.equal(endingMark('CANCELLED', 'cancelled_by_person', -15), '')
+  assert.equal(endingMark('COMPLETED', null, 0), '')
+})
