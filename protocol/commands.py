@@ -2,28 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from msgspec import Meta
+from msgspec import Meta, field
 
-from protocol.enumerations import CommandReason, CommandStatus, OutputStream, TextEncoding
+from protocol.enumerations import Action, CommandReason, CommandStatus, OutputStream, TextEncoding
 from protocol.envelope import TimeoutSeconds
 from protocol.events import Instant, Shape
-from protocol.frames import ByteOffset, CommandId, Word
+from protocol.frames import ByteOffset, CommandId, Signature, UnixMs, Word
+from protocol.limits import COMMAND_EXPIRY_MAX_SECONDS, FRAME_MAX_BYTES
 from protocol.requests import Limit, Offset, Reply, Request
 
 
 class CommandsCreate(Request, frozen=True):
-    """`commandData` of `exec` is a `protocol.envelope.ExecData`. The same idempotency key gives the same command."""
+    """`commandData`: what `protocol.actions.DATA` has for the type. The same idempotency key gives the same command.
+
+    `expires_in_sec`: how long it waits for a machine that is away, 15 minutes when None. `payload` and `signature`: an
+    order that a person's key has signed: base64 of the bytes of its JobEnvelope, which must say what the other fields
+    say. `reason`: why, for the audit; a policy may require it.
+    """
 
     agent_id: Word
     command_data: dict[str, Any]
-    command_type: Literal["exec"] = "exec"
+    command_type: Action = Action.EXEC
     timeout_sec: TimeoutSeconds | None = None
+    expires_in_sec: Annotated[int, Meta(ge=1, le=COMMAND_EXPIRY_MAX_SECONDS)] | None = None
+    payload: Annotated[str, Meta(max_length=2 * FRAME_MAX_BYTES)] | None = None
+    signature: Signature | None = None
     idempotency_key: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
+    reason: Annotated[str, Meta(max_length=500)] = ""
 
 
 class CommandView(Shape, frozen=True):
+    """`output_bytes`: what the process wrote, as far as it is known; `kept_bytes`: what `commands:output` has of it.
+
+    `command_data` of a script has `scriptSha256` and `scriptBytes` in place of `script`, but for `commands:get`, which
+    gives it as it was asked. `shortened`: data or result is cut in this list; `commands:get` has all.
+    """
+
     id: str
     agent_id: str
     command_type: str
@@ -34,11 +50,16 @@ class CommandView(Shape, frozen=True):
     result: str
     created_at: Instant
     created_by: str
+    sent_at: Instant | None
     started_at: Instant | None
     finished_at: Instant | None
     expires_at: Instant
     output_bytes: dict[OutputStream, int]
     truncated: bool
+    kept_bytes: dict[OutputStream, int] = field(default_factory=dict)
+    timeout_sec: float | None = None
+    cancel_requested: bool = False
+    shortened: bool = False
 
 
 class CommandReply(Reply, frozen=True):
@@ -46,8 +67,12 @@ class CommandReply(Reply, frozen=True):
 
 
 class CommandsList(Request, frozen=True):
+    """`created_by`: an actor as `createdBy` names it. `from_ms`: made then or later."""
+
     agent_id: Word | None = None
     status: CommandStatus | None = None
+    created_by: Word | None = None
+    from_ms: UnixMs | None = None
     limit: Limit = 50
     offset: Offset = 0
 

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from protocol.enumerations import Action
 from protocol.frames import Body
 from protocol.limits import HEARTBEAT_SECONDS, SAMPLE_SECONDS
 
@@ -25,7 +26,7 @@ class AgentPolicy(Body, frozen=True, omit_defaults=False):
     """What the organisation lets this agent do. The agent's own policy file may only narrow it."""
 
     version: int = 1
-    allowed_actions: tuple[str, ...] = ("exec",)
+    allowed_actions: tuple[str, ...] = tuple(Action)
 
 
 class CertificateTerms(Body, frozen=True, omit_defaults=False):

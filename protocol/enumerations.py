@@ -41,6 +41,18 @@ class CommandOutcome(StrEnum):
     CANCELLED = "CANCELLED"
 
 
+class Action(StrEnum):
+    """What a job does: the `commandType` of a command and the `action` of its signed order."""
+
+    EXEC = "exec"
+    SCRIPT = "script"
+    SERVICE = "service"
+    KILL = "kill"
+    PACKAGES = "packages"
+    REBOOT = "reboot"
+    AGENT_RESTART = "agent:restart"
+
+
 class CommandReason(StrEnum):
     """Why a command ended as it did, where the status alone does not say."""
 

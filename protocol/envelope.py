@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, field
 
+from protocol.enumerations import Action
 from protocol.frames import Body, CommandId, Signature, UnixMs, Word
 from protocol.limits import (
     ARGUMENT_MAX_CHARS,
@@ -16,21 +17,28 @@ Argument = Annotated[str, Meta(max_length=ARGUMENT_MAX_CHARS)]
 TimeoutSeconds = Annotated[float, Meta(gt=0, le=COMMAND_TIMEOUT_MAX_SECONDS)]
 
 
-class JobEnvelope(Body, frozen=True, tag_field="kind", tag="jtnt.job.v1"):
-    """What an agent is ordered to do. Signed with Ed25519 over its raw encoded bytes; the job id is the nonce."""
+class JobEnvelope(Body, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="jtnt.job.v1"):
+    """What an agent is ordered to do. Signed with Ed25519 over its raw encoded bytes; the job id is the nonce.
+
+    Unlike in frames, a field that the reader does not know is refused: it might forbid what the others order.
+
+    `requested_by`: the person or key that asked, for the machine's own log.
+    """
 
     job_id: CommandId
     organisation_id: Word
     agent_id: Word
-    action: Literal["exec"]
-    argv: Annotated[list[Argument], Meta(min_length=1, max_length=ARGV_MAX_ITEMS)]
+    action: Action
+    argv: Annotated[list[Argument], Meta(max_length=ARGV_MAX_ITEMS)]
     issued_at: UnixMs
     expires_at: UnixMs
     timeout_sec: TimeoutSeconds
     environment: dict[str, Argument] = field(default_factory=dict)
     working_directory: str | None = None
     run_as: str | None = None
+    interpreter: str | None = None
     script_sha256: str | None = None
+    requested_by: str = ""
     output_limit_bytes: Annotated[int, Meta(ge=0, le=64 * OUTPUT_STORED_MAX_BYTES)] = OUTPUT_STORED_MAX_BYTES
 
 
@@ -40,15 +48,19 @@ class IssuingAuthority(Body, frozen=True):
 
 
 class SigningKey(Body, frozen=True):
-    """An Ed25519 public key: 32 bytes in base64."""
+    """An Ed25519 public key: 32 bytes in base64. `name`: whose it is, of an operator's."""
 
     key_id: Word
     public_key: str
     not_after_ms: UnixMs
+    name: str = ""
 
 
 class TrustDocument(Body, frozen=True, tag_field="kind", tag="jtnt.trust.v1"):
-    """Whom agents of this fleet trust. Its version never goes back."""
+    """Whom agents of this fleet trust. Its version never goes back.
+
+    `operator_keys`: of people, who may sign orders beside the hub's signer; none of them suffices alone.
+    """
 
     version: Annotated[int, Meta(ge=1)]
     issued_at_ms: UnixMs
@@ -57,6 +69,7 @@ class TrustDocument(Body, frozen=True, tag_field="kind", tag="jtnt.trust.v1"):
     signers: list[SigningKey]
     update_keys: list[SigningKey] = field(default_factory=list)
     audit_keys: list[SigningKey] = field(default_factory=list)
+    operator_keys: list[SigningKey] = field(default_factory=list)
     revoked_key_ids: list[str] = field(default_factory=list)
 
 
@@ -70,14 +83,6 @@ class SignedTrust(Body, frozen=True):
 def checkpoint_statement(hub_id: str, number: int, entry_hash: str, at_ms: int) -> bytes:
     """Return the bytes that an audit checkpoint's signature covers."""
     return f"jtnt.checkpoint.v1\n{hub_id}\n{number}\n{entry_hash}\n{at_ms}\n".encode()
-
-
-class ExecData(Body, frozen=True, forbid_unknown_fields=True):
-    """`commandData` of `commandType: "exec"`, as people and scripts send it."""
-
-    argv: Annotated[list[Argument], Meta(min_length=1, max_length=ARGV_MAX_ITEMS)]
-    environment: dict[str, Argument] = field(default_factory=dict)
-    working_directory: str | None = None
 
 
 CommandData = dict[str, Any]

@@ -252,7 +252,7 @@ class Command(Frame, frozen=True, tag="command"):
     """A job for an agent.
 
     `command_data` is for people and logs; the agent obeys only `payload`: the base64 of the exact bytes of a
-    `protocol.envelope.JobEnvelope` that the signatures cover.
+    `protocol.envelope.JobEnvelope` that the signatures cover. `script`: base64 of the one whose hash is in there.
     """
 
     command_id: CommandId
@@ -261,6 +261,7 @@ class Command(Frame, frozen=True, tag="command"):
     payload: str
     signatures: Annotated[list[Signature], Meta(max_length=4)]
     expires_at: UnixMs
+    script: str = ""
 
 
 class CommandAccepted(Frame, frozen=True, tag="command:accepted"):

@@ -87,6 +87,19 @@ from protocol.people import (
     UsersSetPassword,
     UsersSetRole,
 )
+from protocol.policies import (
+    ComplianceList,
+    ComplianceListReply,
+    ComplianceSummary,
+    ComplianceSummaryReply,
+    PoliciesCreate,
+    PoliciesDelete,
+    PoliciesGet,
+    PoliciesList,
+    PoliciesListReply,
+    PoliciesUpdate,
+    PolicyReply,
+)
 from protocol.requests import AgentFilter, Ids, Label, Limit, Name, Offset, Percent, Reply, Request, Tags
 from protocol.telemetry import (
     HubHealth,
@@ -292,6 +305,13 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "commands:get": Operation(CommandsGet, CommandReply),
     "commands:cancel": Operation(CommandsCancel, CommandReply),
     "commands:output": Operation(CommandsOutput, CommandsOutputReply),
+    "policies:list": Operation(PoliciesList, PoliciesListReply),
+    "policies:get": Operation(PoliciesGet, PolicyReply),
+    "policies:create": Operation(PoliciesCreate, PolicyReply),
+    "policies:update": Operation(PoliciesUpdate, PolicyReply),
+    "policies:delete": Operation(PoliciesDelete, Reply),
+    "compliance:list": Operation(ComplianceList, ComplianceListReply),
+    "compliance:summary": Operation(ComplianceSummary, ComplianceSummaryReply),
     "tokens:create": Operation(TokensCreate, TokensCreateReply),
     "tokens:list": Operation(TokensList, TokensListReply),
     "tokens:revoke": Operation(TokensRevoke, TokensRevokeReply),

@@ -18,6 +18,10 @@ export type MetricValue =
 export type AgentTrust = "quarantined" | "revoked" | "trusted";
 export type AlertState = "OPEN" | "RESOLVED";
 export type AlertSeverity = "CRITICAL" | "ERROR" | "INFO" | "WARNING";
+/**
+ * What a job does: the `commandType` of a command and the `action` of its signed order.
+ */
+export type Action = "agent:restart" | "exec" | "kill" | "packages" | "reboot" | "script" | "service";
 export type CommandStatus = "CANCELLED" | "COMPLETED" | "EXECUTING" | "FAILED" | "PENDING" | "SENT";
 /**
  * Why a command ended as it did, where the status alone does not say.
@@ -33,6 +37,46 @@ export type CommandReason =
   | "unknown";
 export type OutputStream = "stderr" | "stdout";
 export type TextEncoding = "base64" | "utf8";
+/**
+ * What a machine may be asked to do at all. `jobs` is every action, each other one of them in particular.
+ */
+export type Capability = "jobs" | "packages" | "processes" | "reboot" | "scripts" | "services";
+/**
+ * What the hub knows of a machine. `package` and `service.…` are of one by name, `…_days` are whole days.
+ */
+export type Fact =
+  | "agent.version"
+  | "hardware.cpu_cores"
+  | "hardware.firmware"
+  | "hardware.manufacturer"
+  | "hardware.memory_total_bytes"
+  | "hardware.model"
+  | "hardware.virtualization"
+  | "os.arch"
+  | "os.kernel"
+  | "os.name"
+  | "os.timezone"
+  | "os.version"
+  | "package"
+  | "security.antivirus_enabled"
+  | "security.automatic_updates_enabled"
+  | "security.facts_age_days"
+  | "security.firewall_enabled"
+  | "security.reboot_required"
+  | "security.security_updates"
+  | "security.updates_age_days"
+  | "security.updates_available"
+  | "service.starts"
+  | "service.state";
+/**
+ * How a found value is compared. Texts are compared in any case; `version_at_least` knows epochs and `~`.
+ */
+export type CheckOperator =
+  "absent" | "at_least" | "at_most" | "contains" | "equals" | "not_equals" | "one_of" | "present" | "version_at_least";
+/**
+ * `unknown`: the machine has not told the fact.
+ */
+export type CheckState = "failed" | "passed" | "unknown";
 export type ApprovalState = "approved" | "expired" | "pending" | "rejected";
 export type ApprovalKind = "enroll" | "recover";
 /**
@@ -214,6 +258,55 @@ export interface Operations {
   "commands:output": {
     request: CommandsOutput;
     reply: CommandsOutputReply;
+  };
+  /**
+   * The organisation's policies, by name.
+   */
+  "policies:list": {
+    request: PoliciesList;
+    reply: PoliciesListReply;
+  };
+  /**
+   * One policy.
+   */
+  "policies:get": {
+    request: PoliciesGet;
+    reply: PolicyReply;
+  };
+  /**
+   * Make a policy; it holds for jobs that are asked for from now on.
+   */
+  "policies:create": {
+    request: PoliciesCreate;
+    reply: PolicyReply;
+  };
+  /**
+   * Replace what a policy says; jobs that are signed already stay as they are.
+   */
+  "policies:update": {
+    request: PoliciesUpdate;
+    reply: PolicyReply;
+  };
+  /**
+   * Remove a policy with the results of its checks.
+   */
+  "policies:delete": {
+    request: PoliciesDelete;
+    reply: Reply;
+  };
+  /**
+   * What the checks of policies found on machines, with counts per state.
+   */
+  "compliance:list": {
+    request: ComplianceList;
+    reply: ComplianceListReply;
+  };
+  /**
+   * How many machines pass, fail or are unknown, in all and by policy.
+   */
+  "compliance:summary": {
+    request: ComplianceSummary;
+    reply: ComplianceSummaryReply;
   };
   /**
    * Make an enrollment token; its secret is shown this once.
@@ -826,21 +919,39 @@ export interface AlertsResolveReply {
   ok: true;
 }
 /**
- * `commandData` of `exec` is a `protocol.envelope.ExecData`. The same idempotency key gives the same command.
+ * `commandData`: what `protocol.actions.DATA` has for the type. The same idempotency key gives the same command.
+ *
+ *     `expiresInSec`: how long it waits for a machine that is away, 15 minutes when None. `payload` and `signature`: an
+ *     order that a person's key has signed: base64 of the bytes of its JobEnvelope, which must say what the other fields
+ *     say. `reason`: why, for the audit; a policy may require it.
  */
 export interface CommandsCreate {
   agentId: string;
   commandData: {
     [k: string]: unknown;
   };
-  commandType?: "exec";
+  commandType?: Action;
   timeoutSec?: number | null;
+  expiresInSec?: number | null;
+  payload?: string | null;
+  signature?: Signature | null;
   idempotencyKey?: string | null;
+  reason?: string;
+}
+export interface Signature {
+  keyId: string;
+  signature: string;
 }
 export interface CommandReply {
   command: CommandView;
   ok: true;
 }
+/**
+ * `outputBytes`: what the process wrote, as far as it is known; `keptBytes`: what `commands:output` has of it.
+ *
+ *     `commandData` of a script has `scriptSha256` and `scriptBytes` in place of `script`, but for `commands:get`, which
+ *     gives it as it was asked. `shortened`: data or result is cut in this list; `commands:get` has all.
+ */
 export interface CommandView {
   id: string;
   agentId: string;
@@ -854,6 +965,7 @@ export interface CommandView {
   result: string;
   createdAt: string;
   createdBy: string;
+  sentAt: string | null;
   startedAt: string | null;
   finishedAt: string | null;
   expiresAt: string;
@@ -861,10 +973,21 @@ export interface CommandView {
     [k: string]: number;
   };
   truncated: boolean;
+  keptBytes: {
+    [k: string]: number;
+  };
+  timeoutSec: number | null;
+  cancelRequested: boolean;
+  shortened: boolean;
 }
+/**
+ * `createdBy`: an actor as `createdBy` names it. `fromMs`: made then or later.
+ */
 export interface CommandsList {
   agentId?: string | null;
   status?: CommandStatus | null;
+  createdBy?: string | null;
+  fromMs?: number | null;
   limit?: number;
   offset?: number;
 }
@@ -898,6 +1021,247 @@ export interface CommandsOutputReply {
   nextOffset: number;
   complete: boolean;
   ok: true;
+}
+export interface PoliciesList {}
+/**
+ * All of the organisation, by name.
+ */
+export interface PoliciesListReply {
+  policies: PolicyView[];
+  ok: true;
+}
+/**
+ * `machines`: how many it is for now.
+ */
+export interface PolicyView {
+  id: string;
+  version: number;
+  terms: PolicyTerms;
+  machines: number;
+  createdAt: string;
+  createdBy: string;
+  changedAt: string;
+  changedBy: string;
+}
+/**
+ * `tags`: of machines with any of them; without tags of the whole organisation.
+ *
+ *     Where several policies apply, every one must allow a job. `turnedOff`: what these machines may not do at all.
+ */
+export interface PolicyTerms {
+  name: string;
+  enabled: boolean;
+  /**
+   * @maxItems 64
+   */
+  tags: string[];
+  commands: CommandRules;
+  turnedOff: Capability[];
+  /**
+   * @maxItems 64
+   */
+  checks: Check[];
+}
+/**
+ * What jobs may do. None is no list; an empty list allows nothing.
+ *
+ *     A policy that lists programs or scripts allows nothing else of either, and no environment variable but those of
+ *     `allowedEnvironment`: a variable can make a listed program run another one. Listed programs are compared with
+ *     argv[0] as it is, denied ones by file name and in any case. `allowedRunAs`: the users as whom programs and
+ *     scripts may run; a job has to name one then.
+ */
+export interface CommandRules {
+  allowedActions: Action[] | null;
+  deniedActions: Action[];
+  allowedPrograms: string[] | null;
+  /**
+   * @maxItems 256
+   */
+  deniedPrograms: string[];
+  allowedScripts: ListedScript[] | null;
+  /**
+   * @maxItems 256
+   */
+  deniedScripts: string[];
+  /**
+   * @maxItems 64
+   */
+  allowedEnvironment: string[];
+  allowedRunAs: string[] | null;
+  reasonRequired: boolean;
+  secondSignatureRequired: boolean;
+}
+/**
+ * A script that may run, and with what. `note` tells people which one it is.
+ */
+export interface ListedScript {
+  sha256: string;
+  interpreter: string;
+  note: string;
+}
+/**
+ * What a machine is expected to be. `name` is unique in its policy; `subject` names the package or service.
+ *
+ *     `value` is a list for `one_of`, nothing for `present` and `absent`, and of the fact's kind for the others. Where
+ *     there are several of one name, as of a package in two versions, each must fit.
+ */
+export interface Check {
+  name: string;
+  fact: Fact;
+  operator: CheckOperator;
+  value: boolean | number | string | string[] | null;
+  subject: string;
+  severity: AlertSeverity;
+}
+export interface PoliciesGet {
+  policyId: string;
+}
+export interface PolicyReply {
+  policy: PolicyView;
+  ok: true;
+}
+export interface PoliciesCreate {
+  terms: PolicyTermsInput;
+}
+/**
+ * `tags`: of machines with any of them; without tags of the whole organisation.
+ *
+ *     Where several policies apply, every one must allow a job. `turnedOff`: what these machines may not do at all.
+ */
+export interface PolicyTermsInput {
+  name: string;
+  enabled?: boolean;
+  /**
+   * @maxItems 64
+   */
+  tags?: string[];
+  commands?: CommandRulesInput;
+  turnedOff?: Capability[];
+  /**
+   * @maxItems 64
+   */
+  checks?: CheckInput[];
+}
+/**
+ * What jobs may do. None is no list; an empty list allows nothing.
+ *
+ *     A policy that lists programs or scripts allows nothing else of either, and no environment variable but those of
+ *     `allowedEnvironment`: a variable can make a listed program run another one. Listed programs are compared with
+ *     argv[0] as it is, denied ones by file name and in any case. `allowedRunAs`: the users as whom programs and
+ *     scripts may run; a job has to name one then.
+ */
+export interface CommandRulesInput {
+  allowedActions?: Action[] | null;
+  deniedActions?: Action[];
+  allowedPrograms?: string[] | null;
+  /**
+   * @maxItems 256
+   */
+  deniedPrograms?: string[];
+  allowedScripts?: ListedScriptInput[] | null;
+  /**
+   * @maxItems 256
+   */
+  deniedScripts?: string[];
+  /**
+   * @maxItems 64
+   */
+  allowedEnvironment?: string[];
+  allowedRunAs?: string[] | null;
+  reasonRequired?: boolean;
+  secondSignatureRequired?: boolean;
+}
+/**
+ * A script that may run, and with what. `note` tells people which one it is.
+ */
+export interface ListedScriptInput {
+  sha256: string;
+  interpreter?: string;
+  note?: string;
+}
+/**
+ * What a machine is expected to be. `name` is unique in its policy; `subject` names the package or service.
+ *
+ *     `value` is a list for `one_of`, nothing for `present` and `absent`, and of the fact's kind for the others. Where
+ *     there are several of one name, as of a package in two versions, each must fit.
+ */
+export interface CheckInput {
+  name: string;
+  fact: Fact;
+  operator: CheckOperator;
+  value?: boolean | number | string | string[] | null;
+  subject?: string;
+  severity?: AlertSeverity;
+}
+/**
+ * Replace the whole terms. `version`: the one that was read, so that nobody's change is lost; None for any.
+ */
+export interface PoliciesUpdate {
+  policyId: string;
+  terms: PolicyTermsInput;
+  version?: number | null;
+}
+export interface PoliciesDelete {
+  policyId: string;
+}
+/**
+ * What was found, what failed first.
+ */
+export interface ComplianceList {
+  policyId?: string | null;
+  agentId?: string | null;
+  state?: CheckState | null;
+  limit?: number;
+  offset?: number;
+}
+/**
+ * `totals` count what `policyId` and `agentId` leave, in every state.
+ */
+export interface ComplianceListReply {
+  results: ComplianceResult[];
+  totals: ComplianceTotals;
+  total: number;
+  limit: number;
+  offset: number;
+  ok: true;
+}
+/**
+ * `found`: the value that decided, as text; null where the fact is not known. `since`: in this state.
+ */
+export interface ComplianceResult {
+  agentId: string;
+  hostname: string;
+  policyId: string;
+  policy: string;
+  check: string;
+  expected: string;
+  severity: AlertSeverity;
+  state: CheckState;
+  found: string | null;
+  since: string;
+}
+export interface ComplianceTotals {
+  passed: number;
+  failed: number;
+  unknown: number;
+}
+export interface ComplianceSummary {}
+/**
+ * `machines`: by their worst result; those without a check are in none.
+ */
+export interface ComplianceSummaryReply {
+  machines: ComplianceTotals;
+  policies: PolicyCompliance[];
+  ok: true;
+}
+/**
+ * `machines`: by their worst result of this policy.
+ */
+export interface PolicyCompliance {
+  policyId: string;
+  policy: string;
+  machines: ComplianceTotals;
+  results: ComplianceTotals;
 }
 /**
  * `approval`: who joins with the token waits until a person lets them in.
@@ -1511,10 +1875,6 @@ export interface CaReply {
 export interface SignedTrust {
   document: string;
   signatures: Signature[];
-}
-export interface Signature {
-  keyId: string;
-  signature: string;
 }
 export interface EnrollPending {
   agent_id: string;

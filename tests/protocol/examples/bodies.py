@@ -2,6 +2,15 @@ from typing import Final
 
 from msgspec import Struct
 
+from protocol.actions import (
+    AgentRestartData,
+    ExecData,
+    KillData,
+    PackagesData,
+    RebootData,
+    ScriptData,
+    ServiceData,
+)
 from protocol.codes import ErrorCode
 from protocol.desired import AgentPolicy, CertificateTerms
 from protocol.enrollment import (
@@ -18,7 +27,8 @@ from protocol.enrollment import (
     SignInReply,
     SignInRequest,
 )
-from protocol.envelope import ExecData, IssuingAuthority, JobEnvelope, SignedTrust, SigningKey, TrustDocument
+from protocol.enumerations import Action
+from protocol.envelope import IssuingAuthority, JobEnvelope, SignedTrust, SigningKey, TrustDocument
 from tests.protocol.examples.events import AGENT_ID
 from tests.protocol.examples.frames import COMMAND_ID, NOW_MS, SIGNATURES
 from tests.protocol.examples.operations import CONFIG
@@ -91,7 +101,7 @@ SIGNED_BODIES: Final[tuple[Struct, ...]] = (
         job_id=COMMAND_ID,
         organisation_id="acme",
         agent_id=AGENT_ID,
-        action="exec",
+        action=Action.SCRIPT,
         argv=["uname", "-a"],
         issued_at=NOW_MS,
         expires_at=NOW_MS + 300_000,
@@ -99,7 +109,9 @@ SIGNED_BODIES: Final[tuple[Struct, ...]] = (
         environment={"LANG": "C"},
         working_directory="/tmp",
         run_as="nobody",
+        interpreter="bash",
         script_sha256="9f86d081884c7d65",
+        requested_by="user:alice",
         output_limit_bytes=65_536,
     ),
     TrustDocument(
@@ -110,6 +122,7 @@ SIGNED_BODIES: Final[tuple[Struct, ...]] = (
         signers=[SigningKey(key_id="mfrggzdfmztwq2lk", public_key="a2V5", not_after_ms=NOW_MS + 1)],
         update_keys=[SigningKey(key_id="nfrggzdfmztwq2lk", public_key="a2V5", not_after_ms=NOW_MS + 1)],
         audit_keys=[SigningKey(key_id="pfrggzdfmztwq2lk", public_key="a2V5", not_after_ms=NOW_MS + 1)],
+        operator_keys=[SigningKey(key_id="qfrggzdfmztwq2lk", public_key="a2V5", not_after_ms=NOW_MS + 1, name="ada")],
         revoked_key_ids=["ofrggzdfmztwq2lk"],
     ),
 )
@@ -117,5 +130,18 @@ OPEN_BODIES: Final[tuple[Struct, ...]] = (
     CONFIG,
     POLICY,
     CertificateTerms(issuer_sha256="9f86d081884c7d65", over_sec=3600),
-    ExecData(argv=["uname", "-a"], environment={"LANG": "C"}, working_directory="/tmp"),
+    ExecData(argv=["uname", "-a"], environment={"LANG": "C"}, working_directory="/tmp", run_as="nobody"),
+    ScriptData(
+        script="echo $1\n",
+        interpreter="bash",
+        arguments=["a b"],
+        environment={"LANG": "C"},
+        working_directory="/tmp",
+        run_as="nobody",
+    ),
+    ServiceData(verb="restart", name="nginx.service"),
+    KillData(pid=4711, signal="KILL"),
+    PackagesData(verb="install", names=["jq", "libstdc++6"]),
+    RebootData(delay_sec=60),
+    AgentRestartData(),
 )

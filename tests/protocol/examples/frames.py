@@ -135,6 +135,7 @@ FRAMES: Final[tuple[Frame, ...]] = (
         payload="eyJraW5kIjoianRudC5qb2IudjEifQ==",
         signatures=SIGNATURES,
         expires_at=NOW_MS + 300_000,
+        script="ZWNobyAkMQo=",
     ),
     CommandAccepted(command_id=COMMAND_ID, ts=NOW_MS),
     CommandStarted(command_id=COMMAND_ID, ts=NOW_MS),

@@ -18,6 +18,7 @@ from protocol.commands import (
 from protocol.desired import AgentConfig
 from protocol.enrollment import ErrorBody
 from protocol.enumerations import (
+    Action,
     AgentTrust,
     AlertSeverity,
     AlertState,
@@ -26,6 +27,7 @@ from protocol.enumerations import (
     OutputStream,
     TextEncoding,
 )
+from protocol.frames import Signature
 from protocol.operations import (
     AgentConfigInput,
     AgentsDelete,
@@ -50,7 +52,7 @@ from protocol.operations import (
     Thresholds,
 )
 from protocol.requests import Refusal, Reply, Request
-from tests.protocol.examples import joining, oversight, people, telemetry
+from tests.protocol.examples import joining, oversight, people, policies, telemetry
 from tests.protocol.examples.events import AGENT_ID, AT, COUNTS, SUMMARY
 from tests.protocol.examples.frames import COMMAND_ID
 from tests.protocol.examples.telemetry import FILTER
@@ -97,11 +99,16 @@ COMMAND: Final = CommandView(
     result="exit code 2",
     created_at=AT,
     created_by="ada",
+    sent_at=AT,
     started_at=AT,
     finished_at=AT,
     expires_at=AT,
-    output_bytes={OutputStream.STDOUT: 4096},
+    output_bytes={OutputStream.STDOUT: 5_000_000},
     truncated=True,
+    kept_bytes={OutputStream.STDOUT: 4096},
+    timeout_sec=60,
+    cancel_requested=True,
+    shortened=True,
 )
 REQUESTS: Final[Mapping[str, Request]] = {
     "agents:list": AgentsList(filter=FILTER, sort="-cpu", limit=50, offset=100),
@@ -117,15 +124,31 @@ REQUESTS: Final[Mapping[str, Request]] = {
     "alerts:list": AlertsList(agent_id=AGENT_ID, state=AlertState.OPEN, limit=20, offset=40),
     "alerts:resolve": AlertsResolve(alert_id="01K9TZV9AA"),
     "commands:create": CommandsCreate(
-        agent_id=AGENT_ID, command_data={"argv": ["uname", "-a"]}, timeout_sec=30.5, idempotency_key="k-1"
+        agent_id=AGENT_ID,
+        command_data={"verb": "restart", "name": "nginx"},
+        command_type=Action.SERVICE,
+        timeout_sec=30.5,
+        expires_in_sec=3600,
+        payload="eyJraW5kIjoianRudC5qb2IudjEifQ==",
+        signature=Signature(key_id="qfrggzdfmztwq2lk", signature="c2ln"),
+        idempotency_key="k-1",
+        reason="the new certificate",
     ),
-    "commands:list": CommandsList(agent_id=AGENT_ID, status=CommandStatus.FAILED, limit=20, offset=40),
+    "commands:list": CommandsList(
+        agent_id=AGENT_ID,
+        status=CommandStatus.FAILED,
+        created_by="user:ada",
+        from_ms=1_763_800_000_000,
+        limit=20,
+        offset=40,
+    ),
     "commands:get": CommandsGet(command_id=COMMAND_ID),
     "commands:cancel": CommandsCancel(command_id=COMMAND_ID),
     "commands:output": CommandsOutput(command_id=COMMAND_ID, stream=OutputStream.STDOUT, offset=4096),
     **joining.REQUESTS,
     **oversight.REQUESTS,
     **people.REQUESTS,
+    **policies.REQUESTS,
     "feed:subscribe": FeedSubscribe(
         agent_ids=[AGENT_ID],
         filter=FILTER,
@@ -175,6 +198,7 @@ REPLIES: Final[Mapping[str, Reply]] = {
     **joining.REPLIES,
     **oversight.REPLIES,
     **people.REPLIES,
+    **policies.REPLIES,
     "feed:subscribe": FeedSubscribeReply(version=18, agent_ids=[AGENT_ID]),
     "feed:ack": Reply(),
     "auth:refresh": AuthRefreshReply(expires_in_sec=600),
