@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import orjson
-from sqlalchemy import Connection, event, text
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -29,11 +30,13 @@ CONNECT_TIMEOUT_SECONDS: Final = 10.0
 EVERY_ORGANISATION: Final = "*"
 """The scope of the hub's own work: loading its indexes, storing batches of many agents, finding who somebody is."""
 
+T = TypeVar("T")
+
 _SCOPE: Final = text("select set_config('jtnt.organisation', :scope, true)")
 
 
 class Database:
-    """One engine with two ways in: `read` and `write`.
+    """One engine with three ways in: `read`, `write`, and `transact` for what is written often.
 
     Each names its scope: the organisation whose rows it may touch, or EVERY_ORGANISATION. PostgreSQL enforces it by
     row-level security, beside the organisation that every statement names itself.
@@ -56,6 +59,7 @@ class Database:
         )
         self._writing = _sqlite_engine(url, hub_id, connections=1) if self.is_sqlite else self.engine
         self._writer = asyncio.Lock()
+        self._quick = _QuickWriter(url, hub_id) if self.is_sqlite else None
         self.hub_id: Final = hub_id
 
     @asynccontextmanager
@@ -79,6 +83,19 @@ class Database:
             async with writer.begin():
                 yield writer
 
+    async def transact(self, organisation_id: str, work: Callable[[Connection], T]) -> T:
+        """Return what `work` returns, run as one transaction: committed when it returns, rolled back when it raises.
+
+        On SQLite it runs as a whole in the thread of the writer, which costs a fraction of as many hops there as there
+        are statements: `work` touches nothing that belongs to the event loop. When the caller is cancelled the
+        transaction may still be committed.
+        """
+        if self._quick is None:
+            async with self.write(organisation_id) as connection:
+                return await connection.run_sync(work)
+        async with self._writer:
+            return await asyncio.get_running_loop().run_in_executor(self._quick.thread, self._quick.run, work)
+
     def without_deadline(self) -> Database:
         """Return another way into the same database, to close after use, whose statements may take any time."""
         url = self.engine.url.render_as_string(hide_password=False)
@@ -95,6 +112,31 @@ class Database:
     async def close(self) -> None:
         await self.engine.dispose()
         await self._writing.dispose()
+        if self._quick is not None:
+            await asyncio.to_thread(self._quick.close)
+
+
+class _QuickWriter:
+    """Whole transactions of SQLite in one thread."""
+
+    def __init__(self, url: str, hub_id: str) -> None:
+        self.thread: Final = ThreadPoolExecutor(max_workers=1, thread_name_prefix="database-writer")
+        address = make_url(url).set(drivername="sqlite")
+        self._engine = _with_pragmas(
+            create_engine(
+                address, pool_size=1, max_overflow=0, connect_args={"check_same_thread": False}, **_options(hub_id)
+            )
+        )
+
+    def run(self, work: Callable[[Connection], T]) -> T:
+        with self._engine.connect() as connection:
+            writer = connection.execution_options(**{_WRITES: True})
+            with writer.begin():
+                return work(writer)
+
+    def close(self) -> None:
+        self.thread.shutdown()
+        self._engine.dispose()
 
 
 def scope_of(organisation_ids: Iterable[str]) -> str:
@@ -120,10 +162,11 @@ async def every_organisation(connection: AsyncConnection) -> AsyncIterator[None]
     await enter_scope(connection, scope or "")
 
 
-def hub_id_of(connection: AsyncConnection) -> str:
+def hub_id_of(connection: AsyncConnection | Connection) -> str:
     """Return which hub writes on `connection`."""
-    assert connection.sync_connection is not None
-    hub_id: str = connection.sync_connection.get_execution_options()[_HUB_ID]
+    of_driver = connection if isinstance(connection, Connection) else connection.sync_connection
+    assert of_driver is not None
+    hub_id: str = of_driver.get_execution_options()[_HUB_ID]
     return hub_id
 
 
@@ -137,8 +180,13 @@ def _postgresql_engine(url: str, hub_id: str, command_timeout_seconds: float | N
 
 def _sqlite_engine(url: str, hub_id: str, connections: int = 8) -> AsyncEngine:
     engine = create_async_engine(url, pool_size=connections, max_overflow=0, pool_timeout=10, **_options(hub_id))
-    event.listen(engine.sync_engine, "connect", _configure_sqlite)
-    event.listen(engine.sync_engine, "begin", _begin_sqlite)
+    _with_pragmas(engine.sync_engine)
+    return engine
+
+
+def _with_pragmas(engine: Engine) -> Engine:
+    event.listen(engine, "connect", _configure_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 

@@ -22,6 +22,8 @@ SCRYPT_COST: Final = 2**16  # 64 MB and a fifth of a second, once a start
 PASSPHRASE_MIN_CHARS: Final = 12
 GENERATED_NAME: Final = "secrets.key"
 CREDENTIAL_NAME: Final = "jtnt-secrets-key"
+SIGNERS_FORM: Final = b"\x02"
+"""What the signer's own process has sealed begins so; the vault cannot open it."""
 
 
 class VaultRefused(KeysRefused):

@@ -60,7 +60,7 @@ async def _reseal_column(
     if connection.dialect.name == "postgresql":
         await connection.execute(text(f"lock table {table_name} in share row exclusive mode"))
     found = (await connection.execute(select(key, sealed).select_from(rows).where(sealed.is_not(None)))).all()
-    old = [(row_id, value) for row_id, value in found if not vault.is_fresh(value)]
+    old = [(row_id, value) for row_id, value in found if vault.is_ours(value) and not vault.is_fresh(value)]
     for row_id, value in old:
         plaintext = vault.unseal(value, table=table_name, column=column_name, row=row_id)
         fresh = vault.seal(plaintext, table=table_name, column=column_name, row=row_id)

@@ -1,6 +1,7 @@
 """The vault: secrets at rest, sealed by a key that is no part of the database.
 
-What is sealed: `authorities.sealed_key` (the hub's private keys) and `users.totp_sealed`. The sealed form is one byte
+What is sealed: `authorities.sealed_key` (the hub's private keys but those that sign commands, which the signer's own
+process seals, see hub_server/signing) and `users.totp_sealed`. The sealed form is one byte
 of version, the id of the key (8 bytes), a random nonce (12 bytes), and AES-256-GCM's ciphertext with its tag; the
 associated data is `table|column|row`, so that a sealed value copied to another row opens nowhere.
 
@@ -24,6 +25,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hub_server.storage.key_sources import (
     CREDENTIAL_NAME,
     KEY_BYTES,
+    SIGNERS_FORM,
     KeyFile,
     KeySource,
     PassphraseFile,
@@ -121,6 +123,10 @@ class Vault:
             raise VaultRefused(
                 f"the secret in {table}.{column} of {row} was altered, or is another row's; restore the database"
             ) from error
+
+    def is_ours(self, sealed: bytes) -> bool:
+        """Tell whether a vault sealed it, and not the signer."""
+        return not sealed.startswith(SIGNERS_FORM)
 
     def is_fresh(self, sealed: bytes) -> bool:
         """Tell whether `sealed` is sealed by the key that seals now."""

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 import sqlalchemy as sa
 from alembic import command
-from sqlalchemy import JSON, Boolean, Executable, Integer, LargeBinary, Select, func, select, text
+from sqlalchemy import JSON, Boolean, Executable, Float, Integer, LargeBinary, Select, func, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import TypeEngine
@@ -82,7 +82,7 @@ def value_of(kind: TypeEngine[object], organisation: str, clock: FakeClock) -> o
             return clock.now()
         case Boolean():
             return False
-        case Integer():
+        case Integer() | Float():
             return ord(organisation)
         case LargeBinary():
             return organisation.encode()

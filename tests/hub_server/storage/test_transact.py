@@ -1,0 +1,87 @@
+"""Transactions that run as a whole keep what the others keep."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+import pytest
+from sqlalchemy import Connection, func, insert, select, text
+from sqlmodel import col
+
+from hub_server.access.tables import OrganisationRow
+from hub_server.storage.engine import EVERY_ORGANISATION, Database, hub_id_of
+from tests.clocks import FakeClock
+
+
+class Adding:
+    """Adds organisations, each in a transaction of its own."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock = clock
+
+    def row(self, number: int) -> dict[str, object]:
+        return {"id": str(number), "name": str(number), "created_at": self.clock.now()}
+
+    def within(self, connection: Connection, number: int) -> str:
+        connection.execute(insert(OrganisationRow), self.row(number))
+        return hub_id_of(connection)
+
+
+@pytest.fixture
+def adding(clock: FakeClock) -> Adding:
+    return Adding(clock)
+
+
+async def count_in(database: Database) -> int:
+    async with database.read(EVERY_ORGANISATION) as connection:
+        return await connection.scalar(select(func.count()).select_from(OrganisationRow)) or 0
+
+
+async def test_what_raises_leaves_nothing(database: Database, adding: Adding) -> None:
+    def add_and_fail(connection: Connection) -> None:
+        adding.within(connection, 1)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await database.transact(EVERY_ORGANISATION, add_and_fail)
+    assert await count_in(database) == 0
+    assert await database.transact(EVERY_ORGANISATION, lambda connection: adding.within(connection, 1)) == "hub"
+    assert await count_in(database) == 1
+
+
+async def test_both_ways_of_writing_take_turns(database: Database, adding: Adding) -> None:
+    async def add(number: int) -> None:
+        if number % 2:
+            await database.transact(EVERY_ORGANISATION, lambda connection: adding.within(connection, number))
+            return
+        async with database.write(EVERY_ORGANISATION) as connection:
+            await connection.execute(insert(OrganisationRow), adding.row(number))
+
+    async with asyncio.timeout(30):
+        await asyncio.gather(*map(add, range(30)))
+    assert await count_in(database) == 30
+
+
+async def test_it_syncs_every_commit_and_sees_its_own_organisation_alone(database: Database, adding: Adding) -> None:
+    def settings_of(connection: Connection) -> tuple[object, object]:
+        if not database.is_sqlite:
+            return connection.scalar(text("select current_setting('jtnt.organisation')")), None
+        synchronous = connection.exec_driver_sql("PRAGMA synchronous").scalar()
+        return synchronous, connection.exec_driver_sql("PRAGMA foreign_keys").scalar()
+
+    assert await database.transact("o1", settings_of) == ((2, 1) if database.is_sqlite else ("o1", None))
+
+
+async def test_a_caller_that_is_cancelled_holds_up_nobody(database: Database, adding: Adding) -> None:
+    async with asyncio.timeout(30):
+        asked = [database.transact(EVERY_ORGANISATION, partial(adding.within, number=n)) for n in range(10)]
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(each, name="transact") for each in asked]
+            await asyncio.sleep(0)
+            for task in running[::2]:
+                task.cancel()
+        await database.transact(EVERY_ORGANISATION, lambda connection: adding.within(connection, 100))
+    async with database.read(EVERY_ORGANISATION) as connection:
+        found = set((await connection.execute(select(col(OrganisationRow.id)))).scalars())
+    assert {"1", "3", "5", "7", "9", "100"} <= found
