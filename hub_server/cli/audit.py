@@ -18,6 +18,7 @@ from hub_server.cli.local_hub import AsJson, LocalHub, Place, with_hub
 from hub_server.cli.outcome import CommandFailed, Exit
 from hub_server.pki.audit_keys import signed_audit_keys
 from hub_server.storage.engine import EVERY_ORGANISATION
+from hub_server.terminal.columns import visible
 from protocol.frames import Checkpoint
 from protocol.oversight import AuditEntryView, AuditSearch
 
@@ -159,4 +160,4 @@ def _line(entry: AuditEntryView) -> str:
     """Return the entry without what a terminal would obey: some of it a stranger may have sent."""
     detail = msgspec.json.encode(entry.detail).decode() if entry.detail else ""
     text = f"{entry.at:%Y-%m-%d %H:%M:%S} {entry.actor} {entry.action} {entry.target} {detail}".rstrip()
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+    return visible(text)

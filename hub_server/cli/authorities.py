@@ -10,13 +10,13 @@ import msgspec
 from cyclopts import App, Parameter
 
 from hub_server.audit.service import AuditService
-from hub_server.cli.columns import print_columns
 from hub_server.cli.examples import examples
 from hub_server.cli.local_hub import AsJson, LocalHub, Place, with_hub
 from hub_server.cli.outcome import CommandFailed, Exit
 from hub_server.clock import SystemClock
 from hub_server.pki.engine import ROTATED, Rotated
 from hub_server.pki.news import NEWS_NAME, ring
+from hub_server.terminal.columns import print_columns
 from protocol.enumerations import AuthorityUse
 from protocol.oversight import AuthoritiesListReply
 
@@ -80,7 +80,7 @@ def rotate(
         raise CommandFailed(
             "--revoke needs the name of what was stolen: agents, servers, jobs, audit or all", Exit.USAGE
         )
-    uses, pem = _USES[which or "all"], None if root_key is None else _read_key(root_key)
+    uses, pem = _USES[which or "all"], None if root_key is None else read_root_key(root_key)
 
     async def rotated(hub: LocalHub) -> AuthoritiesListReply:
         await hub.authority.rotate(*uses, actor=ACTOR, root_key_pem=pem, revoke=revoke)
@@ -116,7 +116,7 @@ def export_root(
         if with_key is not None:
             _write_key(with_key, hub.authority.root_key_pem())
         if with_key is not None and remove:
-            await hub.authority.take_root_offline(_read_key(with_key), actor=ACTOR)
+            await hub.authority.take_root_offline(read_root_key(with_key), actor=ACTOR)
         return hub.authority.root_pem
 
     print(with_hub(place or Place(), exported), end="")
@@ -126,7 +126,7 @@ async def _overview(hub: LocalHub) -> AuthoritiesListReply:
     return hub.authority.overview()
 
 
-def _read_key(path: Path) -> bytes:
+def read_root_key(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:

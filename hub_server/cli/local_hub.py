@@ -26,7 +26,7 @@ from hub_server.config import Settings, load
 from hub_server.enrollment.keys import KeyDesk
 from hub_server.enrollment.tokens import TokenDesk
 from hub_server.fleet.store import FleetStore
-from hub_server.opening import open_authority
+from hub_server.opening import open_authority, signer_of
 from hub_server.pki.authority import Authority
 from hub_server.pki.files import is_set_up
 from hub_server.storage.engine import Database
@@ -103,10 +103,11 @@ async def _opened(settings: Settings, *, set_up: bool) -> AsyncIterator[LocalHub
     make_data_dir(settings)
     vault = Vault.open(settings.data_dir, settings.secrets)
     database = Database(settings.resolved_database_url, hub_id=hub_id_in(settings.data_dir))
+    signer = signer_of(settings)
     try:
         await migrate(database)
         clock = SystemClock()
-        authority = await open_authority(settings, database, vault, clock)
+        authority = await open_authority(settings, database, vault, clock, signer)
         host, port = settings.join_host_port
         yield LocalHub(
             settings=settings,
@@ -127,6 +128,7 @@ async def _opened(settings: Settings, *, set_up: bool) -> AsyncIterator[LocalHub
             keys=KeyDesk(database=database, clock=clock),
         )
     finally:
+        await signer.close()
         await database.close()
 
 

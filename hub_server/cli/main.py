@@ -36,6 +36,11 @@ COMMANDS: Final = (
         ("jtnt-hub init --data-dir /var/lib/jtnt",),
     ),
     (
+        "signer",
+        "Sign commands for a hub of another user, as a service of its own. Hubs have one of their own without it.",
+        ("jtnt-hub signer --listen /run/jtnt/signer.sock --key-file signer.key --log-file signer.log --user jtnt",),
+    ),
+    (
         "bench",
         "Measure what a hub can do on this machine (Linux): one of its own, simulated agents, about a minute.",
         (
@@ -54,6 +59,7 @@ GROUPS: Final = (
     ("token", "tokens", "Enrollment tokens, with which machines join."),
     ("key", "organisation_keys", "Organisation keys, with which programs register machines."),
     ("ca", "authorities", "The hub's certificate authority and signing keys."),
+    ("operator-keys", "operator_keys", "People whose signature counts beside the hub's."),
     ("secrets", "secrets", "The key that seals secrets in the database."),
 )
 """(name, module of `hub_server.cli`, help) of each group of commands."""

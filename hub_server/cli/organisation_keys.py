@@ -8,11 +8,11 @@ from typing import Annotated
 import msgspec
 from cyclopts import App, Parameter
 
-from hub_server.cli.columns import print_columns
 from hub_server.cli.examples import examples
 from hub_server.cli.local_hub import AsJson, LocalHub, Organisation, Place, with_hub
 from hub_server.cli.outcome import CommandFailed, Exit
 from hub_server.cli.tokens import ACTOR, seconds_of
+from hub_server.terminal.columns import print_columns
 from protocol.joining import (
     OrganisationKeysCreate,
     OrganisationKeysCreateReply,

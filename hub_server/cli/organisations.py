@@ -7,10 +7,10 @@ from typing import Annotated, Final
 import msgspec
 from cyclopts import App, Parameter
 
-from hub_server.cli.columns import print_columns
 from hub_server.cli.examples import examples
 from hub_server.cli.local_hub import AsJson, LocalHub, Place, with_hub
 from hub_server.cli.outcome import CommandFailed, Exit
+from hub_server.terminal.columns import print_columns
 from protocol.people import (
     OrganisationsCreate,
     OrganisationsList,

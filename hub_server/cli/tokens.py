@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
 from typing import Annotated, Final
 
 import msgspec
 from cyclopts import App, Parameter
 
-from hub_server.cli.columns import print_columns
 from hub_server.cli.examples import examples
 from hub_server.cli.local_hub import AsJson, LocalHub, Organisation, Place, with_hub
 from hub_server.cli.outcome import CommandFailed, Exit
+from hub_server.terminal import durations
+from hub_server.terminal.columns import print_columns
 from protocol.joining import (
     TokensCreate,
     TokensCreateReply,
@@ -24,8 +24,6 @@ from protocol.joining import (
 )
 
 ACTOR: Final = "hub-cli"
-_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_DURATION: Final = re.compile(r"(\d{1,9})([smhd]?)")
 
 app = App(
     name="token",
@@ -107,10 +105,10 @@ def revoke(
 
 def seconds_of(text: str) -> int:
     """Return the seconds of `30m`, `12h`, `7d` or a plain number. Raises CommandFailed."""
-    match = _DURATION.fullmatch(text)
-    if match is None:
-        raise CommandFailed(f"{text!r} is no duration; write 90s, 30m, 12h or 7d", Exit.USAGE)
-    return int(match[1]) * _SECONDS[match[2] or "s"]
+    try:
+        return durations.seconds_of(text)
+    except durations.BadDuration as error:
+        raise CommandFailed(str(error), Exit.USAGE) from error
 
 
 def _checked(fields: dict[str, object]) -> TokensCreate:

@@ -13,9 +13,9 @@ from cyclopts import App, Parameter
 
 from hub_server.access.model import OnMachine, normalised
 from hub_server.access.strength import NAME_MIN_CHARS
-from hub_server.cli.columns import print_columns
 from hub_server.cli.examples import examples
 from hub_server.cli.local_hub import AsJson, LocalHub, Organisation, Place, with_hub
+from hub_server.terminal.columns import print_columns
 from protocol.enumerations import Role
 from protocol.people import (
     UserReply,

@@ -89,6 +89,10 @@ class Archive:
         statement = update(AuthorityRow).where(col(AuthorityRow.id) == authority_id)
         await connection.execute(statement.values(retired_at=at, sealed_key=None))
 
+    async def reseal(self, connection: AsyncConnection, authority_id: str, sealed_key: bytes) -> None:
+        statement = update(AuthorityRow).where(col(AuthorityRow.id) == authority_id)
+        await connection.execute(statement.values(sealed_key=sealed_key))
+
     async def shorten(self, connection: AsyncConnection, authority_id: str, not_after: datetime) -> None:
         statement = update(AuthorityRow).where(col(AuthorityRow.id) == authority_id)
         await connection.execute(statement.values(not_after=not_after))

@@ -25,21 +25,13 @@ from hub_server.clock import Clock
 from hub_server.errors import Conflict, InvalidRequest
 from hub_server.pki import certificates, files
 from hub_server.pki.archive import Archive
-from hub_server.pki.engine import (
-    ROTATED,
-    Lifetimes,
-    Retire,
-    Revoke,
-    Rotate,
-    Rotated,
-    Step,
-    advice,
-    rotates_at,
-    state_of,
-)
-from hub_server.pki.founding import Founding
-from hub_server.pki.keyring import ISSUING, Keyring
+from hub_server.pki.engine import ROTATED, Lifetimes, Retire, Revoke, Rotate, Rotated, Step
+from hub_server.pki.founding import Founding, keyring_in
+from hub_server.pki.keyring import ISSUING, Keyring, vaulted_job_key
 from hub_server.pki.model import IssuedCertificate, ServerCredentials, serial_text
+from hub_server.pki.operator_keys import OperatorChange, operator_key_of
+from hub_server.pki.overview import advice_on, overview_of
+from hub_server.pki.ports import JobKeys
 from hub_server.pki.rotation import Rotation
 from hub_server.pki.server_certificate import server_certificate
 from hub_server.pki.trust import document_of
@@ -47,11 +39,11 @@ from hub_server.storage.engine import EVERY_ORGANISATION, Database
 from hub_server.storage.private_files import KeysRefused
 from hub_server.storage.vault import Vault
 from protocol.desired import CertificateTerms
-from protocol.enumerations import AuthorityState, AuthorityUse
+from protocol.enumerations import AuthorityUse
 from protocol.envelope import SignedTrust
 from protocol.frames import Signature
 from protocol.identity import AgentIdentity
-from protocol.oversight import AuthoritiesListReply, AuthorityView
+from protocol.oversight import AuthoritiesListReply
 
 LOCAL_NAMES: Final = ("localhost", "127.0.0.1", "::1")
 RENEWALS_OVER_MAX_SECONDS: Final = 86400
@@ -61,10 +53,19 @@ class Authority:
     """Issues certificates and signs. Everything it does is CPU work of a fraction of a millisecond."""
 
     def __init__(
-        self, *, database: Database, vault: Vault, directory: Path, clock: Clock, lifetimes: Lifetimes, keyring: Keyring
+        self,
+        *,
+        database: Database,
+        vault: Vault,
+        job_keys: JobKeys,
+        directory: Path,
+        clock: Clock,
+        lifetimes: Lifetimes,
+        keyring: Keyring,
     ) -> None:
         self._database = database
         self._vault = vault
+        self._job_keys = job_keys
         self._directory = directory
         self._clock = clock
         self._lifetimes = lifetimes
@@ -78,6 +79,7 @@ class Authority:
         database: Database,
         vault: Vault,
         *,
+        job_keys: JobKeys,
         directory: Path,
         trust_domain: str,
         clock: Clock,
@@ -88,28 +90,29 @@ class Authority:
         `directory`: the hub's own folder of keys; what an earlier version left there is taken over. Raises KeysRefused
         when the keys cannot be used, OSError.
         """
-        lifetimes, archive = lifetimes or Lifetimes(), Archive()
-        async with database.read(EVERY_ORGANISATION) as connection:
-            await archive.lock_shared(connection)
-            keyring = await _keyring_in(connection, archive, vault)
-        if keyring is None:
-            async with database.write(EVERY_ORGANISATION) as connection:
-                await archive.lock(connection)
-                keyring = await _keyring_in(connection, archive, vault)
-                if keyring is None:
-                    files.refuse_lost_database(directory)
-                    founding = Founding(
-                        archive=archive, vault=vault, trust_domain=trust_domain, now=clock.now(), lifetimes=lifetimes
-                    )
-                    keyring = await founding.found(connection, directory, files.earlier_keys(directory))
-                    _refuse_other_domain(keyring, trust_domain)
-                    await _audit(connection, clock.now(), "hub", "authorities:create", keyring.root_id)
-        _refuse_other_domain(keyring, trust_domain)
+        lifetimes = lifetimes or Lifetimes()
+        founding = Founding(
+            archive=Archive(),
+            vault=vault,
+            job_keys=job_keys,
+            trust_domain=trust_domain,
+            now=clock.now(),
+            lifetimes=lifetimes,
+        )
+        keyring = await founding.keyring(database, directory)
         files.keep_root(directory, keyring.root_pem)
         files.remove_earlier_keys(directory)
-        return cls(
-            database=database, vault=vault, directory=directory, clock=clock, lifetimes=lifetimes, keyring=keyring
+        opened = cls(
+            database=database,
+            vault=vault,
+            job_keys=job_keys,
+            directory=directory,
+            clock=clock,
+            lifetimes=lifetimes,
+            keyring=keyring,
         )
+        await opened._hand_over_job_keys()
+        return opened
 
     # What others are told to trust.
 
@@ -190,17 +193,23 @@ class Authority:
             issuer=issuer_id,
         )
 
-    def sign_job(self, payload: bytes) -> Signature:
-        """Sign the exact bytes of a JobEnvelope (Ed25519, base64)."""
-        return self._signed(AuthorityUse.JOBS, payload)
+    async def sign_job(self, payload: bytes) -> Signature:
+        """Let the signer sign the exact bytes of a JobEnvelope (Ed25519, base64).
+
+        Raises InvalidRequest when it is none that may be signed, RateLimited, Unavailable.
+        """
+        key_id, sealed = self._keyring.job_key(self._clock.now())
+        signature = await self._job_keys.sign(key_id, sealed, payload)
+        return Signature(key_id=key_id, signature=base64.b64encode(signature).decode())
+
+    def operator_key(self, key_id: str) -> bytes | None:
+        """Return the 32 bytes of a person's key that counts now, None when there is none of this id."""
+        return operator_key_of(document_of(self.trust), key_id, self._clock.now())
 
     def sign_checkpoint(self, statement: bytes) -> Signature:
         """Sign the exact bytes of a checkpoint of the audit (Ed25519, base64)."""
-        return self._signed(AuthorityUse.AUDIT, statement)
-
-    def _signed(self, use: AuthorityUse, message: bytes) -> Signature:
-        key_id, key = self._keyring.signer(use, self._clock.now())
-        return Signature(key_id=key_id, signature=base64.b64encode(key.sign(message)).decode())
+        key_id, key = self._keyring.signer(AuthorityUse.AUDIT, self._clock.now())
+        return Signature(key_id=key_id, signature=base64.b64encode(key.sign(statement)).decode())
 
     def server_credentials(self, names: Sequence[str]) -> ServerCredentials:
         """Return a server certificate for `names`, this machine's name and loopback; renewed when it is time."""
@@ -256,6 +265,18 @@ class Authority:
             keyring = await self._again(connection)
         self._keyring = keyring
 
+    async def change_operators(self, change: OperatorChange, *, actor: str, root_key_pem: bytes | None = None) -> None:
+        """Let a person's key count, or no more, by the next trust document.
+
+        Raises Conflict when the root is not at hand or the key is known, InvalidRequest for a wrong root key, NotFound.
+        """
+        given = None if root_key_pem is None else self._root_key_from(root_key_pem)
+        async with self._database.write(EVERY_ORGANISATION) as connection:
+            keyring = await self._locked(connection)
+            await self._rotation(connection, keyring, actor).change_operators(change, given or keyring.root_key)
+            keyring = await self._again(connection)
+        self._keyring = keyring
+
     def root_key_pem(self) -> bytes:
         """Return the root's private key, PKCS 8 in PEM. Raises Conflict when it was taken offline."""
         key = self._keyring.root_key
@@ -280,31 +301,10 @@ class Authority:
 
     def advice(self) -> list[str]:
         """Return what a person should do; nothing while the hub helps itself."""
-        return advice(self._keyring.held, self._clock.now(), is_root_at_hand=self._keyring.root_key is not None)
+        return advice_on(self._keyring, self._clock.now())
 
     def overview(self) -> AuthoritiesListReply:
-        now, held = self._clock.now(), self._keyring.held
-        views = []
-        for record, key in zip(self._keyring.records, held, strict=True):
-            state = state_of(key, held, now)
-            is_rotated = state is AuthorityState.ACTIVE and key.use in ROTATED
-            views.append(
-                AuthorityView(
-                    id=key.id,
-                    use=key.use,
-                    state=state,
-                    not_before=record.not_before,
-                    not_after=key.not_after,
-                    rotates_at=rotates_at(key, self._lifetimes) if is_rotated else None,
-                )
-            )
-        return AuthoritiesListReply(
-            authorities=views,
-            trust_version=self.trust_version,
-            root_at_hand=self._keyring.root_key is not None,
-            root_fingerprint=self._keyring.root_id,
-            advice=self.advice(),
-        )
+        return overview_of(self._keyring, self._clock.now(), self._lifetimes)
 
     def _rotation(self, connection: AsyncConnection, keyring: Keyring, actor: str) -> Rotation:
         return Rotation(
@@ -312,10 +312,25 @@ class Authority:
             keyring,
             archive=self._archive,
             vault=self._vault,
+            job_keys=self._job_keys,
             lifetimes=self._lifetimes,
             now=self._clock.now(),
             actor=actor,
         )
+
+    async def _hand_over_job_keys(self) -> None:
+        """Give the signer the keys that an earlier version kept as all others: this process opens them once more."""
+        if not any(vaulted_job_key(record, self._vault) for record in self._keyring.records):
+            return
+        async with self._database.write(EVERY_ORGANISATION) as connection:
+            keyring = await self._locked(connection)
+            for record in keyring.records:
+                key = vaulted_job_key(record, self._vault)
+                if key is not None:
+                    _, sealed = await self._job_keys.adopt(key.private_bytes_raw())
+                    await self._archive.reseal(connection, record.id, sealed)
+                    await _audit(connection, self._clock.now(), "hub", "authorities:hand-over", record.id)
+            self._keyring = await self._again(connection)
 
     async def _locked(self, connection: AsyncConnection) -> Keyring:
         await self._archive.lock(connection)
@@ -323,7 +338,7 @@ class Authority:
 
     async def _again(self, connection: AsyncConnection) -> Keyring:
         """Return what is in the database within the transaction: what cannot be used is not committed."""
-        keyring = await _keyring_in(connection, self._archive, self._vault)
+        keyring = await keyring_in(connection, self._archive, self._vault)
         if keyring is None:
             raise KeysRefused("the database's authority is gone; restore the database from a backup")
         return keyring
@@ -341,20 +356,6 @@ class Authority:
 def _possible(steps: Sequence[Step], keyring: Keyring) -> list[Step]:
     """Return the steps that can be done with the keys at hand."""
     return [step for step in steps if keyring.root_key is not None or isinstance(step, Retire)]
-
-
-async def _keyring_in(connection: AsyncConnection, archive: Archive, vault: Vault) -> Keyring | None:
-    records, newest = await archive.records(connection), await archive.newest_trust(connection)
-    return None if not records or newest is None else Keyring(records, newest[1], vault)
-
-
-def _refuse_other_domain(keyring: Keyring, trust_domain: str) -> None:
-    domain = document_of(keyring.trust).trust_domain
-    if domain != trust_domain:
-        raise KeysRefused(
-            f"this hub's trust domain is {domain}, the settings say {trust_domain}: it cannot change once agents have "
-            "certificates; set pki.trust_domain back"
-        )
 
 
 async def _audit(connection: AsyncConnection, at: datetime, actor: str, action: str, authority_id: str) -> None:

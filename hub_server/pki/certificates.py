@@ -175,6 +175,12 @@ def public_pem_of(key: OwnKey) -> str:
     return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
 
+def public_pem_of_raw(raw: bytes) -> str:
+    """Return the 32 bytes of an Ed25519 public key as PEM."""
+    key = Ed25519PublicKey.from_public_bytes(raw)
+    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+
 def public_pem_of_certificate(certificate: x509.Certificate) -> str:
     return certificate.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 

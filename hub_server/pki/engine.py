@@ -50,7 +50,7 @@ class Lifetimes(Struct, frozen=True, kw_only=True):
     issuing: timedelta = timedelta(days=365)
     signer: timedelta = timedelta(days=365)
     overlap: timedelta = timedelta(days=7)
-    job: timedelta = timedelta(minutes=15)
+    job: timedelta = timedelta(days=7)
 
     @property
     def lead(self) -> timedelta:
@@ -175,8 +175,10 @@ def term_of(use: Rotated, held: Sequence[Held], now: datetime, lifetimes: Lifeti
 
 
 def signs_until(before: Held, term: Term, lifetimes: Lifetimes) -> datetime:
-    """Return until when a signer counts whose successor has `term`: until its last job has expired."""
-    return min(before.not_after, term.active_from + lifetimes.job)
+    """Return until when a signer counts whose successor has `term`: until its last job has expired, which may be later
+    than its own end. One that had ended before is not called back.
+    """
+    return before.not_after if before.not_after < term.active_from else term.active_from + lifetimes.job
 
 
 def advice(held: Sequence[Held], now: datetime, *, is_root_at_hand: bool) -> list[str]:

@@ -11,14 +11,24 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from hub_server.audit.record import record as audit
 from hub_server.clock import from_milliseconds
-from hub_server.pki import certificates
+from hub_server.pki import certificates, files
 from hub_server.pki.archive import Archive, Record
 from hub_server.pki.certificates import Use
 from hub_server.pki.engine import Lifetimes, Term
 from hub_server.pki.files import EarlierKeys
-from hub_server.pki.keyring import Keyring, ca_record, issuing_authorities, key_record, signing_keys
+from hub_server.pki.keyring import (
+    Keyring,
+    ca_record,
+    issuing_authorities,
+    job_key_record,
+    key_record,
+    signing_keys,
+)
+from hub_server.pki.ports import JobKeys
 from hub_server.pki.trust import document_of, next_document, signed
+from hub_server.storage.engine import EVERY_ORGANISATION, Database
 from hub_server.storage.private_files import KeysRefused
 from hub_server.storage.vault import Vault
 from protocol.enumerations import AuthorityUse
@@ -29,13 +39,41 @@ ACCESS_LIFETIME: Final = timedelta(days=3650)
 
 class Founding:
     def __init__(
-        self, *, archive: Archive, vault: Vault, trust_domain: str, now: datetime, lifetimes: Lifetimes
+        self,
+        *,
+        archive: Archive,
+        vault: Vault,
+        job_keys: JobKeys,
+        trust_domain: str,
+        now: datetime,
+        lifetimes: Lifetimes,
     ) -> None:
         self._archive = archive
         self._vault = vault
+        self._job_keys = job_keys
         self._trust_domain = trust_domain
         self._now = now
         self._lifetimes = lifetimes
+
+    async def keyring(self, database: Database, directory: Path) -> Keyring:
+        """Return the authority's keys, made now where there are none; `directory`: where an earlier version left them.
+
+        Raises KeysRefused when they cannot be used, OSError.
+        """
+        async with database.read(EVERY_ORGANISATION) as connection:
+            await self._archive.lock_shared(connection)
+            keyring = await keyring_in(connection, self._archive, self._vault)
+        if keyring is None:
+            async with database.write(EVERY_ORGANISATION) as connection:
+                await self._archive.lock(connection)
+                keyring = await keyring_in(connection, self._archive, self._vault)
+                if keyring is None:
+                    files.refuse_lost_database(directory)
+                    keyring = await self.found(connection, directory, files.earlier_keys(directory))
+                    _refuse_other_domain(keyring, self._trust_domain)
+                    await self._audit(connection, keyring.root_id)
+        _refuse_other_domain(keyring, self._trust_domain)
+        return keyring
 
     async def found(self, connection: AsyncConnection, directory: Path, earlier: EarlierKeys) -> Keyring:
         """Write an authority of what `earlier` has and new keys for the rest, within the caller's transaction.
@@ -43,7 +81,7 @@ class Founding:
         Raises KeysRefused when the parts of `earlier` do not belong together.
         """
         try:
-            records, versions = self._parts(earlier)
+            records, versions = self._parts(earlier, await self._jobs(earlier))
             keyrings = [Keyring(records, trust, self._vault) for _, trust in versions]
             for record in records:
                 await self._archive.add(connection, record)
@@ -59,14 +97,16 @@ class Founding:
                 f"the keys in {directory} do not belong together ({error}); restore the folder from one backup"
             ) from error
 
-    def _parts(self, earlier: EarlierKeys) -> tuple[list[Record], list[tuple[TrustDocument, SignedTrust]]]:
+    def _parts(
+        self, earlier: EarlierKeys, jobs: Record
+    ) -> tuple[list[Record], list[tuple[TrustDocument, SignedTrust]]]:
         before = None if earlier.trust is None else document_of(earlier.trust)
         root, root_key = self._root(earlier)
         records = [
             ca_record(AuthorityUse.ROOT, root, root_key, self._vault, root.not_valid_before_utc),
             self._issuing("agents", AuthorityUse.AGENTS, earlier, root, root_key),
             self._issuing("servers", AuthorityUse.SERVERS, earlier, root, root_key),
-            self._jobs(earlier.jobs_key, before),
+            jobs,
             self._key(AuthorityUse.AUDIT, None, self._lifetimes.signer),
             self._key(AuthorityUse.ACCESS, earlier.access_key, ACCESS_LIFETIME),
         ]
@@ -110,14 +150,40 @@ class Founding:
         begins = min(self._now, ca.certificate.not_valid_before_utc)
         return ca_record(authority_use, ca.certificate, ca.key, self._vault, begins)
 
-    def _jobs(self, key: Ed25519PrivateKey | None, before: TrustDocument | None) -> Record:
+    async def _jobs(self, earlier: EarlierKeys) -> Record:
         """A signer that agents know already keeps the end that they were told."""
+        key = earlier.jobs_key
+        made = await (self._job_keys.make() if key is None else self._job_keys.adopt(key.private_bytes_raw()))
+        before = None if earlier.trust is None else document_of(earlier.trust)
         if key is None or before is None or not before.signers:
-            return self._key(AuthorityUse.JOBS, key, self._lifetimes.signer)
+            return job_key_record(*made, self._now, Term(self._now, self._now + self._lifetimes.signer))
         made_at = from_milliseconds(before.issued_at_ms)
-        term = Term(made_at, from_milliseconds(before.signers[0].not_after_ms))
-        return key_record(AuthorityUse.JOBS, key, self._vault, made_at, term)
+        return job_key_record(*made, made_at, Term(made_at, from_milliseconds(before.signers[0].not_after_ms)))
 
     def _key(self, use: AuthorityUse, key: Ed25519PrivateKey | None, lifetime: timedelta) -> Record:
         term = Term(self._now, self._now + lifetime)
         return key_record(use, key or Ed25519PrivateKey.generate(), self._vault, self._now, term)
+
+    async def _audit(self, connection: AsyncConnection, root_id: str) -> None:
+        await audit(
+            connection,
+            organisation_id=EVERY_ORGANISATION,
+            at=self._now,
+            actor="hub",
+            action="authorities:create",
+            target=f"authority:{root_id}",
+        )
+
+
+async def keyring_in(connection: AsyncConnection, archive: Archive, vault: Vault) -> Keyring | None:
+    records, newest = await archive.records(connection), await archive.newest_trust(connection)
+    return None if not records or newest is None else Keyring(records, newest[1], vault)
+
+
+def _refuse_other_domain(keyring: Keyring, trust_domain: str) -> None:
+    domain = document_of(keyring.trust).trust_domain
+    if domain != trust_domain:
+        raise KeysRefused(
+            f"this hub's trust domain is {domain}, the settings say {trust_domain}: it cannot change once agents have "
+            "certificates; set pki.trust_domain back"
+        )

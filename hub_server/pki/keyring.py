@@ -1,4 +1,7 @@
-"""The hub's keys in memory, as one version of the trust document names them. A rotation makes another keyring."""
+"""The hub's keys in memory, as one version of the trust document names them. A rotation makes another keyring.
+
+Those that sign commands are not among them: the signer's own process opens them, and this one has them sealed.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,9 @@ class Keyring:
         self.root_pem: Final = root.certificate_pem
         self.root_pin: Final = pin_of(certificates.public_der_of_certificate(self.root))
         self._keys: dict[str, OwnKey] = {
-            record.id: _opened(record, vault) for record in records if record.sealed_key is not None
+            record.id: _opened(record, vault)
+            for record in records
+            if record.sealed_key is not None and record.use is not AuthorityUse.JOBS
         }
         self._authorities: dict[str, SigningCa] = {
             record.id: SigningCa(_certificate_of(record), key)
@@ -75,6 +80,14 @@ class Keyring:
         if active is None or not isinstance(key, Ed25519PrivateKey):
             raise KeysRefused(f"there is no key for {use} at hand; run `jtnt-hub ca rotate {use}`")
         return active.id, key
+
+    def job_key(self, now: datetime) -> tuple[str, bytes]:
+        """Return id and sealed key of the signer of commands in use. Raises KeysRefused when there is none."""
+        active = active_of(self.held, AuthorityUse.JOBS, now)
+        record = None if active is None else next(record for record in self.records if record.id == active.id)
+        if record is None or record.sealed_key is None:
+            raise KeysRefused("there is no key for jobs at hand; run `jtnt-hub ca rotate jobs`")
+        return record.id, record.sealed_key
 
     def pems(self, use: AuthorityUse, now: datetime) -> str:
         """Return the certificates of every CA for `use` that is trusted and has not ended."""
@@ -163,6 +176,31 @@ def key_record(use: AuthorityUse, key: Ed25519PrivateKey, vault: Vault, made_at:
         not_after=term.not_after,
         active_from=term.active_from,
     )
+
+
+def job_key_record(public_key: bytes, sealed: bytes, made_at: datetime, term: Term) -> Record:
+    """Return the row of a key that signs commands, of which the signer keeps the private half."""
+    return Record(
+        id=key_id_of(public_key),
+        use=AuthorityUse.JOBS,
+        certificate_pem=None,
+        public_key=certificates.public_pem_of_raw(public_key),
+        sealed_key=sealed,
+        not_before=made_at,
+        not_after=term.not_after,
+        active_from=term.active_from,
+    )
+
+
+def vaulted_job_key(record: Record, vault: Vault) -> Ed25519PrivateKey | None:
+    """Return the private half of a key that signs commands, where an earlier version sealed it as all others.
+
+    Raises KeysRefused.
+    """
+    if record.use is not AuthorityUse.JOBS or record.sealed_key is None or not vault.is_ours(record.sealed_key):
+        return None
+    key = _opened(record, vault)
+    return key if isinstance(key, Ed25519PrivateKey) else None
 
 
 def _sealed(key: OwnKey, vault: Vault, authority_id: str) -> bytes:

@@ -31,11 +31,22 @@ from hub_server.pki.engine import (
     steps_due,
     term_of,
 )
-from hub_server.pki.keyring import ISSUING, Keyring, ca_record, issuing_authorities, key_record, signing_keys
+from hub_server.pki.keyring import (
+    ISSUING,
+    Keyring,
+    ca_record,
+    issuing_authorities,
+    job_key_record,
+    key_record,
+    signing_keys,
+)
+from hub_server.pki.operator_keys import OperatorChange, changed
+from hub_server.pki.ports import JobKeys
 from hub_server.pki.trust import document_of, next_document, signed
 from hub_server.storage.engine import EVERY_ORGANISATION
 from hub_server.storage.vault import Vault
 from protocol.enumerations import AuthorityUse
+from protocol.envelope import SigningKey
 
 
 class Rotation:
@@ -48,6 +59,7 @@ class Rotation:
         *,
         archive: Archive,
         vault: Vault,
+        job_keys: JobKeys,
         lifetimes: Lifetimes,
         now: datetime,
         actor: str,
@@ -56,11 +68,13 @@ class Rotation:
         self._keyring = keyring
         self._archive = archive
         self._vault = vault
+        self._job_keys = job_keys
         self._lifetimes = lifetimes
         self._now = now
         self._actor = actor
         self._records = {record.id: record for record in keyring.records}
         self._revoked: list[str] = []
+        self._operator_keys: list[SigningKey] | None = None
 
     async def steps(self) -> list[Step]:
         """Return what is due by the clock."""
@@ -77,6 +91,24 @@ class Rotation:
                 await self._retire(step.id)
         if any(changed):
             await self._sign(_needed(root_key))
+
+    async def change_operators(self, change: OperatorChange, root_key: EllipticCurvePrivateKey | None) -> None:
+        """Let a person's key count, or no more, and sign the next trust document.
+
+        Raises Conflict when the root is needed and not there, or the key is there or revoked already, NotFound.
+        """
+        self._operator_keys, revoked = changed(document_of(self._keyring.trust), change)
+        self._revoked += revoked
+        await self._sign(_needed(root_key))
+        await audit(
+            self._connection,
+            organisation_id=EVERY_ORGANISATION,
+            at=self._now,
+            actor=self._actor,
+            action=f"operator-keys:{change.verb}",
+            target=f"operator-key:{change.key_id}",
+            detail={"name": change.name},
+        )
 
     async def _do(self, step: Step, root_key: EllipticCurvePrivateKey | None) -> bool:
         """Return whether the trust document changes by it."""
@@ -109,7 +141,7 @@ class Rotation:
         term = term_of(use, held, self._now, self._lifetimes, self._keyring.root.not_valid_after_utc)
         if use is AuthorityUse.JOBS and newest is not None:
             await self._shorten(newest, term)
-        record = self._made(use, term, root_key)
+        record = await self._made(use, term, root_key)
         self._records[record.id] = record
         await self._archive.add(self._connection, record)
         detail = {"use": use, "activeFrom": record.active_from.isoformat(), "notAfter": record.not_after.isoformat()}
@@ -133,7 +165,9 @@ class Rotation:
         self._records[before.id] = msgspec.structs.replace(self._records[before.id], not_after=end)
         await self._archive.shorten(self._connection, before.id, end)
 
-    def _made(self, use: Rotated, term: Term, root_key: EllipticCurvePrivateKey) -> Record:
+    async def _made(self, use: Rotated, term: Term, root_key: EllipticCurvePrivateKey) -> Record:
+        if use is AuthorityUse.JOBS:
+            return job_key_record(*await self._job_keys.make(), self._now, term)
         if use not in ISSUING:
             return key_record(use, Ed25519PrivateKey.generate(), self._vault, self._now, term)
         ca = certificates.make_issuing(
@@ -161,6 +195,7 @@ class Rotation:
             issuing=issuing_authorities(records),
             signers=signing_keys(records, AuthorityUse.JOBS),
             audit_keys=signing_keys(records, AuthorityUse.AUDIT),
+            operator_keys=self._operator_keys,
             revoked=self._revoked,
         )
         await self._archive.add_trust(self._connection, document.version, signed(document, root_key), self._now)

@@ -28,6 +28,7 @@ def next_document(
     issuing: list[IssuingAuthority],
     signers: list[SigningKey],
     audit_keys: list[SigningKey],
+    operator_keys: list[SigningKey] | None = None,
     revoked: Sequence[str] = (),
 ) -> TrustDocument:
     """Return the version after `before`; what is not given here stays as it was. `revoked`: key ids that come to it."""
@@ -39,6 +40,7 @@ def next_document(
         signers=signers,
         update_keys=[] if before is None else before.update_keys,
         audit_keys=audit_keys,
+        operator_keys=operator_keys if operator_keys is not None else [] if before is None else before.operator_keys,
         revoked_key_ids=[*([] if before is None else before.revoked_key_ids), *revoked],
     )
 

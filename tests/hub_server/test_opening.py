@@ -5,15 +5,15 @@ from datetime import timedelta
 import pytest
 from pydantic import ValidationError
 
-from hub_server.commands.service import EXPIRY_SECONDS
 from hub_server.config import PkiSettings, Settings
 from hub_server.opening import lifetimes_of, round_seconds_of
 from hub_server.pki.engine import Lifetimes
+from protocol.limits import COMMAND_EXPIRY_MAX_SECONDS
 
 
 def test_the_defaults_are_those_of_the_engine() -> None:
     assert lifetimes_of(Settings()) == Lifetimes()
-    assert Lifetimes().job == timedelta(seconds=EXPIRY_SECONDS)
+    assert Lifetimes().job == timedelta(seconds=COMMAND_EXPIRY_MAX_SECONDS)
     assert round_seconds_of(Settings()) == 60.0
 
 

@@ -127,7 +127,7 @@ async def test_keys_in_files_are_taken_over_and_removed(database: Database, fold
     assert authority.agents_ca_pem.encode() in files["agents-ca.pem"]
     document = document_of(authority.trust)
     assert (document.version, len(document.signers), len(document.audit_keys)) == (2, 1, 1)
-    assert document.signers[0].key_id == authority.sign_job(b"x").key_id
+    assert document.signers[0].key_id == (await authority.sign_job(b"x")).key_id
     assert document.signers[0].not_after_ms // 1000 == clock.now().timestamp() + 3649 * 86400
     again = await authority_on(database, folder, clock=clock)
     assert again.trust == authority.trust
@@ -276,7 +276,7 @@ async def test_a_trust_document_that_the_root_did_not_sign_is_refused(
         await authority_on(database, folder, clock=clock)
     with pytest.raises(KeysRefused, match="not signed by its root"):
         await authority.refresh()
-    assert authority.sign_job(b"goes on").key_id
+    assert (await authority.sign_job(b"goes on")).key_id
 
 
 async def test_the_trust_document_is_signed_by_the_root_and_names_what_signs(authority: Authority) -> None:
@@ -284,14 +284,17 @@ async def test_the_trust_document_is_signed_by_the_root_and_names_what_signs(aut
     document = document_of(authority.trust)
     assert document.version == 1
     assert {issuer.use for issuer in document.issuing_authorities} == {"agents", "servers"}
-    for sign, keys in ((authority.sign_job, document.signers), (authority.sign_checkpoint, document.audit_keys)):
-        signature = sign(b"the very bytes")
+    job = await authority.sign_job(b"the very bytes")
+    for signature, keys in (
+        (job, document.signers),
+        (authority.sign_checkpoint(b"the very bytes"), document.audit_keys),
+    ):
         signer = next(key for key in keys if key.key_id == signature.key_id)
         public = Ed25519PublicKey.from_public_bytes(base64.b64decode(signer.public_key))
         public.verify(base64.b64decode(signature.signature), b"the very bytes")
         with pytest.raises(InvalidSignature):
             public.verify(base64.b64decode(signature.signature), b"the very bytez")
-    assert authority.sign_job(b"x").key_id != authority.sign_checkpoint(b"x").key_id
+    assert (await authority.sign_job(b"x")).key_id != authority.sign_checkpoint(b"x").key_id
 
 
 async def test_an_altered_trust_document_does_not_verify(authority: Authority) -> None:

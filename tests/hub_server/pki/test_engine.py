@@ -90,7 +90,9 @@ class Years:
 
 @st.composite
 def lifetimes_of_any_hub(draw: st.DrawFn) -> Lifetimes:
-    """As the settings allow them: an issuing CA lives at least twice as long as what it issues and the overlap."""
+    """As the settings allow them: an issuing CA lives at least twice as long as what it issues and the overlap, a
+    signer four times as long as an order may wait.
+    """
     agent, server = draw(st.integers(2, 20)), draw(st.integers(2, 20))
     overlap = draw(st.integers(1, 10))
     issuing = draw(st.integers(2 * max(agent, server + overlap), 120))
@@ -98,7 +100,7 @@ def lifetimes_of_any_hub(draw: st.DrawFn) -> Lifetimes:
         agent_certificate=agent * DAY,
         server_certificate=server * DAY,
         issuing=issuing * DAY,
-        signer=draw(st.integers(2, 120)) * DAY,
+        signer=draw(st.integers(28, 120)) * DAY,
         overlap=overlap * DAY,
     )
 

@@ -66,11 +66,11 @@ async def test_a_stolen_key_is_out_of_the_trust_document_and_of_the_database_at_
 
 
 async def test_the_new_keys_are_used_at_once(authority: Authority, tmp_path: Path) -> None:
-    job, checkpoint = authority.sign_job(b"x").key_id, authority.sign_checkpoint(b"x").key_id
+    job, checkpoint = (await authority.sign_job(b"x")).key_id, authority.sign_checkpoint(b"x").key_id
     agents, shown = authority.agents_ca_pem, authority.server_credentials([]).certificate_path.read_text()
     await authority.rotate(actor="test", revoke=True)
     document = document_of(authority.trust)
-    assert [authority.sign_job(b"x").key_id] == [key.key_id for key in document.signers] != [job]
+    assert [(await authority.sign_job(b"x")).key_id] == [key.key_id for key in document.signers] != [job]
     assert [authority.sign_checkpoint(b"x").key_id] == [key.key_id for key in document.audit_keys] != [checkpoint]
     assert authority.agents_anchors_pem == authority.agents_ca_pem != agents
     (servers,) = trusted(authority, AuthorityUse.SERVERS)
@@ -78,7 +78,7 @@ async def test_the_new_keys_are_used_at_once(authority: Authority, tmp_path: Pat
 
 
 async def test_what_was_revoked_stays_named(authority: Authority, clock: FakeClock) -> None:
-    stolen = authority.sign_job(b"x").key_id
+    stolen = (await authority.sign_job(b"x")).key_id
     await authority.rotate(AuthorityUse.JOBS, actor="test", revoke=True)
     await authority.rotate(AuthorityUse.JOBS, actor="test", revoke=True)
     clock.advance(300 * 86400)
