@@ -9,7 +9,7 @@ has ended stays as it is, whatever comes: the first end wins. A step that is not
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, assert_never
 
@@ -17,7 +17,8 @@ import msgspec
 from msgspec import Struct
 
 from hub_server.commands.model import Command
-from protocol.enumerations import CommandOutcome, CommandReason, CommandStatus, TextEncoding
+from protocol.enumerations import CommandOutcome, CommandReason, CommandStatus, OutputStream, TextEncoding
+from protocol.limits import OUTPUT_CREDITS
 
 
 class Dispatched(Struct, frozen=True):
@@ -44,6 +45,7 @@ class Finished(Struct, frozen=True, kw_only=True):
     result: str = ""
     started_at: datetime | None = None
     truncated: bool = False
+    output_bytes: Mapping[OutputStream, int] = {}
 
 
 class Expired(Struct, frozen=True):
@@ -81,6 +83,8 @@ class IllegalStep(Exception):
 
 
 _PENDING, _SENT, _EXECUTING = CommandStatus.PENDING, CommandStatus.SENT, CommandStatus.EXECUTING
+WAITING_BYTES_MAX: Final = 8 * 1024 * 1024
+"""Output of all commands that waits in memory to be stored."""
 _REPORTED: Final = None
 """The end that the signal names itself."""
 
@@ -143,6 +147,7 @@ def _changes(command: Command, signal: Signal) -> dict[str, Any]:
                 "started_at": signal.started_at or command.started_at,
                 "finished_at": signal.at,
                 "truncated": command.truncated or signal.truncated,
+                "output_bytes": dict(signal.output_bytes),
             }
         case Expired():
             return {"reason": CommandReason.EXPIRED, "finished_at": signal.at}
@@ -182,6 +187,25 @@ def kept_of(data: bytes, *, offset: int, held_bytes: int, limit_bytes: int) -> K
         return Kept(b"", held_bytes, False)
     kept = data[held_bytes - offset : limit_bytes - offset]
     return Kept(kept, end, held_bytes + len(kept) < end)
+
+
+def credits_of(waiting_bytes: int) -> int:
+    """Return how many chunks an agent may have on their way while as much waits to be stored: 0 when it is too much."""
+    return max(0, OUTPUT_CREDITS - OUTPUT_CREDITS * waiting_bytes // WAITING_BYTES_MAX)
+
+
+def with_waiting(stored: bytes, offset: int, waiting: Sequence[tuple[int, bytes]], limit_bytes: int) -> bytes:
+    """Return the bytes from `offset` on, `limit_bytes` at most: those `stored`, then those that `waiting` goes on with.
+
+    `waiting`: pieces and where they start, in order, as they stood before the store was asked: what was stored in
+    between is in both.
+    """
+    known = bytearray(stored)
+    for start, data in waiting:
+        end = offset + len(known)
+        if start <= end < start + len(data):
+            known += data[end - start :]
+    return bytes(known[:limit_bytes])
 
 
 class Page(Struct, frozen=True):

@@ -1,40 +1,33 @@
-"""What agents say of their commands, and what is sent to them: each change one transaction, then its event."""
+"""What agents say of their commands, and what is sent to them: each change one transaction, then its event.
+
+What an agent says of a command's way and output is shown when it comes and stored by the recorder a moment later; its
+end is shown when it is stored, after all of its output.
+"""
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Final, Protocol
 
+import msgspec
 import structlog
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection
 
 from hub_server.bus.port import Bus
 from hub_server.clock import Clock, from_milliseconds, milliseconds
-from hub_server.commands.engine import (
-    Dispatched,
-    Expired,
-    Finished,
-    IllegalStep,
-    Kept,
-    Lost,
-    NeverBegun,
-    Signal,
-    Started,
-    advance,
-    kept_of,
-)
+from hub_server.commands.engine import Dispatched, Expired, Finished, Lost, NeverBegun, Signal, Started, advance
 from hub_server.commands.model import Command, OpenCommand, OpenCommands, OrderWindow, open_command_of
+from hub_server.commands.recorder import Entry, Recorder, Step, Stored, changed_within, step_of
 from hub_server.commands.store import CommandStore
-from hub_server.events import CommandCreated, CommandFinished, CommandOutputStored, CommandStatusChanged, Deliver
+from hub_server.commands.streams import Streams
+from hub_server.commands.views import frame_of
+from hub_server.events import CommandCreated, CommandFinished, CommandStatusChanged, Deliver
 from hub_server.storage.engine import EVERY_ORGANISATION, Database, scope_of
-from protocol.codec import BadFrame
-from protocol.enumerations import CommandStatus, JobState, OutputStream, TextEncoding
-from protocol.frames import Command as CommandFrame
-from protocol.frames import CommandCancel, CommandOutput, CommandOutputAck, CommandResult, JobProgress
-from protocol.limits import OUTBOX_MAX_BYTES, OUTPUT_CREDITS, OUTPUT_STORED_MAX_BYTES
+from protocol.enumerations import CommandStatus, JobState, OutputStream
+from protocol.frames import CommandCancel, CommandQuery, CommandResult, CommandResultAck, HubFrame, JobProgress
+from protocol.limits import OUTBOX_MAX_BYTES
 
 log = structlog.get_logger(component="commands")
 
@@ -61,13 +54,16 @@ class Ledger:
         self._sessions = sessions
         self._delivered_monotonic: dict[str, float] = {}
         self._accepted: set[str] = set()
-        self._held_bytes: dict[str, dict[OutputStream, int]] = {}
         self._window = OrderWindow(UNACCEPTED_BYTES_MAX)
         self.opened: Final = OpenCommands()
+        self.recorder: Final = Recorder(database=database, store=store, stored=self._on_stored)
+        self.streams: Final = Streams(
+            database=database, bus=bus, store=store, recorder=self.recorder, opened=self.opened
+        )
 
     async def load(self) -> None:
         async with self._database.read(EVERY_ORGANISATION) as connection:
-            for command in await self._store.load_open(connection):
+            for command in await connection.run_sync(self._store.load_open):
                 self.opened.put(command)
 
     def forget(self, agent_id: str) -> None:
@@ -85,33 +81,35 @@ class Ledger:
     def created(self, command: Command) -> None:
         """Note a command that was committed a moment ago, and send it when it was stored as sent."""
         self.opened.put(open_command_of(command))
-        self._held_bytes[command.id] = dict.fromkeys(OutputStream, 0)
+        self.streams.begin(command.id)
         identity = {"organisation_id": command.organisation_id, "agent_id": command.agent_id, "command_id": command.id}
         if command.status is CommandStatus.SENT:
             self._window.enter(open_command_of(command))
             self._delivered_monotonic[command.id] = self._clock.monotonic()
-            self._deliver(command)
+            self._deliver(command, frame_of(command))
         self._bus.publish(CommandCreated(**identity))
         if command.status is CommandStatus.SENT:
             self._bus.publish(CommandStatusChanged(**identity, status=command.status))
 
-    def _deliver(self, command: Command) -> None:
-        self._bus.publish(
-            Deliver(organisation_id=command.organisation_id, agent_id=command.agent_id, frame=frame_of(command))
-        )
+    def _deliver(self, command: Command | OpenCommand | Entry, frame: HubFrame) -> None:
+        self._deliver_to(command.organisation_id, command.agent_id, frame)
 
-    def changed(self, before: Command, after: Command) -> None:
-        """Say what a committed step changed."""
+    def _deliver_to(self, organisation_id: str, agent_id: str, frame: HubFrame) -> None:
+        self._bus.publish(Deliver(organisation_id=organisation_id, agent_id=agent_id, frame=frame))
+
+    def changed(self, before: Command, after: Command, *, is_shown: bool = False) -> None:
+        """Say what a committed step changed. `is_shown`: people were told of its beginning before."""
         is_untold_end = after.has_ended and self.opened.get(after.id) is not None
         if after.has_ended:
             self._close(after.id)
         else:
-            self.opened.put(open_command_of(after))
+            self._note(after)
         if after.status is before.status and not is_untold_end:
             return
         log.info("command changed", command_id=after.id, agent_id=after.agent_id, status=after.status)
         identity = {"organisation_id": after.organisation_id, "agent_id": after.agent_id, "command_id": after.id}
-        self._bus.publish(CommandStatusChanged(**identity, status=after.status))
+        if not (is_shown and after.status is CommandStatus.EXECUTING):
+            self._bus.publish(CommandStatusChanged(**identity, status=after.status))
         if after.has_ended:
             self._bus.publish(
                 CommandFinished(
@@ -123,6 +121,13 @@ class Ledger:
                     finished_at=after.finished_at,
                 )
             )
+
+    def as_known(self, command: Command) -> Command:
+        """Return `command`, as it was just read, as people were told that it stands."""
+        for entry in self.recorder.of(command.id):
+            if isinstance(entry, Step) and entry.is_shown:
+                command = step_of(command, entry.signal)
+        return command
 
     async def dispatch(self, commands: Iterable[OpenCommand], *, again: bool = False) -> None:
         """Mark those of connected agents as sent, in one transaction, and send them.
@@ -149,17 +154,11 @@ class Ledger:
         for before, after in steps:
             self.changed(before, after)
             if after.status is CommandStatus.SENT and not after.cancel_requested:
-                self._deliver(after)
+                self._deliver(after, frame_of(after))
 
     def deliver_cancel(self, command: OpenCommand | Command) -> None:
         self._delivered_monotonic[command.id] = self._clock.monotonic()
-        self._bus.publish(
-            Deliver(
-                organisation_id=command.organisation_id,
-                agent_id=command.agent_id,
-                frame=CommandCancel(command_id=command.id),
-            )
-        )
+        self._deliver(command, CommandCancel(command_id=command.id))
 
     async def resume(self, agent_id: str) -> None:
         """Send a connected agent what it has not accepted yet, and the cancels it has not obeyed."""
@@ -174,17 +173,19 @@ class Ledger:
         """Heal what a crash or a lost frame left: end what expired, send again what was not accepted."""
         known = self.opened.ids()
         async with self._database.read(EVERY_ORGANISATION) as connection:
-            stored = await self._store.load_open(connection)
+            stored = await connection.run_sync(self._store.load_open)
         for command_id in known.difference(command.id for command in stored):
             self._close(command_id)
         for command in stored:
             if command.id not in known:
                 self.opened.put(command)
         now = self._clock.now()
-        overdue = [command for command in stored if self._is_overdue(command, now)]
-        for command in overdue:
-            signal = NeverBegun(now) if command.cancel_requested else Expired(now)
-            await self.signal(command.organisation_id, command.agent_id, command.id, signal)
+        for command in [command for command in stored if self._is_overdue(command, now)]:
+            if command.status is CommandStatus.PENDING:
+                await self.signal(command.organisation_id, command.agent_id, command.id, Expired(now))
+            elif self._is_unanswered(command) and not command.cancel_requested:  # its own word of it may be lost
+                self._delivered_monotonic[command.id] = self._clock.monotonic()
+                self._deliver(command, CommandQuery(command_id=command.id))
         for command in self.opened:
             if command.cancel_requested and self._is_unanswered(command):
                 self.deliver_cancel(command)
@@ -194,8 +195,11 @@ class Ledger:
 
     async def signal(self, organisation_id: str, agent_id: str, command_id: str, signal: Signal) -> Command | None:
         """Take `signal` to the command and return it as it stands; None when the agent has no such command."""
-        async with self._database.write(organisation_id) as connection:
-            step = await self._step(connection, organisation_id, agent_id, command_id, signal)
+        await self.recorder.settle(command_id)
+        work = partial(
+            self._step, organisation_id=organisation_id, agent_id=agent_id, command_id=command_id, signal=signal
+        )
+        step = await self._database.transact(organisation_id, work)
         if step is None:
             return None
         before, after = step
@@ -207,9 +211,24 @@ class Ledger:
         self._note_accepted(organisation_id, agent_id, command_id)
         await self.dispatch(filter(self._awaits_acceptance, self.opened.of_agent(agent_id)))
 
-    async def started(self, organisation_id: str, agent_id: str, command_id: str, at: datetime) -> None:
+    def started(self, organisation_id: str, agent_id: str, command_id: str, at: datetime) -> None:
         self._note_accepted(organisation_id, agent_id, command_id)
-        await self.signal(organisation_id, agent_id, command_id, Started(at))
+        opened = self.opened.get(command_id)
+        is_open = opened is not None
+        if opened is not None and not self._is_own(opened, organisation_id, agent_id):
+            return
+        identity = {"organisation_id": organisation_id, "agent_id": agent_id, "command_id": command_id}
+        step = Step(**identity, signal=Started(at), is_own=is_open, is_shown=is_open)
+        is_told = opened is not None and opened.status is CommandStatus.EXECUTING
+        if not is_told and self.recorder.add(step) and opened is not None:
+            self.opened.put(msgspec.structs.replace(opened, status=CommandStatus.EXECUTING))
+            self._bus.publish(CommandStatusChanged(**identity, status=CommandStatus.EXECUTING))
+
+    def _is_own(self, opened: OpenCommand, organisation_id: str, agent_id: str) -> bool:
+        is_own = (opened.organisation_id, opened.agent_id) == (organisation_id, agent_id)
+        if not is_own:
+            log.warning("not a command of this agent", agent_id=agent_id, command_id=opened.id)
+        return is_own
 
     def _note_accepted(self, organisation_id: str, agent_id: str, command_id: str) -> None:
         command = self.opened.get(command_id)
@@ -217,7 +236,12 @@ class Ledger:
             self._accepted.add(command_id)
             self._window.leave(agent_id, command_id)
 
-    async def finished(self, organisation_id: str, agent_id: str, frame: CommandResult) -> None:
+    def finished(self, organisation_id: str, agent_id: str, frame: CommandResult) -> None:
+        """Store the first end of a command; each that comes is acknowledged once that is stored."""
+        opened = self.opened.get(frame.command_id)
+        if opened is not None and not self._is_own(opened, organisation_id, agent_id):
+            self._deliver_to(organisation_id, agent_id, CommandResultAck(command_id=frame.command_id))
+            return
         refusal = f"refused by the rule {frame.rule!r} of the agent" if frame.rule else ""
         signal = Finished(
             outcome=frame.status,
@@ -227,81 +251,94 @@ class Ledger:
             result=frame.result or refusal,
             started_at=None if frame.started_at is None else self.moment(frame.started_at),
             truncated=frame.truncated,
+            output_bytes=self._output_bytes(frame),
         )
-        await self.signal(organisation_id, agent_id, frame.command_id, signal)
+        identity = {"organisation_id": organisation_id, "agent_id": agent_id, "command_id": frame.command_id}
+        step = Step(**identity, signal=signal, is_own=opened is not None, is_shown=False)
+        if not any(map(_is_end, self.recorder.of(step.key))):  # else that end is about to be stored, and acknowledged
+            self.recorder.add(step)
 
     async def unknown(self, organisation_id: str, agent_id: str, command_id: str) -> None:
         """The agent says that it does not know the command."""
         command = self.opened.get(command_id)
-        if command is not None:
+        if command is not None and self._is_own(command, organisation_id, agent_id):
             await self._reconcile_one(organisation_id, agent_id, command, JobState.UNKNOWN)
 
     async def reconcile(self, organisation_id: str, agent_id: str, jobs: Iterable[JobProgress]) -> list[str]:
         """Bring the hub's open commands in line with the agent's journal; return those that stay open."""
         journal: Mapping[str, JobState] = {job.command_id: job.state for job in jobs}
+        self.streams.forget(command.id for command in self.opened.of_agent(agent_id))
         for command in self.opened.of_agent(agent_id):
             await self._reconcile_one(organisation_id, agent_id, command, journal.get(command.id, JobState.UNKNOWN))
         return [command.id for command in self.opened.of_agent(agent_id)]
-
-    async def chunk(self, organisation_id: str, agent_id: str, frame: CommandOutput) -> CommandOutputAck:
-        """Store exactly the bytes that are not stored yet. Raises BadFrame for data that are not base64."""
-        data = _bytes_of(frame)
-        held_bytes = await self._held(organisation_id, agent_id, frame.command_id)
-        if held_bytes is None:
-            log.warning("output of a command that is not this agent's", agent_id=agent_id, command_id=frame.command_id)
-            return _output_ack(frame, frame.offset + len(data))
-        held = held_bytes[frame.stream]
-        kept = kept_of(data, offset=frame.offset, held_bytes=held, limit_bytes=OUTPUT_STORED_MAX_BYTES)
-        if (kept.data or kept.truncated) and not await self._store_output(organisation_id, frame, held, kept):
-            self._held_bytes.pop(frame.command_id, None)
-            return _output_ack(frame, held)  # somebody else stored these bytes: the agent asks again
-        if kept.data:
-            held_bytes[frame.stream] = held + len(kept.data)
-            self._bus.publish(
-                CommandOutputStored(
-                    organisation_id=organisation_id,
-                    agent_id=agent_id,
-                    command_id=frame.command_id,
-                    stream=frame.stream,
-                    offset=held,
-                    data=kept.data,
-                )
-            )
-        return _output_ack(frame, kept.offset)
 
     def moment(self, unix_ms: int | None) -> datetime:
         """Return an agent's time, never ahead of the hub's."""
         now = self._clock.now()
         return now if unix_ms is None else from_milliseconds(min(unix_ms, milliseconds(now)))
 
+    def _on_stored(self, stored: Stored) -> None:
+        for taken in stored.steps:
+            self.changed(taken.before, taken.after, is_shown=taken.step.is_shown)
+        self.streams.stored(stored)
+        for entry in stored.entries if stored.is_acknowledged else ():
+            if _is_end(entry):
+                self._deliver(entry, CommandResultAck(command_id=entry.command_id))
+
+    def _output_bytes(self, frame: CommandResult) -> Mapping[OutputStream, int]:
+        """Return what the process wrote: what the agent says, and no less than what was seen of it."""
+        seen = self.streams.known_ends(frame.command_id)
+        return {
+            stream: max(seen.get(stream, 0), frame.output_bytes.get(stream, 0))
+            for stream in OutputStream
+            if stream in seen or stream in frame.output_bytes
+        }
+
     async def _mark_sent(self, commands: Sequence[OpenCommand]) -> list[tuple[Command, Command]]:
-        steps: list[tuple[Command, Command]] = []
-        async with self._database.write(scope_of(command.organisation_id for command in commands)) as connection:
-            for command in commands:
-                step = await self._step(
-                    connection, command.organisation_id, command.agent_id, command.id, Dispatched(self._clock.now())
-                )
-                if step is not None:
-                    steps.append(step)
-                else:
-                    self._close(command.id)
+        scope = scope_of(command.organisation_id for command in commands)
+        steps = await self._database.transact(scope, partial(self._mark_all_sent, commands, self._clock.now()))
+        for command in commands:
+            if command.id not in steps:
+                self._close(command.id)
+        return [steps[command.id] for command in commands if command.id in steps]
+
+    def _mark_all_sent(
+        self, commands: Sequence[OpenCommand], at: datetime, connection: Connection
+    ) -> dict[str, tuple[Command, Command]]:
+        """In the order of ids, so that two hubs never wait for each other."""
+        steps: dict[str, tuple[Command, Command]] = {}
+        for command in sorted(commands, key=lambda each: each.id):
+            step = self._step(
+                connection,
+                organisation_id=command.organisation_id,
+                agent_id=command.agent_id,
+                command_id=command.id,
+                signal=Dispatched(at),
+            )
+            if step is not None:
+                before, after = step
+                steps[command.id] = before, self._with_script(connection, after)
         return steps
 
-    async def _step(
-        self, connection: AsyncConnection, organisation_id: str, agent_id: str, command_id: str, signal: Signal
+    def _with_script(self, connection: Connection, command: Command) -> Command:
+        if command.script_sha256 is None:
+            return command
+        script = self._store.script(connection, command.organisation_id, command.script_sha256)
+        return msgspec.structs.replace(command, script=script or b"")
+
+    def _step(
+        self, connection: Connection, *, organisation_id: str, agent_id: str, command_id: str, signal: Signal
     ) -> tuple[Command, Command] | None:
-        before = await self._store.find(connection, organisation_id, command_id, to_change=True)
-        if before is None or before.agent_id != agent_id:
+        found = self._store.find(connection, organisation_id, command_id)
+        if found is None or found.agent_id != agent_id:
             log.warning("not a command of this agent", agent_id=agent_id, command_id=command_id)
             return None
-        try:
-            after = advance(before, signal)
-        except IllegalStep as illegal:
-            log.warning("signal ignored", agent_id=agent_id, command_id=command_id, error=str(illegal))
-            return before, before
-        if after is not before:
-            await self._store.save(connection, after)
-        return before, after
+
+        def change(before: Command) -> tuple[tuple[Command, Command], Command]:
+            after = step_of(before, signal)
+            return (before, after), after
+
+        return changed_within(connection, self._store, found, change)
 
     async def _reconcile_one(self, organisation_id: str, agent_id: str, command: OpenCommand, state: JobState) -> None:
         now = self._clock.now()
@@ -309,7 +346,7 @@ class Ledger:
             case JobState.ACCEPTED | JobState.FINISHED:  # a finished one's result follows
                 self._note_accepted(organisation_id, agent_id, command.id)
             case JobState.STARTED:
-                await self.started(organisation_id, agent_id, command.id, now)
+                self.started(organisation_id, agent_id, command.id, now)
             case JobState.UNKNOWN:
                 self._accepted.discard(command.id)
                 if command.status is CommandStatus.EXECUTING:
@@ -318,29 +355,6 @@ class Ledger:
                     await self.signal(organisation_id, agent_id, command.id, NeverBegun(now))
                 elif command.expires_at <= now:
                     await self.signal(organisation_id, agent_id, command.id, Expired(now))
-
-    async def _held(self, organisation_id: str, agent_id: str, command_id: str) -> dict[OutputStream, int] | None:
-        """Return how many bytes of each stream are stored; None when the command is not this agent's."""
-        opened = self.opened.get(command_id)
-        held_bytes = self._held_bytes.get(command_id)
-        if opened is not None and opened.agent_id == agent_id and held_bytes is not None:
-            return held_bytes
-        async with self._database.read(organisation_id) as connection:
-            command = await self._store.find(connection, organisation_id, command_id)
-            if command is None or command.agent_id != agent_id:
-                return None
-            sizes = await self._store.output_sizes(connection, organisation_id, [command_id])
-        if not command.has_ended:
-            self._held_bytes[command_id] = sizes[command_id]
-        return sizes[command_id]
-
-    async def _store_output(self, organisation_id: str, frame: CommandOutput, held: int, kept: Kept) -> bool:
-        async with self._database.write(organisation_id) as connection:
-            if kept.truncated:
-                await self._store.mark_truncated(connection, organisation_id, frame.command_id)
-            return not kept.data or await self._store.add_output(
-                connection, organisation_id, frame.command_id, frame.stream, offset=held, data=kept.data
-            )
 
     def _awaits_acceptance(self, command: OpenCommand) -> bool:
         if command.cancel_requested or command.id in self._accepted:
@@ -353,9 +367,9 @@ class Ledger:
         return delivered is None or self._clock.monotonic() - delivered >= REDELIVER_SECONDS
 
     def _is_overdue(self, command: OpenCommand, now: datetime) -> bool:
-        """Tell whether `command` has surely not begun and may not begin any more.
+        """Tell whether `command` may not begin any more, as far as the hub knows.
 
-        One that was sent to an agent which is away may have run there: its end is known when the agent is back.
+        One that was sent may have begun all the same: the agent is asked, once it is here.
         """
         if command.status is CommandStatus.PENDING:
             return command.expires_at <= now
@@ -370,29 +384,15 @@ class Ledger:
         self.opened.drop(command_id)
         self._delivered_monotonic.pop(command_id, None)
         self._accepted.discard(command_id)
-        self._held_bytes.pop(command_id, None)
+        self.streams.forget([command_id])
+
+    def _note(self, command: Command) -> None:
+        known = self.opened.get(command.id)
+        opened = open_command_of(command)
+        if known is not None and not command.script:
+            opened = msgspec.structs.replace(opened, script_bytes=known.script_bytes)
+        self.opened.put(opened)
 
 
-def frame_of(command: Command) -> CommandFrame:
-    """Return the frame for the agent, with the payload as it is stored: the agent refuses one that was altered."""
-    return CommandFrame(
-        command_id=command.id,
-        command_type=command.command_type,
-        command_data=command.command_data,
-        payload=base64.b64encode(command.payload).decode(),
-        signatures=command.signatures,
-        expires_at=milliseconds(command.expires_at),
-    )
-
-
-def _bytes_of(frame: CommandOutput) -> bytes:
-    if frame.encoding is TextEncoding.UTF8:
-        return frame.data.encode()
-    try:
-        return base64.b64decode(frame.data, validate=True)
-    except binascii.Error as error:
-        raise BadFrame("not base64", "$.data") from error
-
-
-def _output_ack(frame: CommandOutput, offset: int) -> CommandOutputAck:
-    return CommandOutputAck(command_id=frame.command_id, stream=frame.stream, offset=offset, credits=OUTPUT_CREDITS)
+def _is_end(entry: Entry) -> bool:
+    return isinstance(entry, Step) and isinstance(entry.signal, Finished)

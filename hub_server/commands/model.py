@@ -8,14 +8,18 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from protocol.enumerations import CommandReason, CommandStatus
+from protocol.enumerations import CommandReason, CommandStatus, OutputStream
 from protocol.frames import Signature
 
 TERMINAL: Final = frozenset({CommandStatus.COMPLETED, CommandStatus.FAILED, CommandStatus.CANCELLED})
 
 
 class Command(Struct, frozen=True, kw_only=True):
-    """An order of a person to one agent (seed 004, "AgentCommand"). `payload` holds the exact signed bytes."""
+    """An order of a person to one agent (seed 004, "AgentCommand"). `payload` holds the exact signed bytes.
+
+    `command_data` has a script's hash in place of its text; `script` is its body, where it is about to be sent.
+    `output_bytes`: what the process wrote, once its end is known, which may be more than is kept of it.
+    """
 
     id: str
     organisation_id: str
@@ -37,6 +41,10 @@ class Command(Struct, frozen=True, kw_only=True):
     started_at: datetime | None = None
     finished_at: datetime | None = None
     cancel_requested: bool = False
+    script_sha256: str | None = None
+    script: bytes = b""
+    timeout_sec: float | None = None
+    output_bytes: dict[OutputStream, int] = {}
     version: int = 1
 
     @property
@@ -59,6 +67,7 @@ class OpenCommand(Struct, frozen=True, kw_only=True):
     expires_at: datetime
     cancel_requested: bool
     payload_bytes: int
+    script_bytes: int = 0
 
 
 def open_command_of(command: Command) -> OpenCommand:
@@ -70,6 +79,7 @@ def open_command_of(command: Command) -> OpenCommand:
         expires_at=command.expires_at,
         cancel_requested=command.cancel_requested,
         payload_bytes=len(command.payload),
+        script_bytes=len(command.script),
     )
 
 
@@ -149,4 +159,4 @@ class OrderWindow:
 
 def frame_bytes_of(command: OpenCommand) -> int:
     """Return about how much the frame of `command` takes on the wire."""
-    return FRAME_BYTES_PER_PAYLOAD_BYTE * command.payload_bytes + FRAME_OVERHEAD_BYTES
+    return FRAME_BYTES_PER_PAYLOAD_BYTE * command.payload_bytes + 4 * command.script_bytes // 3 + FRAME_OVERHEAD_BYTES

@@ -1,23 +1,46 @@
-"""Commands and their output in the database."""
+"""Commands, their scripts and their output in the database.
+
+Every method runs within one transaction (`Database.transact`, or `run_sync` of a connection). Statements are built
+once: building them again costs more than the database takes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
 
 import msgspec
-from sqlalchemy import ColumnElement, Row, func, select, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Row,
+    Text,
+    and_,
+    bindparam,
+    case,
+    cast,
+    delete,
+    exists,
+    func,
+    inspect,
+    literal_column,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
 
 from hub_server.commands.model import TERMINAL, Command, OpenCommand
-from hub_server.commands.tables import CommandOutputRow, CommandRow
+from hub_server.commands.tables import CommandOutputRow, CommandRow, ScriptRow
 from protocol.commands import CommandsList
 from protocol.enumerations import CommandReason, CommandStatus, OutputStream
 from protocol.frames import Signature
 
-_CHANGING = (
+_CHANGING: Final = (
     "status",
     "reason",
     "exit_code",
@@ -27,67 +50,175 @@ _CHANGING = (
     "started_at",
     "finished_at",
     "cancel_requested",
+    "output_bytes",
     "version",
 )
-_OPEN = [status.value for status in CommandStatus if status not in TERMINAL]
+_LAST_MS: Final = 253_402_300_799_999  # of the year 9999
+_OPEN: Final = [status.value for status in CommandStatus if status not in TERMINAL]
+_INSERTS: Final = (("sqlite", sqlite.insert), ("postgresql", postgresql.insert))
+
+_ADD: Final = {
+    name: dialect_insert(CommandRow)
+    .on_conflict_do_nothing(index_elements=["organisation_id", "idempotency_key"])
+    .returning(col(CommandRow.id))
+    for name, dialect_insert in _INSERTS
+}
+_KEEP_SCRIPT: Final = {
+    name: (statement := dialect_insert(ScriptRow)).on_conflict_do_update(
+        index_elements=["organisation_id", "sha256"], set_={"used_at": statement.excluded.used_at}
+    )
+    for name, dialect_insert in _INSERTS
+}
+_SAVE: Final = update(CommandRow).where(
+    col(CommandRow.id) == bindparam("of_id"),
+    col(CommandRow.organisation_id) == bindparam("of_organisation"),
+    col(CommandRow.version) == bindparam("from_version"),
+)
+_FIND: Final = select(CommandRow).where(
+    col(CommandRow.id) == bindparam("of_id"), col(CommandRow.organisation_id) == bindparam("of_organisation")
+)
+_FIND_BY_KEY: Final = select(CommandRow).where(
+    col(CommandRow.organisation_id) == bindparam("of_organisation"),
+    col(CommandRow.idempotency_key) == bindparam("of_key"),
+)
+_SCRIPT: Final = select(col(ScriptRow.body)).where(
+    col(ScriptRow.organisation_id) == bindparam("of_organisation"), col(ScriptRow.sha256) == bindparam("of_hash")
+)
+_STREAM: Final = (
+    col(CommandOutputRow.command_id) == bindparam("of_command"),
+    col(CommandOutputRow.stream) == bindparam("of_stream"),
+    col(CommandOutputRow.organisation_id) == bindparam("of_organisation"),
+)
+_STORED_END: Final = select(
+    func.coalesce(func.max(col(CommandOutputRow.start_offset) + func.length(col(CommandOutputRow.data))), 0)
+).where(*_STREAM)
+_ADD_OUTPUT: Final = {
+    name: dialect_insert(CommandOutputRow).on_conflict_do_nothing().returning(col(CommandOutputRow.start_offset))
+    for name, dialect_insert in _INSERTS
+}
+_SIZES: Final = (
+    select(
+        col(CommandOutputRow.command_id),
+        col(CommandOutputRow.stream),
+        func.max(col(CommandOutputRow.start_offset) + func.length(col(CommandOutputRow.data))),
+    )
+    .where(
+        col(CommandOutputRow.command_id).in_(bindparam("of_commands", expanding=True)),
+        col(CommandOutputRow.organisation_id) == bindparam("of_organisation"),
+    )
+    .group_by(col(CommandOutputRow.command_id), col(CommandOutputRow.stream))
+)
+_READ_OUTPUT: Final = (
+    select(col(CommandOutputRow.start_offset), col(CommandOutputRow.data))
+    .where(
+        *_STREAM,
+        col(CommandOutputRow.start_offset)
+        >= select(func.coalesce(func.max(col(CommandOutputRow.start_offset)), 0))
+        .where(*_STREAM, col(CommandOutputRow.start_offset) <= bindparam("from_offset", type_=BigInteger))
+        .scalar_subquery(),
+        col(CommandOutputRow.start_offset) < bindparam("to_offset", type_=BigInteger),
+    )
+    .order_by(col(CommandOutputRow.start_offset))
+)
+_LOAD_OPEN: Final = (
+    select(
+        col(CommandRow.id),
+        col(CommandRow.organisation_id),
+        col(CommandRow.agent_id),
+        col(CommandRow.status),
+        col(CommandRow.expires_at),
+        col(CommandRow.cancel_requested),
+        func.length(col(CommandRow.payload)).label("payload_bytes"),
+        func.coalesce(func.length(col(ScriptRow.body)), 0).label("script_bytes"),
+    )
+    .outerjoin(
+        ScriptRow,
+        and_(
+            col(ScriptRow.organisation_id) == col(CommandRow.organisation_id),
+            col(ScriptRow.sha256) == col(CommandRow.script_sha256),
+        ),
+    )
+    .where(col(CommandRow.status).in_(_OPEN))
+    .order_by(col(CommandRow.created_at), col(CommandRow.id))
+)
+LISTED_DATA_MAX_CHARS: Final = 4096
+_DATA: Final = col(CommandRow.command_data)
+_LISTED: Final = (
+    *(
+        column
+        for column in inspect(CommandRow).columns
+        if column.name not in {"payload", "signatures", "command_data", "result"}
+    ),
+    func.substr(col(CommandRow.result), 1, LISTED_DATA_MAX_CHARS + 1).label("result"),
+    case((func.length(cast(_DATA, Text)) <= LISTED_DATA_MAX_CHARS, _DATA), else_=None).label("command_data"),
+)
+_COMMAND_DATA: Final = select(_DATA).where(
+    col(CommandRow.id) == bindparam("of_id"), col(CommandRow.organisation_id) == bindparam("of_organisation")
+)
 
 
 class CommandStore:
-    async def add(self, connection: AsyncConnection, command: Command) -> bool:
+    def add(self, connection: Connection, command: Command) -> bool:
         """Return False, and add nothing, when the organisation has a command with this idempotency key."""
-        dialect_insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+        dialect = connection.dialect.name
+        if command.script_sha256 is not None:
+            connection.execute(
+                _KEEP_SCRIPT[dialect],
+                {
+                    "organisation_id": command.organisation_id,
+                    "sha256": command.script_sha256,
+                    "body": command.script,
+                    "used_at": command.created_at,
+                },
+            )
         values = msgspec.structs.asdict(command)
+        del values["script"]
         values["signatures"] = msgspec.to_builtins(command.signatures)
         values["status"] = command.status.value
-        result = await connection.execute(
-            dialect_insert(CommandRow)
-            .values(**values)
-            .on_conflict_do_nothing(index_elements=["organisation_id", "idempotency_key"])
-            .returning(col(CommandRow.id))
-        )
-        return result.first() is not None
+        values["output_bytes"] = _by_name(command.output_bytes)
+        return connection.execute(_ADD[dialect], values).first() is not None
 
-    async def save(self, connection: AsyncConnection, command: Command) -> None:
-        """Write what changes in the life of a command; its order and signatures never do."""
-        values = {name: getattr(command, name) for name in _CHANGING}
-        await connection.execute(
-            update(CommandRow)
-            .where(col(CommandRow.id) == command.id, col(CommandRow.organisation_id) == command.organisation_id)
-            .values(**values)
-        )
+    def save(self, connection: Connection, before: Command, after: Command) -> bool:
+        """Write what changed in the life of a command; its order and signatures never do.
 
-    async def find(
-        self, connection: AsyncConnection, organisation_id: str, command_id: str, *, to_change: bool = False
-    ) -> Command | None:
-        """`to_change`: nobody else changes the command before this transaction ends."""
-        statement = select(CommandRow).where(
-            col(CommandRow.id) == command_id, col(CommandRow.organisation_id) == organisation_id
-        )
-        row = (await connection.execute(statement.with_for_update() if to_change else statement)).first()
+        Return False, and write nothing, when somebody else has changed it since `before` was read.
+        """
+        values = {name: getattr(after, name) for name in _CHANGING}
+        values["output_bytes"] = _by_name(after.output_bytes)
+        keys = {"of_id": after.id, "of_organisation": after.organisation_id, "from_version": before.version}
+        return connection.execute(_SAVE, values | keys).rowcount == 1
+
+    def find(self, connection: Connection, organisation_id: str, command_id: str) -> Command | None:
+        row = connection.execute(_FIND, {"of_id": command_id, "of_organisation": organisation_id}).first()
         return None if row is None else _command(row)
 
-    async def find_by_key(self, connection: AsyncConnection, organisation_id: str, key: str) -> Command | None:
-        row = (
-            await connection.execute(
-                select(CommandRow).where(
-                    col(CommandRow.organisation_id) == organisation_id, col(CommandRow.idempotency_key) == key
-                )
-            )
-        ).first()
+    def find_by_key(self, connection: Connection, organisation_id: str, key: str) -> Command | None:
+        row = connection.execute(_FIND_BY_KEY, {"of_key": key, "of_organisation": organisation_id}).first()
         return None if row is None else _command(row)
 
-    async def page(
-        self, connection: AsyncConnection, organisation_id: str, request: CommandsList
-    ) -> tuple[list[Command], int]:
-        """Return the commands asked for, newest first, and how many there are in all."""
+    def script(self, connection: Connection, organisation_id: str, sha256: str) -> bytes | None:
+        """Return the script with this hash, or what somebody with the database made of it."""
+        body: Any = connection.scalar(_SCRIPT, {"of_organisation": organisation_id, "of_hash": sha256})
+        return body if body is None or isinstance(body, bytes) else str(body).encode()
+
+    def page(self, connection: Connection, organisation_id: str, request: CommandsList) -> tuple[list[Command], int]:
+        """Return the commands asked for, newest first, and how many there are in all.
+
+        They are without what signs them, and without data of more than LISTED_DATA_MAX_CHARS: ask for it one by one.
+        """
         conditions: list[ColumnElement[bool]] = [col(CommandRow.organisation_id) == organisation_id]
         if request.agent_id is not None:
             conditions.append(col(CommandRow.agent_id) == request.agent_id)
+        if request.created_by is not None:
+            conditions.append(col(CommandRow.created_by) == request.created_by)
+        if request.from_ms is not None:
+            since = datetime.fromtimestamp(min(request.from_ms, _LAST_MS) / 1000, UTC)
+            conditions.append(col(CommandRow.created_at) >= since)
         if request.status is not None:
             conditions.append(col(CommandRow.status) == request.status.value)
-        total = await connection.scalar(select(func.count()).select_from(CommandRow).where(*conditions))
-        rows = await connection.execute(
-            select(CommandRow)
+        total = connection.scalar(select(func.count()).select_from(CommandRow).where(*conditions))
+        rows = connection.execute(
+            select(*_LISTED)
             .where(*conditions)
             .order_by(col(CommandRow.created_at).desc(), col(CommandRow.id))
             .limit(request.limit)
@@ -95,44 +226,34 @@ class CommandStore:
         )
         return [_command(row) for row in rows], total or 0
 
-    async def load_open(self, connection: AsyncConnection) -> list[OpenCommand]:
+    def command_data(self, connection: Connection, organisation_id: str, command_id: str) -> dict[str, Any]:
+        data = connection.scalar(_COMMAND_DATA, {"of_id": command_id, "of_organisation": organisation_id})
+        return data or {}
+
+    def load_open(self, connection: Connection) -> list[OpenCommand]:
         """Return every organisation's commands that have not ended, oldest first."""
-        row = CommandRow
-        open_statuses = [status.value for status in CommandStatus if status not in TERMINAL]
-        rows = await connection.execute(
-            select(
-                col(row.id),
-                col(row.organisation_id),
-                col(row.agent_id),
-                col(row.status),
-                col(row.expires_at),
-                col(row.cancel_requested),
-                func.length(col(row.payload)).label("payload_bytes"),
-            )
-            .where(col(row.status).in_(open_statuses))
-            .order_by(col(row.created_at), col(row.id))
-        )
+        rows = connection.execute(_LOAD_OPEN)
         return [OpenCommand(**found._asdict() | {"status": CommandStatus(found.status)}) for found in rows]
 
-    async def load_counts(self, connection: AsyncConnection) -> dict[str, int]:
-        """Return how many commands each agent ever got."""
+    def load_counts(self, connection: Connection) -> dict[str, int]:
+        """Return how many commands of each agent are kept."""
         agent = col(CommandRow.agent_id)
-        rows = await connection.execute(select(agent, func.count()).group_by(agent))
+        rows = connection.execute(select(agent, func.count()).group_by(agent))
         return {row[0]: row[1] for row in rows}
 
-    async def open_counts(self, connection: AsyncConnection, organisation_ids: Collection[str]) -> Mapping[str, int]:
+    def open_counts(self, connection: Connection, organisation_ids: Collection[str]) -> Mapping[str, int]:
         """Return how many commands of each of these organisations have not ended; one without any is missing."""
         organisation = col(CommandRow.organisation_id)
-        rows = await connection.execute(
+        rows = connection.execute(
             select(organisation, func.count())
             .where(organisation.in_(organisation_ids), col(CommandRow.status).in_(_OPEN))
             .group_by(organisation)
         )
         return {row[0]: row[1] for row in rows}
 
-    async def add_output(
+    def add_output(
         self,
-        connection: AsyncConnection,
+        connection: Connection,
         organisation_id: str,
         command_id: str,
         stream: OutputStream,
@@ -140,49 +261,36 @@ class CommandStore:
         offset: int,
         data: bytes,
     ) -> bool:
-        """Return False, and add nothing, when bytes from this offset on are stored already."""
-        dialect_insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-        result = await connection.execute(
-            dialect_insert(CommandOutputRow)
-            .values(
-                organisation_id=organisation_id,
-                command_id=command_id,
-                stream=stream.value,
-                start_offset=offset,
-                data=data,
-            )
-            .on_conflict_do_nothing()
-            .returning(col(CommandOutputRow.start_offset))
+        """Return False, and add nothing, unless exactly the bytes below `offset` are stored."""
+        stored_end = connection.scalar(
+            _STORED_END, {"of_command": command_id, "of_stream": stream.value, "of_organisation": organisation_id}
         )
-        return result.first() is not None
+        if stored_end != offset:
+            return False
+        row = {
+            "organisation_id": organisation_id,
+            "command_id": command_id,
+            "stream": stream.value,
+            "start_offset": offset,
+            "data": data,
+        }
+        return connection.execute(_ADD_OUTPUT[connection.dialect.name], row).first() is not None
 
-    async def mark_truncated(self, connection: AsyncConnection, organisation_id: str, command_id: str) -> None:
-        await connection.execute(
-            update(CommandRow)
-            .where(col(CommandRow.id) == command_id, col(CommandRow.organisation_id) == organisation_id)
-            .values(truncated=True)
-        )
-
-    async def output_sizes(
-        self, connection: AsyncConnection, organisation_id: str, command_ids: Collection[str]
+    def output_sizes(
+        self, connection: Connection, organisation_id: str, command_ids: Sequence[str]
     ) -> Mapping[str, dict[OutputStream, int]]:
         """Return how many bytes of each stream are stored; every given command has an entry."""
-        row = CommandOutputRow
         sizes: dict[str, dict[OutputStream, int]] = {
             command_id: dict.fromkeys(OutputStream, 0) for command_id in command_ids
         }
-        rows = await connection.execute(
-            select(col(row.command_id), col(row.stream), func.sum(func.length(col(row.data))))
-            .where(col(row.command_id).in_(command_ids), col(row.organisation_id) == organisation_id)
-            .group_by(col(row.command_id), col(row.stream))
-        )
+        rows = connection.execute(_SIZES, {"of_commands": command_ids, "of_organisation": organisation_id})
         for found in rows:
             sizes[found[0]][OutputStream(found[1])] = int(found[2])
         return sizes
 
-    async def read_output(
+    def read_output(
         self,
-        connection: AsyncConnection,
+        connection: Connection,
         organisation_id: str,
         command_id: str,
         stream: OutputStream,
@@ -191,30 +299,67 @@ class CommandStore:
         limit_bytes: int,
     ) -> bytes:
         """Return the stored bytes from `offset` on, `limit_bytes` at most."""
-        row = CommandOutputRow
-        this_stream = (
-            col(row.command_id) == command_id,
-            col(row.stream) == stream.value,
-            col(row.organisation_id) == organisation_id,
-        )
-        first = (
-            select(func.coalesce(func.max(row.start_offset), 0))
-            .where(*this_stream, col(row.start_offset) <= offset)
-            .scalar_subquery()
-        )
-        rows = await connection.execute(
-            select(col(row.start_offset), col(row.data))
-            .where(*this_stream, col(row.start_offset) >= first, col(row.start_offset) < offset + limit_bytes)
-            .order_by(col(row.start_offset))
+        rows = connection.execute(
+            _READ_OUTPUT,
+            {
+                "of_command": command_id,
+                "of_stream": stream.value,
+                "of_organisation": organisation_id,
+                "from_offset": offset,
+                "to_offset": offset + limit_bytes,
+            },
         )
         return b"".join(data[max(0, offset - start) :] for start, data in rows)[:limit_bytes]
+
+    def ended_before(
+        self, connection: Connection, cutoff: datetime, after: tuple[datetime, str], limit: int
+    ) -> list[tuple[datetime, str]]:
+        """Return the end and id of commands that ended before `cutoff`, in that order, from `after` on."""
+        end, identifier = col(CommandRow.finished_at), col(CommandRow.id)
+        rows = connection.execute(
+            select(end, identifier)
+            .where(end < cutoff, or_(end > after[0], and_(end == after[0], identifier > after[1])))
+            .order_by(end, identifier)
+            .limit(limit)
+        )
+        return [(row[0], row[1]) for row in rows if row[0] is not None]
+
+    def delete_output(self, connection: Connection, command_ids: Collection[str]) -> int:
+        """Delete what these commands printed. Return how many pieces that were."""
+        rows = delete(CommandOutputRow).where(col(CommandOutputRow.command_id).in_(command_ids))
+        return connection.execute(rows).rowcount
+
+    def delete_commands(self, connection: Connection, command_ids: Collection[str]) -> int:
+        """Delete these commands with their output."""
+        return connection.execute(delete(CommandRow).where(col(CommandRow.id).in_(command_ids))).rowcount
+
+    def delete_scripts(self, connection: Connection, cutoff: datetime, limit: int) -> int:
+        """Delete scripts that no command kept has, and that none was made with since `cutoff`."""
+        has_command = exists(literal_column("1")).where(
+            col(CommandRow.organisation_id) == col(ScriptRow.organisation_id),
+            col(CommandRow.script_sha256) == col(ScriptRow.sha256),
+        )
+        old = (
+            select(col(ScriptRow.organisation_id), col(ScriptRow.sha256))
+            .where(col(ScriptRow.used_at) < cutoff, ~has_command)
+            .limit(limit)
+        )
+        key = tuple_(col(ScriptRow.organisation_id), col(ScriptRow.sha256))
+        return connection.execute(delete(ScriptRow).where(key.in_(old), col(ScriptRow.used_at) < cutoff)).rowcount
+
+
+def _by_name(sizes: Mapping[OutputStream, int]) -> dict[str, int]:
+    return {stream.value: size for stream, size in sizes.items()}
 
 
 def _command(row: Row[Any]) -> Command:
     fields = row._asdict()
     fields["status"] = CommandStatus(fields["status"])
     fields["reason"] = None if fields["reason"] is None else CommandReason(fields["reason"])
+    fields["payload"] = fields.get("payload", b"")
     if not isinstance(fields["payload"], bytes):  # altered by somebody with the database: the agent shall refuse it
         fields["payload"] = str(fields["payload"]).encode()
-    fields["signatures"] = msgspec.convert(fields["signatures"], list[Signature])
+    fields["command_data"] = fields["command_data"] or {}
+    fields["signatures"] = msgspec.convert(fields.get("signatures", []), list[Signature])
+    fields["output_bytes"] = {OutputStream(stream): size for stream, size in fields["output_bytes"].items()}
     return Command(**fields)

@@ -1,9 +1,9 @@
-"""Commands and their output (seed 004, "AgentCommand")."""
+"""Commands, their scripts and their output (seed 004, "AgentCommand")."""
 
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, Index, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
 from hub_server.storage import naming  # noqa: F401  before any table
@@ -11,10 +11,17 @@ from hub_server.storage.columns import UtcDateTime
 
 
 class CommandRow(SQLModel, table=True):
-    """`payload` holds the exact signed bytes; `version` rises with every change."""
+    """`payload` holds the exact signed bytes; `version` rises with every change.
+
+    `command_data` has a script's hash in place of its text. `output_bytes`: what the process wrote, by stream.
+    """
 
     __tablename__ = "agent_commands"
-    __table_args__ = (UniqueConstraint("organisation_id", "idempotency_key", name="uq_agent_commands_idempotency"),)
+    __table_args__ = (
+        UniqueConstraint("organisation_id", "idempotency_key", name="uq_agent_commands_idempotency"),
+        Index("ix_agent_commands_newest", "organisation_id", "created_at"),
+        Index("ix_agent_commands_script", "organisation_id", "script_sha256"),
+    )
 
     id: str = Field(primary_key=True, max_length=64)
     organisation_id: str = Field(index=True, max_length=64)
@@ -33,10 +40,26 @@ class CommandRow(SQLModel, table=True):
     created_by: str = Field(max_length=160)
     sent_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     started_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
-    finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime, index=True)
     expires_at: datetime = Field(sa_type=UtcDateTime)
     cancel_requested: bool = False
+    script_sha256: str | None = Field(default=None, max_length=64)
+    timeout_sec: float | None = None
+    output_bytes: dict[str, int] = Field(
+        default_factory=dict, sa_type=JSON, sa_column_kwargs={"server_default": text("'{}'")}
+    )
     version: int = 1
+
+
+class ScriptRow(SQLModel, table=True):
+    """A script as it is hashed, once an organisation. `used_at`: when a command with it was made last."""
+
+    __tablename__ = "scripts"
+
+    organisation_id: str = Field(primary_key=True, max_length=64)
+    sha256: str = Field(primary_key=True, max_length=64)
+    body: bytes
+    used_at: datetime = Field(sa_type=UtcDateTime, index=True)
 
 
 class CommandOutputRow(SQLModel, table=True):

@@ -1,4 +1,4 @@
-"""Sends commands to connected agents as soon as they are created, and again after a loss."""
+"""Sends commands to connected agents as soon as they are created, and again after a loss; stores what they say."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ class Dispatcher:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._dispatch(), name="commands-dispatch")
             tasks.create_task(self._sweep(), name="commands-sweep")
+            tasks.create_task(self._ledger.recorder.run(), name="commands-record")
 
     async def _dispatch(self) -> None:
         with self._bus.subscribe(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import uuid
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from sqlalchemy import insert, update
@@ -14,18 +16,31 @@ from sqlmodel import col
 from hub_server.access.model import Principal
 from hub_server.access.quotas import Quotas
 from hub_server.bus.in_process import InProcessBus
+from hub_server.bus.port import Overflow
 from hub_server.commands.model import Command
 from hub_server.commands.service import CommandService
 from hub_server.commands.store import CommandStore
 from hub_server.commands.tables import CommandRow
 from hub_server.commands.worker import Dispatcher
+from hub_server.events import Deliver
 from hub_server.fleet.store import FleetStore
 from hub_server.fleet.tables import AgentRow
 from hub_server.storage.engine import EVERY_ORGANISATION, Database
+from protocol.actions import AnyData
 from protocol.commands import CommandsCreate, CommandsGet, CommandsOutput, CommandsOutputReply, CommandView
 from protocol.enumerations import CommandOutcome, CommandStatus, OutputStream, Role, TextEncoding
-from protocol.frames import CommandAccepted, CommandOutput, CommandResult, CommandStarted, Signature
+from protocol.frames import (
+    CommandAccepted,
+    CommandOutput,
+    CommandOutputAck,
+    CommandResult,
+    CommandResultAck,
+    CommandStarted,
+    Signature,
+)
 from tests.clocks import FakeClock
+
+T = TypeVar("T")
 
 
 def technician_of(organisation_id: str, role: Role = Role.TECHNICIAN) -> Principal:
@@ -72,10 +87,16 @@ def bytes_in(reply: CommandsOutputReply) -> bytes:
 
 
 class FakeSigner:
-    """Signs with what a test can recognise."""
+    """Signs with what a test can recognise. `operator_keys`: key id → 32 bytes."""
 
-    def sign_job(self, payload: bytes) -> Signature:
+    def __init__(self) -> None:
+        self.operator_keys: dict[str, bytes] = {}
+
+    async def sign_job(self, payload: bytes) -> Signature:
         return Signature(key_id="key-1", signature=base64.b64encode(payload[:8]).decode())
+
+    def operator_key(self, key_id: str) -> bytes | None:
+        return self.operator_keys.get(key_id)
 
 
 class KnownAgents:
@@ -88,6 +109,14 @@ class KnownAgents:
 
     def is_revoked(self, organisation_id: str, agent_id: str) -> bool:
         return (organisation_id, agent_id) in self.revoked
+
+
+class NoPolicies:
+    """An organisation that has none."""
+
+    def check(
+        self, organisation_id: str, agent_id: str, data: AnyData, *, reason: str, is_countersigned: bool
+    ) -> None: ...
 
 
 class Connections:
@@ -108,15 +137,17 @@ class Hub:
         self.organisation_id = organisation_id
         self.agents = agents
         self.sessions = Connections()
+        self.signer = FakeSigner()
         self.service = CommandService(
             database=database,
             bus=bus,
             clock=clock,
             store=CommandStore(),
-            signer=FakeSigner(),
+            signer=self.signer,
             agents=agents,
             sessions=self.sessions,
             quotas=Quotas(agents=FleetStore().counts, open_commands=CommandStore().open_counts),
+            policies=NoPolicies(),
         )
         self.dispatcher = Dispatcher(bus=bus, ledger=self.service.ledger)
         self.principal = technician_of(organisation_id)
@@ -160,6 +191,40 @@ class Hub:
         assert opened is not None
         self.sessions.connected.add(opened.agent_id)
         await self.service.ledger.dispatch([opened])
+
+    async def started(self, agent_id: str, frame: CommandStarted) -> None:
+        self.service.started(self.organisation_id, agent_id, frame)
+        await self.settle()
+
+    async def chunk(self, agent_id: str, frame: CommandOutput) -> CommandOutputAck:
+        """Return what acknowledges the chunk once it is stored."""
+        with self._delivered() as delivered:
+            await self.service.chunk(self.organisation_id, agent_id, frame)
+            await self.settle()
+            return await delivered(CommandOutputAck)
+
+    async def result(self, agent_id: str, frame: CommandResult) -> CommandResultAck:
+        with self._delivered() as delivered:
+            self.service.result(self.organisation_id, agent_id, frame)
+            await self.settle()
+            return await delivered(CommandResultAck)
+
+    async def settle(self) -> None:
+        """Store what agents have said, as the recorder's own task does all the time."""
+        await self.service.ledger.recorder.flush()
+
+    @contextmanager
+    def _delivered(self) -> Iterator[Callable[[type[T]], Awaitable[T]]]:
+        with self.bus.subscribe(
+            frozenset({"deliver"}), name="acknowledged", capacity=10_000, overflow=Overflow.DROP_OLDEST
+        ) as subscription:
+
+            async def last(kind: type[T]) -> T:
+                events = await subscription.batch(10_000) if subscription.buffered else []
+                found = [event.frame for event in events if isinstance(event, Deliver)]
+                return [frame for frame in found if isinstance(frame, kind)][-1]
+
+            yield last
 
     async def alter_payload(self, command_id: str, payload: bytes) -> None:
         """What an intruder in the database would do."""

@@ -7,7 +7,7 @@ from hub_server.bus.port import Overflow, Subscription
 from hub_server.events import CommandFinished, CommandOutputStored, CommandStatusChanged, Deliver, DomainEvent
 from hub_server.storage.engine import Database
 from protocol.enumerations import CommandStatus
-from protocol.frames import Command, CommandCancel
+from protocol.frames import Command, CommandCancel, CommandOutputAck, HubFrame
 from tests.clocks import FakeClock
 from tests.hub_server.commands.builders import Hub, KnownAgents
 
@@ -39,6 +39,16 @@ class Listener:
 
     async def stored(self) -> list[tuple[int, bytes]]:
         return [(event.offset, event.data) for event in await self.events() if isinstance(event, CommandOutputStored)]
+
+    async def next(self) -> HubFrame:
+        """Wait for the next frame for an agent."""
+        [event] = await self.subscription.batch(1)
+        assert isinstance(event, Deliver)
+        return event.frame
+
+    async def acks(self) -> list[CommandOutputAck]:
+        frames = [event.frame for event in await self.events() if isinstance(event, Deliver)]
+        return [frame for frame in frames if isinstance(frame, CommandOutputAck)]
 
     async def frames(self) -> list[Command | CommandCancel]:
         return [

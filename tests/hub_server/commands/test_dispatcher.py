@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 import pytest
+from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -15,12 +17,13 @@ from hub_server.commands.worker import Dispatcher
 from hub_server.events import AgentConnected, Deliver
 from hub_server.storage.engine import Database
 from protocol.commands import CommandsCancel
-from protocol.enumerations import CommandReason, CommandStatus
-from protocol.frames import Command, CommandCancel
+from protocol.enumerations import CommandReason, CommandStatus, JobState
+from protocol.frames import Command, CommandCancel, CommandQuery, CommandState
 from tests.hub_server.commands.builders import Hub, accepted, started
 from tests.hub_server.commands.conftest import Listener
 
 MINUTE = 60.0
+T = TypeVar("T")
 
 
 async def connect(hub: Hub, agent_id: str) -> None:
@@ -88,7 +91,7 @@ async def test_a_command_that_runs_is_never_sent_again(hub: Hub, agent_id: str, 
     await hub.send(view.id)
     stale = hub.service.ledger.opened.get(view.id)
     assert stale is not None
-    await hub.service.started(hub.organisation_id, agent_id, started(view.id))
+    await hub.started(agent_id, started(view.id))
     await deliveries.frames()
     hub.clock.advance(MINUTE)
     await hub.service.ledger.sweep()
@@ -142,21 +145,31 @@ async def test_a_command_that_was_sent_does_not_expire_while_its_agent_is_away(h
     assert (await hub.get(view.id)).reason is CommandReason.EXPIRED
 
 
-async def test_a_command_that_a_connected_agent_never_accepts_expires(hub: Hub, agent_id: str) -> None:
+@pytest.mark.parametrize("state", [JobState.UNKNOWN, JobState.ACCEPTED])
+async def test_a_command_that_a_connected_agent_does_not_accept_expires_when_the_agent_does_not_know_it(
+    hub: Hub, agent_id: str, deliveries: Listener, state: JobState
+) -> None:
+    """What the agent said of it may be lost on a session that is dead already: it may have begun."""
     view = await hub.create(agent_id)
     await hub.send(view.id)
     hub.clock.advance(15 * MINUTE + 14)
     await hub.service.ledger.sweep()
-    assert (await hub.get(view.id)).status is CommandStatus.SENT
+    await deliveries.events()
     hub.clock.advance(1)
-    await hub.service.ledger.sweep()
-    assert (await hub.get(view.id)).reason is CommandReason.EXPIRED
+    for _ in range(2):
+        await hub.service.ledger.sweep()
+    asked = [event.frame for event in await deliveries.events() if isinstance(event, Deliver)]
+    assert asked == [CommandQuery(command_id=view.id)]
+    assert (await hub.get(view.id)).status is CommandStatus.SENT
+    await hub.service.state(hub.organisation_id, agent_id, CommandState(command_id=view.id, state=state))
+    expected = CommandReason.EXPIRED if state is JobState.UNKNOWN else None
+    assert (await hub.get(view.id)).reason is expected
 
 
 async def test_a_cancel_is_said_again_until_the_command_ends(hub: Hub, agent_id: str, deliveries: Listener) -> None:
     view = await hub.create(agent_id)
     await hub.send(view.id)
-    await hub.service.started(hub.organisation_id, agent_id, started(view.id))
+    await hub.started(agent_id, started(view.id))
     await deliveries.frames()
     await hub.service.cancel(hub.principal, CommandsCancel(command_id=view.id))
     hub.clock.advance(15)
@@ -176,7 +189,7 @@ async def test_the_sweep_finds_what_another_hub_created_and_ended(
     assert [frame.command_id for frame in await deliveries.frames()] == [view.id]
     assert hub.service.pending_total(hub.organisation_id) == 1
     await other.service.ledger.sweep()
-    await other.service.started(hub.organisation_id, agent_id, started(view.id))
+    await other.started(agent_id, started(view.id))
     hub.service.ledger.opened.put(next(iter(other.service.ledger.opened)))
     await other.service.reconcile(hub.organisation_id, agent_id, [])
     await hub.service.ledger.sweep()
@@ -196,6 +209,11 @@ class AwayDatabase(Database):
             raise OperationalError("BEGIN", None, Exception("database is locked"))
         async with super().write(organisation_id) as connection:
             yield connection
+
+    async def transact(self, organisation_id: str, work: Callable[[Connection], T]) -> T:
+        if self.away:
+            raise OperationalError("BEGIN", None, Exception("database is locked"))
+        return await super().transact(organisation_id, work)
 
 
 async def test_a_database_that_is_away_costs_a_sweep_and_no_command(

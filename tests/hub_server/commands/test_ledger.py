@@ -29,11 +29,11 @@ async def test_a_command_runs_to_its_end(hub: Hub, agent_id: str, command_id: st
     service, organisation_id = hub.service, hub.organisation_id
     await heard.events()
     await service.accepted(organisation_id, agent_id, accepted(command_id))
-    await service.started(organisation_id, agent_id, started(command_id, ts=1_700_000_000_000))
-    ack = await service.chunk(organisation_id, agent_id, chunk(command_id, 0, "Linux\n"))
+    await hub.started(agent_id, started(command_id, ts=1_700_000_000_000))
+    ack = await hub.chunk(agent_id, chunk(command_id, 0, "Linux\n"))
     assert (ack.offset, ack.stream, ack.credits) == (6, OutputStream.STDOUT, OUTPUT_CREDITS)
     done = result(command_id, finished_at=1_700_000_001_000)
-    assert (await service.result(organisation_id, agent_id, done)).command_id == command_id
+    assert (await hub.result(agent_id, done)).command_id == command_id
     view = await hub.get(command_id)
     assert (view.status, view.exit_code, view.reason) == (CommandStatus.COMPLETED, 0, None)
     assert view.started_at is not None
@@ -54,7 +54,7 @@ async def test_the_first_result_wins_and_every_one_is_acknowledged(
 ) -> None:
     first = result(command_id, CommandOutcome.FAILED, exit_code=3, reason=CommandReason.EXIT_CODE)
     for frame in (first, first, result(command_id)):
-        ack = await hub.service.result(hub.organisation_id, agent_id, frame)
+        ack = await hub.result(agent_id, frame)
         assert ack.command_id == command_id
         hub = await hub.restarted()
     view = await hub.get(command_id)
@@ -66,7 +66,7 @@ async def test_a_refusal_names_the_agents_rule(hub: Hub, agent_id: str, command_
     refusal = result(
         command_id, CommandOutcome.FAILED, exit_code=None, reason=CommandReason.DENIED_BY_AGENT, rule="no-shell"
     )
-    await hub.service.result(hub.organisation_id, agent_id, refusal)
+    await hub.result(agent_id, refusal)
     view = await hub.get(command_id)
     assert (view.reason, view.result) == (
         CommandReason.DENIED_BY_AGENT,
@@ -75,7 +75,7 @@ async def test_a_refusal_names_the_agents_rule(hub: Hub, agent_id: str, command_
 
 
 async def test_an_agents_clock_does_not_put_an_end_in_the_future(hub: Hub, agent_id: str, command_id: str) -> None:
-    await hub.service.result(hub.organisation_id, agent_id, result(command_id, finished_at=2**53, started_at=2**53))
+    await hub.result(agent_id, result(command_id, finished_at=2**53, started_at=2**53))
     view = await hub.get(command_id)
     assert (view.started_at, view.finished_at) == (hub.clock.now(), hub.clock.now())
 
@@ -86,12 +86,13 @@ async def test_what_another_agent_says_is_ignored(hub: Hub, agent_id: str, comma
     await heard.events()
     service, organisation_id = hub.service, hub.organisation_id
     await service.accepted(organisation_id, other, accepted(command_id))
-    await service.started(organisation_id, other, started(command_id))
-    assert (await service.chunk(organisation_id, other, chunk(command_id, 0, "lies"))).offset == 4
-    assert (await service.result(organisation_id, other, result(command_id))).command_id == command_id
+    await hub.started(other, started(command_id))
+    assert (await hub.chunk(other, chunk(command_id, 0, "lies"))).offset == 4
+    assert (await hub.result(other, result(command_id))).command_id == command_id
     await service.state(organisation_id, other, CommandState(command_id=command_id, state=JobState.UNKNOWN))
-    await service.result("another", agent_id, result(command_id))
-    await service.result(organisation_id, agent_id, result(str(uuid.uuid4())))
+    service.result("another", agent_id, result(command_id))
+    await hub.settle()
+    await hub.result(agent_id, result(str(uuid.uuid4())))
     assert await hub.get(command_id) == before
     assert await heard.events() == []
 
@@ -102,7 +103,7 @@ async def test_output_is_stored_once_and_a_gap_is_asked_for(
     await heard.events()
     answers = []
     for offset, data in ((0, "abc"), (5, "fgh"), (0, "abc"), (1, "bcdef"), (6, "gh"), (2, "cd")):
-        ack = await hub.service.chunk(hub.organisation_id, agent_id, chunk(command_id, offset, data))
+        ack = await hub.chunk(agent_id, chunk(command_id, offset, data))
         answers.append(ack.offset)
     assert answers == [3, 3, 3, 6, 8, 8]
     assert await heard.stored() == [(0, b"abc"), (3, b"def"), (6, b"gh")]
@@ -110,32 +111,32 @@ async def test_output_is_stored_once_and_a_gap_is_asked_for(
 
 
 async def test_output_resumes_where_a_killed_hub_stored_it(hub: Hub, agent_id: str, command_id: str) -> None:
-    await hub.service.chunk(hub.organisation_id, agent_id, chunk(command_id, 0, "abc"))
+    await hub.chunk(agent_id, chunk(command_id, 0, "abc"))
     hub = await hub.restarted()
-    ack = await hub.service.chunk(hub.organisation_id, agent_id, chunk(command_id, 10, "x"))
+    ack = await hub.chunk(agent_id, chunk(command_id, 10, "x"))
     assert ack.offset == 3
-    ack = await hub.service.chunk(hub.organisation_id, agent_id, chunk(command_id, 2, "cd"))
+    ack = await hub.chunk(agent_id, chunk(command_id, 2, "cd"))
     assert ack.offset == 4
     assert (await hub.output(command_id)).data == "abcd"
 
 
 async def test_output_after_the_end_still_counts(hub: Hub, agent_id: str, command_id: str) -> None:
-    await hub.service.result(hub.organisation_id, agent_id, result(command_id))
+    await hub.result(agent_id, result(command_id))
     for offset, data in ((0, "late"), (0, "late"), (4, "r")):
-        await hub.service.chunk(hub.organisation_id, agent_id, chunk(command_id, offset, data))
+        await hub.chunk(agent_id, chunk(command_id, offset, data))
     assert (await hub.output(command_id)).data == "later"
 
 
 async def test_output_beyond_the_limit_is_acknowledged_and_dropped(hub: Hub, agent_id: str, command_id: str) -> None:
     page = b"\xff" * OUTPUT_CHUNK_MAX_BYTES
     for offset in range(0, OUTPUT_STORED_MAX_BYTES - OUTPUT_CHUNK_MAX_BYTES, OUTPUT_CHUNK_MAX_BYTES):
-        await hub.service.chunk(hub.organisation_id, agent_id, chunk(command_id, offset, page))
+        await hub.chunk(agent_id, chunk(command_id, offset, page))
     assert not (await hub.get(command_id)).truncated
     start = OUTPUT_STORED_MAX_BYTES - OUTPUT_CHUNK_MAX_BYTES
     for offset in (start, start + len(page) - 10, start + 5 * len(page)):
-        ack = await hub.service.chunk(hub.organisation_id, agent_id, chunk(command_id, offset, page))
+        ack = await hub.chunk(agent_id, chunk(command_id, offset, page))
         assert ack.offset == offset + len(page)
-    await hub.service.result(hub.organisation_id, agent_id, result(command_id))
+    await hub.result(agent_id, result(command_id))
     view = await hub.get(command_id)
     assert view.output_bytes[OutputStream.STDOUT] == OUTPUT_STORED_MAX_BYTES
     assert view.truncated
@@ -146,7 +147,7 @@ async def test_output_that_is_no_base64_is_a_bad_frame(hub: Hub, agent_id: str, 
         command_id=command_id, stream=OutputStream.STDOUT, offset=0, data="%%%", encoding=TextEncoding.BASE64
     )
     with pytest.raises(BadFrame):
-        await hub.service.chunk(hub.organisation_id, agent_id, frame)
+        await hub.chunk(agent_id, frame)
 
 
 pieces = st.lists(st.one_of(st.none(), st.tuples(st.integers(0, 25), st.integers(1, 12))), max_size=12)
@@ -167,7 +168,7 @@ async def test_stored_output_is_a_true_beginning_of_what_was_printed(
             continue
         offset, size = piece
         data = output[offset : offset + size]
-        ack = await hub.service.chunk(hub.organisation_id, agent_id, chunk(view.id, offset, data))
+        ack = await hub.chunk(agent_id, chunk(view.id, offset, data))
         held = max(held, offset + len(data)) if offset <= held else held
         assert ack.offset == held
     assert bytes_in(await hub.output(view.id)) == output[:held]
@@ -182,7 +183,7 @@ async def test_hello_ends_what_the_agent_lost_and_keeps_the_rest(hub: Hub, agent
     for command_id in ids[1:]:
         await hub.send(command_id)
     for command_id in (running, lost):
-        await hub.service.started(hub.organisation_id, agent_id, started(command_id))
+        await hub.started(agent_id, started(command_id))
     await heard.events()
     for each in (hub, await hub.restarted()):
         jobs = [

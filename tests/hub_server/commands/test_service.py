@@ -19,7 +19,7 @@ from hub_server.errors import Conflict, Forbidden, InvalidRequest, NotFound, Quo
 from hub_server.fleet.tables import AgentRow
 from hub_server.storage.engine import EVERY_ORGANISATION
 from protocol.commands import CommandsCancel, CommandsCreate, CommandsGet, CommandsList, CommandsOutput
-from protocol.enumerations import CommandReason, CommandStatus, OutputStream, Role, TextEncoding
+from protocol.enumerations import Action, CommandReason, CommandStatus, OutputStream, Role, TextEncoding
 from protocol.envelope import JobEnvelope
 from protocol.frames import Command, CommandCancel
 from protocol.limits import OUTPUT_CHUNK_MAX_BYTES
@@ -51,13 +51,14 @@ async def test_a_command_is_signed_stored_and_audited(hub: Hub, agent_id: str, d
         job_id=view.id,
         organisation_id=hub.organisation_id,
         agent_id=agent_id,
-        action="exec",
+        action=Action.EXEC,
         argv=["env"],
         environment={"A": "1"},
         working_directory="/tmp",
         issued_at=milliseconds(hub.clock.now()),
         expires_at=milliseconds(view.expires_at),
         timeout_sec=5,
+        requested_by=view.created_by,
     )
     assert (view.expires_at - view.created_at).total_seconds() == 15 * 60
     assert [signature.key_id for signature in frame.signatures] == ["key-1"]
@@ -167,7 +168,7 @@ async def test_a_waiting_command_is_cancelled_at_once(hub: Hub, agent_id: str, h
 async def test_a_running_command_is_cancelled_by_its_agent(hub: Hub, agent_id: str, deliveries: Listener) -> None:
     view = await hub.create(agent_id)
     await hub.send(view.id)
-    await hub.service.started(hub.organisation_id, agent_id, started(view.id))
+    await hub.started(agent_id, started(view.id))
     await deliveries.frames()
     reply = await hub.service.cancel(hub.principal, CommandsCancel(command_id=view.id))
     assert reply.command.status is CommandStatus.EXECUTING
@@ -187,6 +188,10 @@ async def test_lists_are_newest_first_filtered_and_paged(hub: Hub, agent_id: str
     assert [view.id for view in reply.commands] == [view.id for view in reversed(views)]
     of_agent = await hub.service.list(hub.principal, CommandsList(agent_id=agent_id, status=CommandStatus.PENDING))
     assert [view.id for view in of_agent.commands] == [views[2].id]
+    since = int(views[1].created_at.timestamp() * 1000)
+    newer = await hub.service.list(hub.principal, CommandsList(created_by=views[0].created_by, from_ms=since))
+    assert [view.id for view in newer.commands] == [views[2].id, views[1].id]
+    assert (await hub.service.list(hub.principal, CommandsList(created_by="user:nobody"))).total == 0
     page = await hub.service.list(hub.principal, CommandsList(limit=1, offset=1))
     assert ([view.id for view in page.commands], page.total) == ([views[1].id], 3)
     assert (await hub.service.list(technician_of("another"), CommandsList())).total == 0
@@ -202,14 +207,14 @@ async def test_output_is_read_in_pages_from_any_offset(hub: Hub, agent_id: str) 
     raw = text.encode()
     for start in range(0, len(raw), 50_000):
         frame = chunk(view.id, start, raw[start : start + 50_000])
-        await hub.service.chunk(hub.organisation_id, agent_id, frame)
+        await hub.chunk(agent_id, frame)
     first = await hub.output(view.id)
     assert (first.next_offset, first.encoding) == (OUTPUT_CHUNK_MAX_BYTES - 1, TextEncoding.UTF8)
     second = await hub.output(view.id, first.next_offset)
     assert (second.data, second.next_offset, second.complete) == ("éend", len(raw), False)
     empty = await hub.output(view.id, len(raw))
     assert (empty.data, empty.complete) == ("", False)
-    await hub.service.result(hub.organisation_id, agent_id, result(view.id))
+    await hub.result(agent_id, result(view.id))
     assert [(await hub.output(view.id, offset)).complete for offset in (0, 60_000, len(raw))] == [False, True, True]
     assert bytes_in(await hub.output(view.id, 49_999))[:3] == raw[49_999:50_002]
     stderr = await hub.service.output(hub.principal, CommandsOutput(command_id=view.id, stream=OutputStream.STDERR))

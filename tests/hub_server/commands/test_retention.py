@@ -1,0 +1,81 @@
+"""What is old goes, in slices, and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import func, select
+
+from hub_server.audit.tables import AuditRow
+from hub_server.commands.retention import Retention
+from hub_server.commands.store import CommandStore
+from hub_server.commands.tables import CommandOutputRow, CommandRow, ScriptRow
+from hub_server.errors import NotFound
+from hub_server.storage.engine import EVERY_ORGANISATION
+from protocol.enumerations import Action, OutputStream
+from tests.hub_server.commands.builders import Hub, chunk, result
+
+DAY_SECONDS = 86400.0
+
+
+async def counts(hub: Hub) -> list[int]:
+    """Return how many commands, pieces of output, scripts and audit entries there are."""
+    async with hub.database.read(EVERY_ORGANISATION) as connection:
+        tables = (CommandRow, CommandOutputRow, ScriptRow, AuditRow)
+        return [await connection.scalar(select(func.count()).select_from(table)) or 0 for table in tables]
+
+
+async def run_one(hub: Hub, agent_id: str, text: str) -> str:
+    view = await hub.create(agent_id, command_type=Action.SCRIPT, command_data={"script": text})
+    await hub.send(view.id)
+    await hub.chunk(agent_id, chunk(view.id, 0, "output"))
+    await hub.result(agent_id, result(view.id))
+    return view.id
+
+
+async def test_output_goes_first_then_the_command_then_its_script(
+    hub: Hub, agent_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hub_server.commands.retention.SLICE_COMMANDS", 2)
+    monkeypatch.setattr("hub_server.commands.retention.PAUSE_SECONDS", 0)
+    retention = Retention(
+        database=hub.database, clock=hub.clock, store=CommandStore(), commands_days=90, output_days=30
+    )
+    old = [await run_one(hub, agent_id, text) for text in ("a", "b", "c", "shared", "shared")]
+    open_one = await hub.create(agent_id, expires_in_sec=7 * 86400)
+    hub.clock.advance(29 * DAY_SECONDS)
+    await retention.apply()
+    assert await counts(hub) == [6, 5, 4, 6]
+    young = await run_one(hub, agent_id, "shared")
+    hub.clock.advance(2 * DAY_SECONDS)
+    await retention.apply()
+    assert await counts(hub) == [7, 1, 4, 7]
+    view = await hub.get(old[0])
+    assert (view.kept_bytes[OutputStream.STDOUT], view.output_bytes[OutputStream.STDOUT]) == (0, 6)
+    page = await hub.output(old[0])
+    assert (page.data, page.complete) == ("", True)
+    assert (await hub.output(young)).data == "output"
+    hub.clock.advance(60 * DAY_SECONDS)
+    await retention.apply()
+    assert await counts(hub) == [2, 0, 1, 7]
+    with pytest.raises(NotFound):
+        await hub.get(old[0])
+    assert (await hub.get(young)).command_data == {"script": "shared"}
+    assert (await hub.get(open_one.id)).id == open_one.id
+
+
+async def test_a_script_stays_as_long_as_a_command_that_has_it(hub: Hub, agent_id: str) -> None:
+    retention = Retention(
+        database=hub.database, clock=hub.clock, store=CommandStore(), commands_days=90, output_days=30
+    )
+    slow = await hub.create(
+        agent_id, command_type=Action.SCRIPT, command_data={"script": "slow"}, expires_in_sec=7 * 86400
+    )
+    hub.clock.advance(6 * DAY_SECONDS)
+    await hub.send(slow.id)
+    await hub.result(agent_id, result(slow.id))
+    hub.clock.advance(89 * DAY_SECONDS)
+    await retention.apply()
+    assert (await hub.get(slow.id)).command_data == {"script": "slow"}
+    hub.clock.advance(2 * DAY_SECONDS)
+    await retention.apply()
+    assert await counts(hub) == [0, 0, 0, 1]
