@@ -18,6 +18,7 @@ MOUNT_MAX_CHARS: Final = 256
 QUARANTINE: Final = "quarantined"
 CLONE_SUSPECTED: Final = "clone_suspected"
 CLOCK: Final = "clock"
+COMPLIANCE: Final = "compliance"
 DURATIONS: Final = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
 """Seconds and name of a unit, and of the one below it."""
 RANK: Final[Mapping[AlertSeverity, int]] = {severity: rank for rank, severity in enumerate(AlertSeverity)}
@@ -112,6 +113,13 @@ def of_clock(offset_ms: int, *, skewed: bool) -> Raise | Cease:
     return Raise(
         CLOCK, CLOCK, AlertSeverity.WARNING, f"The clock is {_duration(abs(offset_ms) // 1000)} {way} the hub's"
     )
+
+
+def of_compliance(worst: AlertSeverity | None) -> Raise | Cease:
+    """Return what the checks that fail on a machine do to its alert: those below ERROR are no reason for one."""
+    if worst is None or RANK[worst] < RANK[AlertSeverity.ERROR]:
+        return Cease(COMPLIANCE)
+    return Raise(COMPLIANCE, COMPLIANCE, worst, "Not as its policies expect: see their compliance")
 
 
 def _duration(seconds: int) -> str:

@@ -9,11 +9,11 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from hub_server.alerts.engine import CLOCK, QUARANTINE, of_clock, of_trust
+from hub_server.alerts.engine import CLOCK, COMPLIANCE, QUARANTINE, Raise, of_clock, of_compliance, of_trust
 from hub_server.alerts.model import Observation
 from hub_server.alerts.service import AlertService
 from hub_server.bus.port import Bus, Overflow
-from hub_server.events import AgentTrustChanged, ClockOffsetMeasured, DomainEvent, MetricsReceived
+from hub_server.events import AgentTrustChanged, ClockOffsetMeasured, ComplianceChanged, DomainEvent, MetricsReceived
 from protocol.enumerations import AgentTrust, Lane
 from protocol.operations import Thresholds
 
@@ -114,6 +114,28 @@ class ClockWorker:
         if event.skewed is not self._alerts.stands(event.agent_id, CLOCK):  # a fleet that comes back writes nothing
             effect = of_clock(event.offset_ms, skewed=event.skewed)
             await self._alerts.apply(event.organisation_id, event.agent_id, effect)
+
+
+class ComplianceWorker:
+    """Keeps an alert open for every machine on which a check of severity ERROR or above fails."""
+
+    def __init__(self, *, bus: Bus, alerts: AlertService) -> None:
+        self._bus = bus
+        self._alerts = alerts
+
+    async def run(self) -> None:
+        with self._bus.subscribe(
+            frozenset({"compliance"}),
+            name="alerts-of-compliance",
+            capacity=CAPACITY_FRAMES,
+            overflow=Overflow.DROP_OLDEST,
+        ) as events:
+            async for event in events:
+                if isinstance(event, ComplianceChanged):
+                    effect = of_compliance(event.severity)
+                    # What a person resolved while it holds stays so, and a fleet that is judged anew writes nothing.
+                    if isinstance(effect, Raise) is not self._alerts.stands(event.agent_id, COMPLIANCE):
+                        await self._alerts.apply(event.organisation_id, event.agent_id, effect)
 
 
 def newest_observations(events: Iterable[DomainEvent]) -> list[Observation]:
