@@ -1,0 +1,183 @@
+"""`jtnt agents`, `jobs` and `job`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from datetime import datetime
+from enum import Enum
+from typing import Any, Final, TypeVar
+
+from hub_server.operator.cli.outcome import Exit, Failed
+from hub_server.operator.cli.printing import json_text, own_streams, text_of
+from hub_server.operator.cli.session import connected
+from hub_server.operator.client import Operator
+from hub_server.operator.errors import Refused
+from hub_server.operator.jobs import Job
+from hub_server.operator.machines import machine_called, machines_in
+from hub_server.operator.output import chunk_of
+from hub_server.terminal.columns import print_columns, visible
+from protocol.commands import CommandsList, CommandsListReply, CommandsOutput, CommandsOutputReply, CommandView
+from protocol.enumerations import Action, AgentStatus, CommandStatus, OutputStream
+from protocol.events import AgentSummary
+from protocol.operations import AgentsGet, AgentsGetReply, AgentsList
+from protocol.requests import AgentFilter
+
+W = TypeVar("W", bound=Enum)
+JOBS_MAX: Final = 1000
+SUMMARY_MAX_CHARS: Final = 60
+NOTHING: Final = "-"
+
+
+async def agents(options: argparse.Namespace) -> int:
+    wanted = AgentFilter(
+        text=options.text,
+        status=[_word(AgentStatus, status, "--status") for status in options.status],
+        tags=options.tag,
+        site=options.site,
+    )
+    async with connected(options) as hub:
+        pages = [page async for page in machines_in(hub, AgentsList(filter=wanted))]
+    found = [agent for page in pages for agent in page.agents]
+    if options.as_json:
+        _print_json({"agents": found, "total": pages[-1].total, "counts": pages[-1].counts})
+    elif not found:
+        print("No machine is like this." if wanted != AgentFilter() else "There are no machines yet.")
+    else:
+        titles = ("NAME", "STATUS", "REASON", "SITE", "TAGS", "VERSION", "ID")
+        print_columns([titles, *(_line_of_agent(agent) for agent in found)])
+    return Exit.DONE
+
+
+async def jobs(options: argparse.Namespace) -> int:
+    if not 1 <= options.limit <= JOBS_MAX:
+        raise Failed(f"--limit is from 1 to {JOBS_MAX}", Exit.USAGE)
+    status = None if options.status is None else _word(CommandStatus, options.status, "--status")
+    async with connected(options) as hub:
+        agent_id = None if options.agent is None else (await machine_called(hub, options.agent)).id
+        request = CommandsList(agent_id=agent_id, status=status, limit=options.limit)
+        reply = await hub.ask("commands:list", request, CommandsListReply)
+        names = {} if options.as_json else await _names_of(hub, reply.commands)
+    if options.as_json:
+        _print_json({"commands": reply.commands, "total": reply.total})
+    elif not reply.commands:
+        print("There are no jobs like this.")
+    else:
+        titles = ("ID", "MACHINE", "STATUS", "REASON", "EXIT", "ASKED BY", "ASKED AT", "WHAT")
+        print_columns([titles, *(_line_of_job(job, names.get(job.agent_id, job.agent_id)) for job in reply.commands)])
+    return Exit.DONE
+
+
+async def job(options: argparse.Namespace) -> int:
+    async with connected(options) as hub:
+        found = await hub.job(options.job)
+        names = await _names_of(hub, [found.view])
+        kept = {stream: await _kept(hub, found, stream) for stream in OutputStream} if options.output else {}
+    if options.as_json:
+        shown = {"output": {stream: text_of(data) for stream, data in kept.items()}} if options.output else {}
+        _print_json({"command": found.view, **shown})
+    elif options.output:
+        streams = own_streams(raw=options.raw)
+        for stream, data in kept.items():
+            await streams.put(stream, data)
+        await streams.end(found.view)
+    else:
+        for title, value in _details_of(found.view, names.get(found.agent_id, found.agent_id)):
+            print(f"{title:<12} {visible(value)}")
+    return Exit.DONE
+
+
+async def _kept(hub: Operator, found: Job, stream: OutputStream) -> bytes:
+    """Return what the hub has of a stream now."""
+    pages: list[bytes] = []
+    offset, is_more = 0, True
+    while is_more:
+        request = CommandsOutput(command_id=found.id, stream=stream, offset=offset)
+        reply = await hub.ask("commands:output", request, CommandsOutputReply)
+        pages.append(chunk_of(reply).data)
+        is_more = not reply.complete and reply.next_offset > offset
+        offset = reply.next_offset
+    return b"".join(pages)
+
+
+async def _names_of(hub: Operator, views: list[CommandView]) -> Mapping[str, str]:
+    """Return the machines' names by id; one that was deleted has none."""
+    names = {}
+    for agent_id in dict.fromkeys(view.agent_id for view in views):
+        try:
+            names[agent_id] = (await hub.ask("agents:get", AgentsGet(agent_id=agent_id), AgentsGetReply)).agent.name
+        except Refused:
+            continue
+    return names
+
+
+def _line_of_agent(agent: AgentSummary) -> tuple[str, ...]:
+    return (
+        agent.name,
+        agent.status.value,
+        agent.status_reason or NOTHING,
+        agent.site or NOTHING,
+        ",".join(agent.tags) or NOTHING,
+        agent.agent_version,
+        agent.id,
+    )
+
+
+def _line_of_job(view: CommandView, machine: str) -> tuple[str, ...]:
+    return (
+        view.id,
+        machine,
+        view.status.value,
+        view.reason.value if view.reason else NOTHING,
+        NOTHING if view.exit_code is None else str(view.exit_code),
+        view.created_by,
+        _moment(view.created_at),
+        summary_of(view)[:SUMMARY_MAX_CHARS],
+    )
+
+
+def _details_of(view: CommandView, machine: str) -> list[tuple[str, str]]:
+    sizes = ", ".join(f"{stream} {view.output_bytes.get(stream, 0)}" for stream in OutputStream)
+    return [
+        ("Job", view.id),
+        ("Machine", f"{machine} ({view.agent_id})"),
+        ("What", summary_of(view)),
+        ("Status", view.status.value + (f" ({view.reason})" if view.reason else "")),
+        ("Exit code", NOTHING if view.exit_code is None else str(view.exit_code)),
+        ("Result", view.result or NOTHING),
+        ("Asked by", view.created_by),
+        ("Asked at", _moment(view.created_at)),
+        ("Started at", _moment(view.started_at)),
+        ("Finished at", _moment(view.finished_at)),
+        ("Expires at", _moment(view.expires_at)),
+        ("Output", f"bytes: {sizes}" + (", cut at the limit" if view.truncated else "")),
+    ]
+
+
+def summary_of(view: CommandView) -> str:
+    """Return what was ordered, on one line."""
+    data = view.command_data
+    match view.command_type:
+        case Action.EXEC:
+            words = data.get("argv", [])
+        case Action.SCRIPT:
+            words = ["script", data.get("interpreter", ""), *data.get("arguments", [])]
+        case _:
+            words = [view.command_type, *(value for value in data.values())]
+    return " ".join(" ".join(map(str, word)) if isinstance(word, list) else str(word) for word in words)
+
+
+def _moment(at: datetime | None) -> str:
+    return NOTHING if at is None else f"{at.astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def _word(words: type[W], given: str, option: str) -> W:
+    try:
+        return words(given)
+    except ValueError as error:
+        known = ", ".join(str(word.value) for word in words)
+        raise Failed(f"{option} {given}: it is one of {known}", Exit.USAGE) from error
+
+
+def _print_json(document: Mapping[str, Any]) -> None:
+    print(json_text(document))

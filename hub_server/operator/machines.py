@@ -1,0 +1,79 @@
+"""Finding a machine by what a person calls it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator
+from typing import Final
+
+from msgspec import structs
+
+from hub_server.operator.errors import OperatorError, Refused
+from hub_server.operator.jobs import Asking
+from protocol.codes import ErrorCode
+from protocol.events import AgentSummary
+from protocol.operations import AgentsGet, AgentsGetReply, AgentsList, AgentsListReply
+from protocol.requests import AgentFilter
+
+PAGE: Final = 1000
+SUGGESTED_MAX: Final = 5
+NAME_MAX_CHARS: Final = 128
+
+
+class NoSuchMachine(OperatorError):
+    """No machine has this id, name or host name."""
+
+
+class AmbiguousMachine(OperatorError):
+    """Several have it; `machines` are they."""
+
+    def __init__(self, message: str, machines: list[AgentSummary]) -> None:
+        super().__init__(message)
+        self.machines = machines
+
+
+async def machines_in(hub: Asking, request: AgentsList) -> AsyncIterator[AgentsListReply]:
+    """Yield the pages of what passes the filter, until all is there."""
+    offset = 0
+    while True:
+        page = structs.replace(request, limit=PAGE, offset=offset)
+        reply = await hub.ask("agents:list", page, AgentsListReply)
+        yield reply
+        offset += len(reply.agents)
+        if not reply.agents or offset >= reply.total:
+            return
+
+
+async def machine_called(hub: Asking, called: str) -> AgentSummary:
+    """Return the machine of this id, name or host name; a name goes before a host name.
+
+    Raises NoSuchMachine or AmbiguousMachine, which say what there is, and what `hub.ask` raises.
+    """
+    by_id = await _machine_of_id(hub, called)
+    if by_id is not None:
+        return by_id
+    request = AgentsList(filter=AgentFilter(text=called[:NAME_MAX_CHARS]))
+    found = [agent async for reply in machines_in(hub, request) for agent in reply.agents]
+    wanted = called.casefold()
+    named = [agent for agent in found if agent.name.casefold() == wanted]
+    matching = named or [agent for agent in found if agent.hostname.casefold() == wanted]
+    if len(matching) == 1:
+        return matching[0]
+    if matching:
+        listed = "; ".join(f"{agent.id} ({agent.name}, site {agent.site or 'none'})" for agent in matching)
+        raise AmbiguousMachine(f"{len(matching)} machines are called {called}, say which by its id: {listed}", matching)
+    similar = ", ".join(agent.name for agent in found[:SUGGESTED_MAX])
+    hint = f"; did you mean one of: {similar}?" if similar else "; `jtnt agents` lists them"
+    raise NoSuchMachine(f"there is no machine called {called}{hint}")
+
+
+async def _machine_of_id(hub: Asking, called: str) -> AgentSummary | None:
+    try:
+        uuid.UUID(called)
+        return (await hub.ask("agents:get", AgentsGet(agent_id=called), AgentsGetReply)).agent
+    except ValueError:
+        return None
+    except Refused as error:
+        if error.code == ErrorCode.NOT_FOUND:
+            return None
+        raise

@@ -1,0 +1,1 @@
+"""What both command lines say and read alike: `jtnt-hub` and `jtnt`."""
