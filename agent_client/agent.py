@@ -23,14 +23,14 @@ from agent_client.control.vitals import Vitals
 from agent_client.desired import DesiredState, Unacceptable, stored_settings
 from agent_client.errands.runner import ErrandProcesses
 from agent_client.errors import AgentError
-from agent_client.execution.jobs import JobBounds, Jobs, Terms
-from agent_client.execution.journal import Journal
-from agent_client.execution.verification import Audience
+from agent_client.execution.link import ExecutorLink
 from agent_client.farewell import reason_of_stop
 from agent_client.inventory.shelf import Shelf
 from agent_client.logs import Log, set_level
 from agent_client.memory import give_back_memory
 from agent_client.paths import Places
+from agent_client.policy.file import PolicyFile
+from agent_client.policy.report import policy_words
 from agent_client.renewal.inheritance import Inheritance
 from agent_client.renewal.pairs import Pairs
 from agent_client.renewal.papers import Papers
@@ -60,12 +60,16 @@ _log = Log("daemon")
 
 
 class Agent:
-    """One identity at work. `run()` returns once `stop()` was called; `reload()` takes up a changed configuration."""
+    """One identity at work. `run()` returns once `stop()` was called; `reload()` takes up a changed configuration.
+
+    Then `begins_anew` where another Agent is to follow, `restarts` where the whole process is to begin anew.
+    """
 
     def __init__(self, places: Places, config: Config, clock: Clock | None = None) -> None:
         """Raises DatabaseError when there can be no spool."""
         self.config = config
         self.begins_anew = False
+        self.restarts = False
         self._places = places
         self._clock = clock or SystemClock()
         self._stop = asyncio.Event()
@@ -75,13 +79,12 @@ class Agent:
         self._spool = Spool(self._database, self._clock, bound, owner=config.agent_id, boot_id=boot_id())
         self._history = History(self._database, self._spool, SecureStore(places.marks), config.agent_id)
         self._note_start()
-        self._journal = Journal(self._database, self._clock)
         self._cadence = Cadence(_settings(places))
         turn = Turn(places, config.agent_id)
         self._papers = _papers(turn, config, self._clock)
         self._desired = DesiredState(self._database, self._cadence, self._papers.trust, self._papers.renewal, turn)
-        job_bounds = JobBounds(config.running_jobs_max, config.kill_grace_seconds)
-        self._jobs = Jobs(self._journal, self._terms, self._clock, places.job_output, job_bounds)
+        self._jobs = ExecutorLink(places, lambda: self.config, self._clock, self.restart)
+        self._policy = PolicyFile.of(places, config.policy_file)
         self._board = Board()
         self._failures = Failures(self._spool, self._database)
         self._vitals = Vitals(self._board, self._spool, self._clock, self._not_after_ms)
@@ -103,34 +106,37 @@ class Agent:
         self._control = ControlServer(places, self.status, self.reload)
 
     async def run(self) -> None:
-        """Work until `stop()`. Running jobs are then killed and reported, and the hub is told goodbye."""
+        """Work until `stop()`. Then the hub is told goodbye; jobs go on, and are reported by whoever comes next."""
         try:
             async with asyncio.TaskGroup() as group:
-                jobs = group.create_task(_kept_going("jobs", self._jobs.run), name="jobs")
-                others = [
+                tasks = [
                     group.create_task(_kept_going(name, run), name=name)
                     for name, run in (
+                        ("jobs", self._jobs.run),
                         ("connection", self._connection.run),
                         ("sampler", self._sampler.run),
                         ("rounds", self._rounds.run),
                         ("housekeeping", self._keep_house),
                     )
                 ]
-                others.append(group.create_task(self._control.run(), name="control"))
+                tasks.append(group.create_task(self._control.run(), name="control"))
                 await self._stop.wait()
-                _log.info("agent stopping", jobs_running=self._jobs.running())
-                jobs.cancel()
-                await self._farewell(jobs)
-                for task in others:
+                _log.info("agent stopping", jobs_running=self._jobs.running)
+                await self._farewell()
+                for task in tasks:
                     task.cancel()
                 self._spool.settle()
                 self._history.close()
         finally:
-            self._jobs.close()
             self._database.close()
 
     def stop(self) -> None:
         self._stop.set()
+
+    def restart(self) -> None:
+        """Stop in order, for the process to begin anew."""
+        self.restarts = True
+        self.stop()
 
     def reload(self) -> None:
         """Take up the configuration on disk; keep the one in use when that cannot be used.
@@ -148,6 +154,7 @@ class Agent:
             self._begin_anew()
             return
         self.config = config
+        self._policy = PolicyFile.of(self._places, config.policy_file)
         set_level(config.log_level)
         _log.info("configuration reloaded")
         self._rounds.reconsider()
@@ -172,14 +179,15 @@ class Agent:
             spool=SpoolStatus(
                 used_bytes=self._spool.used_bytes(), waiting=self._spool.waiting(), dropped=self._spool.dropped()
             ),
-            jobs_running=self._jobs.running(),
-            jobs_unreported=len(self._jobs.open),
+            jobs_running=self._jobs.running,
+            jobs_unreported=self._jobs.unreported,
             failing_collectors=self._failures.names(),
             certificate=self._certificate_status(),
             trust_version=self._papers.trust.version(),
             sample_interval_seconds=self._cadence.sample_interval_seconds,
             heartbeat_interval_seconds=self._cadence.heartbeat_seconds,
             health=self._vitals.health(),
+            policy=policy_words(self._policy.current(), self._policy.path),
         )
 
     def _observers(self) -> tuple[Sampler, Rounds]:
@@ -224,14 +232,9 @@ class Agent:
             problem=renewal.problem,
         )
 
-    async def _farewell(self, jobs: asyncio.Task[None]) -> None:
-        """Let cut-off jobs be written down and told, and say goodbye; all of it in a bounded time."""
-        reason = GoodbyeReason.RESTART if self.begins_anew else await reason_of_stop()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(FAREWELL_SECONDS):
-                await asyncio.wait([jobs])
-                if self._cadence.session_is_up:
-                    await self._jobs.told()
+    async def _farewell(self) -> None:
+        """Say goodbye, in a bounded time."""
+        reason = GoodbyeReason.RESTART if self.begins_anew or self.restarts else await reason_of_stop()
         with suppress(TimeoutError):
             async with asyncio.timeout(FAREWELL_SECONDS):
                 await self._connection.say_goodbye(reason)
@@ -241,16 +244,11 @@ class Agent:
         while True:
             try:
                 self._spool.trim_age()
-                self._journal.prune()
             except DatabaseError as error:
                 _log.error("the spool does not take it", reason=str(error))
             self._history.note()
             give_back_memory()
             await asyncio.sleep(HOUSEKEEPING_SECONDS)
-
-    def _terms(self) -> Terms:
-        audience = Audience(self.config.organisation_id, self.config.agent_id)
-        return Terms(audience, self._papers.trust.document(), self._desired.allowed_actions())
 
 
 def _papers(turn: Turn, config: Config, clock: Clock) -> Papers:

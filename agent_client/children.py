@@ -61,6 +61,14 @@ def own_environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
+def watch_children_without_threads() -> None:
+    """Learn of a job's end by a descriptor, as Python 3.12 does anyway: a thread a process triples a job's latency."""
+    if sys.version_info < (3, 12) and hasattr(os, "pidfd_open"):
+        with suppress(OSError):  # an old kernel, or one that forbids it: then by threads
+            os.close(os.pidfd_open(os.getpid()))
+            asyncio.set_child_watcher(asyncio.PidfdChildWatcher())
+
+
 async def run_child(child: Child, said: bytes = b"") -> Ended:
     """Run it to its end with `said` on its standard input. Raises ChildFailed.
 

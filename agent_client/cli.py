@@ -7,19 +7,26 @@ import asyncio
 import math
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Final, NoReturn
 
 import msgspec
 
+from agent_client.config import NotEnrolled, load_config
 from agent_client.control.local import DaemonUnreachable, ask_daemon
 from agent_client.enrollment.enroll import Enrollment
 from agent_client.enrollment.hub import HubAddress, HubDoor
 from agent_client.errors import AgentError
+from agent_client.execution.executor import OWN_FOLDER, serve
+from agent_client.execution.places import ExecutorPlaces
+from agent_client.execution.recollection import line_of, newest_jobs
 from agent_client.exposition import exposition_of
 from agent_client.inspection import Probe, check_connection
 from agent_client.paths import Places
 from agent_client.plugins.runner import run_plugin
 from agent_client.plugins.settings import load_plugins, plugin_line
+from agent_client.policy.file import PolicyFile, Unusable
+from agent_client.policy.report import policy_lines
 from agent_client.report import offline_lines, offline_report, status_lines, witness_lines
 from agent_client.version import AGENT_VERSION
 from agent_client.witness import Witness
@@ -27,12 +34,15 @@ from protocol.identity import EnrollmentToken, JoinString, MalformedIdentity
 
 EXIT_USAGE: Final = 64
 EXIT_NOT_RUNNING: Final = 3
+EXIT_CONFIG: Final = 78
 _EPILOG: Final = """examples:
   jtnt-agent enroll 'jtnt://hub.example.com:3001/#jtnte_…'      join with the line the hub gave you
   jtnt-agent enroll --token jtnte_… --hub https://hub.example.com:3001
   jtnt-agent status                                            ask the running daemon
   jtnt-agent test-connection                                   find out why it does not connect
   jtnt-agent witness --json                                    the hub's audit checkpoints kept here
+  jtnt-agent jobs                                              who had what run here, and how it ended
+  jtnt-agent policy check                                      what this machine lets jobs do
   jtnt-agent plugins test queue                                run a plugin of plugins.toml once
   jtnt-agentd                                                  run the daemon
 
@@ -60,6 +70,15 @@ exit codes: 0 all well · 2 name not found · 3 nothing answers there · 4 not t
 77 files are open to others · 78 not enrolled, or wrongly configured · 1 stored certificates damaged
 """
 
+_EXECUTOR_EPILOG: Final = """For a daemon that runs without rights: the executor runs as root, takes orders
+only from the daemon's user, and verifies each of them itself. In config.json of the daemon: "executor_service": true.
+Units for systemd are in the agent's README. Without this, the daemon starts an executor of its own when there are jobs.
+
+exit codes: 0 stopped, or nothing to do for a while · 73, 77 files cannot be written, or are open to others
+74 the journal cannot be opened · 1 the socket cannot be opened, or another executor runs
+"""
+_JOBS_COUNT: Final = 20
+
 _PLUGINS_EPILOG: Final = """plugins.toml, beside config.json, names programs and Python functions of plugins/:
 
   [[plugin]]
@@ -78,6 +97,25 @@ examples:
 
 exit codes: 0 all well · 1 the plugin failed · 64 wrong arguments, or no such plugin · 77 others could change it
 78 plugins.toml cannot be used
+"""
+
+
+_POLICY_EPILOG: Final = """policy.toml (/etc/jtnt/policy.toml on Linux, or `policy_file` of config.json) must be
+root's; no hub can change it. Without the file, whatever the hub's signer signs may run. With one
+that others could change, or that cannot be read, nothing runs.
+
+  [jobs]
+  actions = ["exec", "script"]            # of exec script service packages kill reboot agent:restart
+  programs = ["/usr/bin/uptime"]          # what exec may run
+  script_sha256 = ["<hash>", "<hash> bash"]   # what script may run: with sh, or with the interpreter named
+  environment = ["LANG"]                  # variables that orders may set; none where programs or scripts are listed
+  run_as = ["nobody"]                     # users; the executor's own must be named too
+  windows = ["Mon-Fri 08:00-18:00", "Sat 22:00-02:00"]   # local time
+  per_hour = 60
+  signatures = "hub+operator"             # a person's key beside the hub's (jtnt-hub operator-keys)
+  operator_keys = ["<key id>"]            # which people's
+
+exit codes: 0 there is none, or it is in force · 64 wrong arguments · 78 it cannot be used: no job runs
 """
 
 
@@ -125,25 +163,43 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     enroll = add("enroll", "join a hub with a one-time token", _enroll, _ENROLL_EPILOG)
+    _let_choose_how_to_enroll(enroll)
+    plugins = add("plugins", "show the plugins of this machine, or try one", _plugins, _PLUGINS_EPILOG)
+    _let_choose_a_plugin(plugins)
+    jobs = _job_commands(add)
+    policy = add("policy", "show what this machine itself lets jobs do", _policy, _POLICY_EPILOG)
+    status = add("status", "show what the running daemon knows", _status, _STATUS_EPILOG)
+    others = (
+        add("witness", "show the hub's audit checkpoints that this machine keeps", _witness, _WITNESS_EPILOG),
+        add("version", "show the agent's version", _version),
+        add("test-connection", "try each step of the way to the hub", _test_connection, _TEST_EPILOG),
+    )
+    for command in (status, *others, plugins, jobs, policy):
+        command.add_argument("--json", action="store_true", help="for programs")
+    policy.add_argument("action", choices=("check",), help="read the file as the daemon does")
+    status.add_argument("--prometheus", action="store_true", help="figures for a textfile collector")
+    return parser
+
+
+def _job_commands(add: Callable[..., argparse.ArgumentParser]) -> argparse.ArgumentParser:
+    """Return the one that can answer in JSON."""
+    executor = add("executor", "run jobs for a daemon without rights (a service)", _executor, _EXECUTOR_EPILOG)
+    jobs = add("jobs", "show the last jobs of this machine: who asked for what, and how it ended", _jobs)
+    jobs.add_argument("--count", type=int, default=_JOBS_COUNT, metavar="N", help="how many (default %(default)s)")
+    for command in (executor, jobs):
+        command.add_argument(
+            "--folder", metavar="DIR", help=f"the files of an executor that is a service (its default: {OWN_FOLDER})"
+        )
+    return jobs
+
+
+def _let_choose_how_to_enroll(enroll: argparse.ArgumentParser) -> None:
     enroll.add_argument("join_string", nargs="?", metavar="JOIN-STRING", help="jtnt://host:port/#token; quote it")
     enroll.add_argument("--token", help="the token alone, with --hub")
     enroll.add_argument("--hub", metavar="URL", help="https://host:port of the hub's agents' listener")
     enroll.add_argument("--force", action="store_true", help="give an enrolled machine a new identity")
     wait_help = "how long to wait for a person's approval where the hub wants one (default 600)"
     enroll.add_argument("--approval-timeout", type=_seconds, default=600.0, metavar="SECONDS", help=wait_help)
-    plugins = add("plugins", "show the plugins of this machine, or try one", _plugins, _PLUGINS_EPILOG)
-    _let_choose_a_plugin(plugins)
-    status = add("status", "show what the running daemon knows", _status, _STATUS_EPILOG)
-    for command in (
-        status,
-        add("witness", "show the hub's audit checkpoints that this machine keeps", _witness, _WITNESS_EPILOG),
-        add("version", "show the agent's version", _version),
-        add("test-connection", "try each step of the way to the hub", _test_connection, _TEST_EPILOG),
-        plugins,
-    ):
-        command.add_argument("--json", action="store_true", help="for programs")
-    status.add_argument("--prometheus", action="store_true", help="figures for a textfile collector")
-    return parser
 
 
 def _let_choose_a_plugin(plugins: argparse.ArgumentParser) -> None:
@@ -226,6 +282,35 @@ def _plugins(options: argparse.Namespace) -> int:
     figures = asyncio.run(run_plugin(plugins[options.name], places))
     print(_json(figures) if options.json else "\n".join(f"{name} = {value}" for name, value in figures.items()))
     return 0
+
+
+def _executor(options: argparse.Namespace) -> int:
+    return serve(options.data_dir, options.folder)
+
+
+def _jobs(options: argparse.Namespace) -> int:
+    places = Places.chosen(options.data_dir)
+    folder = Path(options.folder) if options.folder else places.state
+    jobs = newest_jobs(ExecutorPlaces(folder.absolute(), places).journal, max(options.count, 0))
+    print(_json(jobs) if options.json else "\n".join(map(line_of, jobs)) or "no job has run here yet")
+    return 0
+
+
+def _policy(options: argparse.Namespace) -> int:
+    places = Places.chosen(options.data_dir)
+    try:
+        chosen = load_config(places).policy_file
+    except NotEnrolled:
+        chosen = None
+    file = PolicyFile.of(places, chosen)
+    state = file.current()
+    lines = policy_lines(state, file.path)
+    print(
+        _json({"path": str(file.path), "usable": not isinstance(state, Unusable), "lines": lines})
+        if options.json
+        else "\n".join(lines)
+    )
+    return EXIT_CONFIG if isinstance(state, Unusable) else 0
 
 
 def _version(options: argparse.Namespace) -> int:

@@ -60,6 +60,11 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
     spool_max_age_seconds: PositiveSeconds | Annotated[int, Meta(gt=0)] = SPOOL_MAX_AGE_SECONDS
     running_jobs_max: Annotated[int, Meta(ge=1, le=256)] = 8
     kill_grace_seconds: PositiveSeconds = 5.0
+    executor_idle_seconds: PositiveSeconds = 60.0
+    executor_service: bool = False
+    """Jobs run in an executor that is a service of its own; else the daemon starts one when there are jobs."""
+    policy_file: Annotated[str, Meta(pattern=r"^(/|[A-Za-z]:\\)", max_length=4096)] | None = None
+    """Of the machine's own policy; by default /etc/jtnt/policy.toml on Linux."""
 
     @property
     def pace(self) -> Pace:

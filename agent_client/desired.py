@@ -10,7 +10,7 @@ from msgspec import Struct
 from agent_client.cadence import Cadence
 from agent_client.errors import AgentError
 from agent_client.logs import Log
-from agent_client.paths import CERTIFICATE_TERMS, LOCAL_POLICY, POLICY, SETTINGS, Places
+from agent_client.paths import CERTIFICATE_TERMS, POLICY, SETTINGS, Places
 from agent_client.renewal.renewal import Renewal
 from agent_client.spool.database import Database, DatabaseError
 from agent_client.store.secure import SecureStore, StoreError
@@ -33,12 +33,6 @@ class Unacceptable(AgentError):
     """Desired state this agent does not apply; the message says why."""
 
     code: ClassVar[str] = "desired_unacceptable"
-
-
-class LocalPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`local-policy.json` beside the configuration: it narrows what the hub may do, and no hub can lift it."""
-
-    allowed_actions: list[str]
 
 
 class DesiredState:
@@ -77,14 +71,6 @@ class DesiredState:
             if name not in files or self._store.exists(files[name])
         }
         return StateHashes(**known)
-
-    def allowed_actions(self) -> frozenset[str]:
-        """Return what the organisation's policy and this machine's both allow. Raises StoreError or Unacceptable."""
-        allowed = frozenset(_decoded(self._store.load(POLICY), AgentPolicy, POLICY).allowed_actions)
-        local = SecureStore(self._places.config)
-        if not local.exists(LOCAL_POLICY):
-            return allowed
-        return allowed & frozenset(_decoded(local.load(LOCAL_POLICY), LocalPolicy, LOCAL_POLICY).allowed_actions)
 
     async def _apply(self, name: DesiredName, body: dict[str, Any]) -> None:
         match name:

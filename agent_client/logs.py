@@ -45,6 +45,15 @@ class Log:
         self._logger.critical(phrase, extra={_FIELDS: fields})
 
 
+def relay(level: int, component: str, phrase: str, fields: Mapping[str, Any]) -> None:
+    """Log what a component said in another process."""
+    logging.getLogger(f"agent.{component}").log(level, "%s", phrase, extra={_FIELDS: fields})
+
+
+def fields_of(record: logging.LogRecord) -> dict[str, Any]:
+    return dict(getattr(record, _FIELDS, {}))
+
+
 class JsonLines:
     """Renders records as JSON lines; `agent_id` is on every line once it is known."""
 

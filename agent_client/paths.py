@@ -66,10 +66,6 @@ class Places(Struct, frozen=True):
         return self.state / "marks"
 
     @property
-    def job_output(self) -> Path:
-        return self.state / "jobs"
-
-    @property
     def lock(self) -> Path:
         return self.state / "agentd.lock"
 

@@ -90,6 +90,7 @@ def status_lines(status: Status) -> list[str]:
         f"jobs          {status.jobs_running} running, {status.jobs_unreported} the hub does not hold the result of",
         f"certificate   {certificate_words(status.certificate.not_after_ms)}{_renewal_words(status.certificate)}",
         f"trust         {trust_words(status.trust_version)}",
+        f"policy        {status.policy or 'not told by this daemon'}",
         f"clock         {clock_words(status.health.clock_ahead_ms)}",
         f"itself        {size_words(status.health.rss_bytes)}, {status.health.cpu_percent:.2g} % of a processor",
     ]

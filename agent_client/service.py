@@ -7,10 +7,11 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import ClassVar
 
 from agent_client.agent import Agent
+from agent_client.children import watch_children_without_threads
 from agent_client.config import load_config
 from agent_client.errors import AgentError
 from agent_client.logs import JsonLines, Log, log_to, set_level
@@ -28,23 +29,28 @@ class AlreadyRunning(AgentError):
 
 
 def run_daemon(data_dir: str | None) -> int:
-    """Run until a signal, logging to standard output. Returns the exit code."""
+    """Run until a signal, logging to standard output. Returns the exit code; a restart that a job wants does not."""
     places = Places.chosen(data_dir)
     lines = log_to()
     try:
         with only_daemon_of(places):
-            _watch_children_without_threads()
-            asyncio.run(serve(places, lines))
+            watch_children_without_threads()
+            restarts = asyncio.run(serve(places, lines))
     except AgentError as error:
         _log.fatal(str(error), code=error.code)
         return error.exit_code
     except KeyboardInterrupt:
         return 0
+    if restarts and sys.platform != "win32":  # there a service manager must do it
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  this very program
     return 0
 
 
-async def serve(places: Places, lines: JsonLines) -> None:
-    """Run the agent of `places` until a signal. Raises AgentError when it cannot start."""
+async def serve(places: Places, lines: JsonLines) -> bool:
+    """Run the agent of `places` until a signal; return whether the process is to begin anew.
+
+    Raises AgentError when it cannot start.
+    """
     while True:
         config = load_config(places)
         lines.agent_id = config.agent_id
@@ -54,8 +60,8 @@ async def serve(places: Places, lines: JsonLines) -> None:
         _log.info("agent starting", version=AGENT_VERSION, hub=config.hub_url, data=str(places.state))
         await agent.run()
         _log.info("agent stopped")
-        if not agent.begins_anew:
-            return
+        if agent.restarts or not agent.begins_anew:
+            return agent.restarts
 
 
 @contextmanager
@@ -72,14 +78,6 @@ def only_daemon_of(places: Places) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
-
-
-def _watch_children_without_threads() -> None:
-    """Learn of a job's end by a descriptor, as Python 3.12 does anyway: a thread a process triples a job's latency."""
-    if sys.version_info < (3, 12) and hasattr(os, "pidfd_open"):
-        with suppress(OSError):  # an old kernel, or one that forbids it: then by threads
-            os.close(os.pidfd_open(os.getpid()))
-            asyncio.set_child_watcher(asyncio.PidfdChildWatcher())
 
 
 def _listen_to_signals(agent: Agent) -> None:

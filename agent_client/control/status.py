@@ -47,7 +47,7 @@ class Health(Struct, frozen=True, kw_only=True):
 
 
 class Status(Struct, frozen=True, kw_only=True):
-    """Times in ms since the epoch, null where there is none."""
+    """Times in ms since the epoch, null where there is none. `policy`: the machine's own, in words."""
 
     pid: int
     agent_version: str
@@ -71,6 +71,7 @@ class Status(Struct, frozen=True, kw_only=True):
     sample_interval_seconds: float
     heartbeat_interval_seconds: float
     health: Health
+    policy: str = ""
 
 
 class Board:

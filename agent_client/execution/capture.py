@@ -1,4 +1,4 @@
-"""A job's output on disk: bounded, readable from any byte offset, there until the hub holds the result."""
+"""A job's output on disk: its beginning and its end, bounded, readable from any byte offset until the hub holds it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from agent_client.execution.tail import Tail
 from agent_client.store.secure import FILE_MODE, SecureStore
 from protocol.enumerations import OutputStream, TextEncoding
 from protocol.limits import OUTPUT_CHUNK_MAX_BYTES
 
 CHUNK_MAX_BYTES: Final = OUTPUT_CHUNK_MAX_BYTES
+GAP_MAX_BYTES: Final = 64
 _ESCAPED_MAX_BYTES: Final = 3 * CHUNK_MAX_BYTES
 _ESCAPE_LENGTH: Final = 6
 _UTF8_SEQUENCE_MAX_BYTES: Final = 4
@@ -31,12 +33,14 @@ class Chunk(NamedTuple):
 
 
 class Capture:
-    """Both output streams of one job. `limit_bytes` bounds them together; what is beyond it is discarded and said.
+    """Both output streams of one job. `limit_bytes` bounds them together.
 
-    `sizes` counts what is kept of each stream, `written` all that the process wrote.
+    The first half of the limit is kept as it comes. What follows goes to a ring of the size of the other half, one a
+    stream; `finish` appends what the rings hold then, after a line that says how much was left out between.
 
-    `notify` is called after each write. Files are made at the first byte; those that a daemon before this one left are
-    taken up. The owner closes it, and discards it when the hub holds the result.
+    `sizes` counts what can be read of each stream, `written` all that the process wrote. `notify` is called after each
+    write that can be read. Files are made at the first byte; those of a life before this one are taken up, without
+    what was in its rings. The owner closes it, and discards it when the hub holds the result.
     """
 
     def __init__(self, directory: Path, command_id: str, limit_bytes: int) -> None:
@@ -47,26 +51,71 @@ class Capture:
         self._files: dict[OutputStream, FileIO] = {}
         self.sizes = {stream: path.stat().st_size for stream, path in self._paths.items() if path.exists()}
         self.written = dict(self.sizes)
-        self._left_bytes = max(limit_bytes - sum(self.sizes.values()), 0)
+        self._tail_bytes = limit_bytes // 2 if limit_bytes >= 2 * GAP_MAX_BYTES * len(OutputStream) else 0
+        self._left_bytes = max(limit_bytes - self._tail_bytes - sum(self.sizes.values()), 0)
+        self._tails: dict[OutputStream, Tail] = {}
+        for path in self._paths.values():
+            with suppress(FileNotFoundError):
+                _tail_path(path).unlink()
+                self.truncated = True
 
     def write(self, stream: OutputStream, data: bytes) -> None:
-        """Keep as much of `data` as the limit and the disk allow."""
+        """Keep of `data` what the limit and the disk allow."""
         self.written[stream] = self.written.get(stream, 0) + len(data)
         if self.truncated:
             return
         kept = data[: self._left_bytes]
-        self.truncated = len(kept) < len(data)
-        if not kept:
-            return
         try:
-            written = self._file(stream).write(kept)
+            if kept:
+                self._append(stream, kept)
+                self.notify()
+            if rest := data[len(kept) :]:
+                self._keep_end(stream, rest)
         except OSError:  # a full disk ends the capture, not the job
             self.truncated = True
+
+    def is_full(self) -> bool:
+        """Tell whether nothing of further output can be read before the process has ended."""
+        return self.truncated or not self._left_bytes
+
+    def finish(self) -> None:
+        """The process has ended: append what the rings hold."""
+        held = {stream: tail.held_bytes for stream, tail in self._tails.items()}
+        for stream, tail in self._tails.items():
+            others = sum(held.values()) - held[stream]
+            share = max(self._tail_bytes - others, self._tail_bytes // len(OutputStream))
+            with suppress(OSError):
+                self._append_end(stream, tail, share)
+            tail.discard()
+        self._tails.clear()
+
+    def _append_end(self, stream: OutputStream, tail: Tail, share_bytes: int) -> None:
+        """Append the end of a stream, at most `share_bytes`, with the line about what is missing before it."""
+        missing = self.written[stream] - self.sizes.get(stream, 0) - tail.held_bytes
+        if not missing and tail.held_bytes <= share_bytes:
+            self._append(stream, tail.newest(share_bytes))
             return
-        self._left_bytes -= written
+        self.truncated = True
+        end = _from_character(tail.newest(share_bytes - GAP_MAX_BYTES))
+        missing = self.written[stream] - self.sizes.get(stream, 0) - len(end)
+        self._append(stream, f"\n[… {missing} bytes left out …]\n".encode() + end)
+
+    def _keep_end(self, stream: OutputStream, data: bytes) -> None:
+        if not self._tail_bytes:
+            self.truncated = True
+            return
+        if stream not in self._tails:
+            SecureStore(self._directory).prepare()
+            self._tails[stream] = Tail(_tail_path(self._paths[stream]), self._tail_bytes)
+        self._tails[stream].write(data)
+
+    def _append(self, stream: OutputStream, data: bytes) -> None:
+        """Raises OSError when the disk does not take all of it; what it took counts."""
+        written = self._file(stream).write(data)
         self.sizes[stream] = self.sizes.get(stream, 0) + written
-        self.truncated = self.truncated or written < len(kept)
-        self.notify()
+        self._left_bytes = max(self._left_bytes - written, 0)
+        if written < len(data):
+            raise OSError(f"only {written} of {len(data)} bytes were written")
 
     def read(self, stream: OutputStream, offset: int, *, is_complete: bool) -> Chunk | None:
         """Return the chunk that begins at `offset`, None when there is none yet.
@@ -83,6 +132,8 @@ class Capture:
         for file in self._files.values():
             file.close()
         self._files.clear()
+        for tail in self._tails.values():
+            tail.close()
 
     def discard(self) -> None:
         """Close, and remove the files."""
@@ -90,6 +141,7 @@ class Capture:
         for path in self._paths.values():
             with suppress(OSError):
                 path.unlink(missing_ok=True)
+                _tail_path(path).unlink(missing_ok=True)
 
     def _file(self, stream: OutputStream) -> FileIO:
         if stream not in self._files:
@@ -127,6 +179,18 @@ def _text(data: bytes) -> Chunk:
 
 def _binary(data: bytes) -> Chunk:
     return Chunk(base64.b64encode(data).decode(), TextEncoding.BASE64, len(data))
+
+
+def _from_character(data: bytes) -> bytes:
+    """Return `data` without the rest of a UTF-8 character that it may begin with."""
+    start = 0
+    while start < min(len(data), _UTF8_SEQUENCE_MAX_BYTES - 1) and data[start] & 0xC0 == 0x80:
+        start += 1
+    return data[start:]
+
+
+def _tail_path(path: Path) -> Path:
+    return path.with_name(f"{path.name}.tail")
 
 
 def _nobody() -> None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable
+import base64
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -11,18 +15,27 @@ from msgspec import Struct, field
 
 from agent_client.clock import Clock
 from agent_client.errors import AgentError
+from agent_client.execution.actions import Actions, Done
 from agent_client.execution.capture import Capture
 from agent_client.execution.journal import Entry, Journal
-from agent_client.execution.process import Ending, run_process
-from agent_client.execution.verification import Audience, Denied, Grounds, Permitted, Rule, SignatureCheck, judge
+from agent_client.execution.orders import refusal_of
+from agent_client.execution.process import Ending, Valve, Watch
+from agent_client.execution.scripts import Scripts
+from agent_client.execution.terms import Terms
+from agent_client.execution.verification import Denied, Grounds, Permitted, Rule, SignatureCheck, judge
 from agent_client.logs import Log
+from agent_client.policy.surroundings import circumstances
 from agent_client.spool.database import DatabaseError
-from protocol.enumerations import CommandOutcome, CommandReason, JobState, OutputStream
-from protocol.envelope import JobEnvelope, TrustDocument
+from agent_client.store.secure import StoreError
+from protocol.enumerations import Action, CommandOutcome, CommandReason, JobState, OutputStream
+from protocol.envelope import JobEnvelope
 from protocol.frames import Command, CommandResult, CommandState, JobProgress
 
 UNFINISHED_MAX: Final = 256
 HELLO_JOBS_MAX: Final = 256
+AHEAD_MAX_BYTES: Final = 1024 * 1024
+"""So much of a stream may wait for the hub, while it is there, before the job itself is slowed."""
+TOLD_SECONDS: Final = 5.0
 
 _log = Log("execution")
 
@@ -39,14 +52,13 @@ class Job(Struct, eq=False):
     result: CommandResult | None = None
     acked: dict[OutputStream, int] = field(default_factory=dict)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    valve: Valve = field(default_factory=Valve)
 
-
-class Terms(Struct, frozen=True):
-    """Under what terms jobs run; asked anew for each order, because the hub may change them."""
-
-    audience: Audience
-    trust: TrustDocument
-    allowed_actions: Collection[str]
+    def is_ahead(self) -> bool:
+        """Tell whether the hub must catch up before more is read of the process."""
+        if self.capture.is_full():
+            return False
+        return any(size - self.acked.get(stream, 0) > AHEAD_MAX_BYTES for stream, size in self.capture.sizes.items())
 
 
 class JobBounds(Struct, frozen=True):
@@ -57,7 +69,8 @@ class JobBounds(Struct, frozen=True):
 class Jobs:
     """Accepts, runs and remembers jobs. `run()` owns their tasks; sessions may come and go meanwhile.
 
-    `changed` is set whenever there may be something to report; `repeat` holds ids whose whole story is to be told anew.
+    `changed` is set whenever there may be something to report; `repeat` holds ids whose whole story is to be told anew;
+    `notify` is called when a job was accepted, has begun, has ended, or was forgotten.
     """
 
     def __init__(
@@ -68,30 +81,38 @@ class Jobs:
         output: Path,
         bounds: JobBounds,
         is_signed_by: SignatureCheck | None = None,
+        actions: Actions | None = None,
     ) -> None:
         """`terms` may raise AgentError: then no order is accepted. Jobs that a crash has cut off are settled here."""
         self.changed = asyncio.Event()
         self.open: dict[str, Job] = {}
         self.repeat: set[str] = set()
+        self.notify: Callable[[], None] = _nobody
+        self._unwanted: deque[str] = deque(maxlen=UNFINISHED_MAX)
         self._acknowledged = asyncio.Event()
         self._journal = journal
         self._terms = terms
         self._clock = clock
         self._output = output
-        self._kill_grace_seconds = bounds.kill_grace_seconds
+        self._actions = actions or Actions(Scripts(output.with_name("scripts")), bounds.kill_grace_seconds)
+        self._scripts = self._actions.scripts
+        self._sessions = 0
         self._slots = asyncio.Semaphore(bounds.running_max)
         self._is_signed_by = is_signed_by or _loaded_at_first_use
         self._arrivals: asyncio.Queue[tuple[Job, JobEnvelope]] = asyncio.Queue(2 * UNFINISHED_MAX)
-        for entry in journal.open_entries():
-            job = self._reopen(entry)
+        jobs = [self._reopen(entry) for entry in journal.open_entries()]
+        remains = self._actions.end_remains([job.command_id for job in jobs if job.state is JobState.STARTED])
+        for job in jobs:
             if job.state is JobState.STARTED:
-                _log.warn("job interrupted by the agent's end", command_id=job.command_id)
-                self._interrupt(job)
+                ended = remains.get(job.command_id, 0)
+                _log.warn("job interrupted by the executor's end", command_id=job.command_id, processes_ended=ended)
+                self._interrupt(job, f"; {ended} processes it had left were ended" if ended else "")
         for envelope in journal.not_started():
             waiting = self.open[envelope.job_id]
             job = self._make(envelope.job_id, JobState.ACCEPTED, waiting.accepted_at, envelope.output_limit_bytes)
             self._arrivals.put_nowait((job, envelope))
         _remove_strays(output, self.open)
+        self._scripts.remove_strays(self.open)
 
     async def run(self) -> None:
         """Run jobs as they come, first those a crash kept from starting. Ends by cancellation: what runs is killed."""
@@ -105,23 +126,35 @@ class Jobs:
         try:
             if self._tell_again(command.command_id):
                 return None
+            if command.command_id in self._unwanted:
+                return _cancelled(command.command_id)
             decision = self._judge(command)
             if isinstance(decision, Denied):
                 return _refused(command.command_id, decision)
             envelope = decision.envelope
+            if envelope.action is Action.SCRIPT:
+                self._scripts.keep(envelope.job_id, base64.b64decode(command.script))
             accepted_at = self._journal.accept(envelope, decision.payload)
-        except DatabaseError as error:
+        except (DatabaseError, StoreError) as error:
             return _refused(command.command_id, Denied(Rule.JOURNAL, f"the agent cannot write its journal: {error}"))
         job = self._make(envelope.job_id, JobState.ACCEPTED, accepted_at, envelope.output_limit_bytes)
         self._arrivals.put_nowait((job, envelope))
         self.changed.set()
-        _log.info("job accepted", command_id=job.command_id, program=envelope.argv[0][:256])
+        self.notify()
+        what = envelope.argv[0][:256] if envelope.action is Action.EXEC else envelope.interpreter or ""
+        _log.info("job accepted", command_id=job.command_id, action=envelope.action, program=what)
         return None
 
     def cancel(self, command_id: str) -> None:
-        """Stop a job; one that waits is ended without having run. Nothing happens to one that has ended."""
+        """Stop a job; one that waits is ended without having run. Nothing happens to one that has ended.
+
+        One that is not known is refused when it comes: its cancel has overtaken it, and the hub was told `unknown`.
+        """
         job = self.open.get(command_id)
-        if job is None or job.result is not None:
+        if job is None:
+            self._unwanted.append(command_id)
+            return
+        if job.result is not None:
             return
         _log.info("job to be cancelled", command_id=command_id)
         if job.state is JobState.ACCEPTED:
@@ -162,6 +195,23 @@ class Jobs:
         del self.open[command_id]
         self._acknowledged.set()
         job.capture.discard()
+        self.notify()
+
+    def acknowledged(self, job: Job, stream: OutputStream, offset: int) -> None:
+        """The hub holds the stream's bytes below `offset`."""
+        job.acked[stream] = max(job.acked.get(stream, 0), offset)
+        self._slow(job)
+
+    @contextmanager
+    def attended(self) -> Iterator[None]:
+        """Inside the block a session is there: jobs that run ahead of it are slowed. Without one they never are."""
+        self._sessions += 1
+        try:
+            yield
+        finally:
+            self._sessions -= 1
+            for job in self.open.values():
+                self._slow(job)
 
     async def told(self) -> None:
         """Wait until the hub holds the result of every job that has ended. The caller has a deadline."""
@@ -177,22 +227,28 @@ class Jobs:
     def running(self) -> int:
         return sum(job.state is JobState.STARTED for job in self.open.values())
 
+    def unfinished(self) -> int:
+        return sum(job.result is None for job in self.open.values())
+
     def _judge(self, command: Command) -> Permitted | Denied:
-        if sum(job.result is None for job in self.open.values()) >= UNFINISHED_MAX:
+        if self.unfinished() >= UNFINISHED_MAX:
             return Denied(Rule.TOO_MANY_JOBS, f"this agent already has {UNFINISHED_MAX} unfinished jobs")
         try:
             terms = self._terms()
         except AgentError as error:
             return Denied(Rule.TRUST, str(error))
+        now_ms = self._journal.effective_now_ms()
         grounds = Grounds(
             audience=terms.audience,
             trust=terms.trust,
             is_signed_by=self._is_signed_by,
-            now_ms=self._journal.effective_now_ms(),
+            now_ms=now_ms,
             allowed_actions=terms.allowed_actions,
             not_before_ms=self._journal.not_before_ms,
+            around=circumstances(terms.policy, now_ms=now_ms, accepted_last_hour=self._journal.accepted_last_hour),
         )
-        return judge(command, grounds)
+        decision = judge(command, grounds)
+        return decision if isinstance(decision, Denied) else refusal_of(decision.envelope) or decision
 
     async def _execute(self, job: Job, envelope: JobEnvelope) -> None:
         async with self._slots:
@@ -201,14 +257,19 @@ class Jobs:
             try:
                 self._begin(job, envelope)
                 if job.result is None:
-                    self._finish(job, await self._run(job, envelope))
+                    done = await self._run(job, envelope)
+                    self._finish(job, done.ending)
+                    if done.afterwards is not None:
+                        await self._told(job)
+                        await done.afterwards()
             except asyncio.CancelledError:
                 self._interrupt(job)
                 raise
             except Exception as error:  # noqa: BLE001  one job's fault is not the others'
                 _log.error("job failed inside the agent", command_id=job.command_id, exception=error)
                 message = f"the agent failed while it ran the job: {type(error).__name__}"
-                self._finish(job, Ending(CommandOutcome.FAILED, CommandReason.UNKNOWN, None, message))
+                if job.result is None:
+                    self._finish(job, Ending(CommandOutcome.FAILED, CommandReason.UNKNOWN, None, message))
 
     def _begin(self, job: Job, envelope: JobEnvelope) -> None:
         """Write down that the job starts, before it does. Raises DatabaseError when that cannot be written."""
@@ -218,21 +279,40 @@ class Jobs:
             return
         job.started_at = self._journal.start(job.command_id)
         job.state = JobState.STARTED
-        job.capture.notify = self.changed.set
+        job.capture.notify = partial(self._wrote, job)
 
-    async def _run(self, job: Job, envelope: JobEnvelope) -> Ending:
+    async def _run(self, job: Job, envelope: JobEnvelope) -> Done:
         def started() -> None:
             job.has_process = True
             self.changed.set()
+            self.notify()
 
-        return await run_process(envelope, job.capture.write, started, job.cancelled, self._kill_grace_seconds)
+        watch = Watch(job.capture.write, started, job.cancelled, job.valve)
+        return await self._actions.carry_out(envelope, watch)
 
-    def _interrupt(self, job: Job) -> None:
+    def _wrote(self, job: Job) -> None:
+        self.changed.set()
+        self._slow(job)
+
+    def _slow(self, job: Job) -> None:
+        job.valve.turn(is_closed=self._sessions > 0 and job.is_ahead())
+
+    async def _told(self, job: Job) -> None:
+        """Wait until the hub holds the job's result, a bounded time."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(TOLD_SECONDS):
+                while job.command_id in self.open:
+                    self._acknowledged.clear()
+                    await self._acknowledged.wait()
+
+    def _interrupt(self, job: Job, more: str = "") -> None:
         if job.result is None and job.state is JobState.STARTED:
-            message = "the agent stopped while the job ran"
+            message = f"the agent's executor ended while the job ran{more}"
             self._finish(job, Ending(CommandOutcome.FAILED, CommandReason.INTERRUPTED, None, message))
 
     def _finish(self, job: Job, ending: Ending) -> None:
+        job.capture.finish()
+        self._scripts.discard(job.command_id)
         job.result = CommandResult(
             command_id=job.command_id,
             status=ending.outcome,
@@ -250,13 +330,9 @@ class Jobs:
         except DatabaseError as error:  # the result is still told in this life; after a crash it is `interrupted`
             _log.error("result not written down", command_id=job.command_id, reason=str(error))
         self.changed.set()
-        _log.info(
-            "job ended",
-            command_id=job.command_id,
-            status=ending.outcome,
-            reason=ending.reason,
-            exit_code=ending.exit_code,
-        )
+        self.notify()
+        told = {"status": ending.outcome, "reason": ending.reason, "exit_code": ending.exit_code}
+        _log.info("job ended", command_id=job.command_id, **told)
 
     def _tell_again(self, command_id: str) -> bool:
         """Return whether the journal knows the job; if so its story is told anew."""
@@ -282,6 +358,15 @@ class Jobs:
         return job
 
 
+def _cancelled(command_id: str) -> CommandResult:
+    return CommandResult(
+        command_id=command_id,
+        status=CommandOutcome.CANCELLED,
+        reason=CommandReason.CANCELLED_BY_PERSON,
+        result="cancelled by a person before it came",
+    )
+
+
 def _refused(command_id: str, denied: Denied) -> CommandResult:
     _log.warn("job refused", command_id=command_id, rule=denied.rule, reason=denied.message)
     reason = CommandReason.EXPIRED if denied.rule is Rule.EXPIRED else CommandReason.DENIED_BY_AGENT
@@ -299,6 +384,10 @@ def _remove_strays(output: Path, open_ids: Collection[str]) -> None:
     for path in output.glob("*.std*"):
         if path.stem not in open_ids:
             path.unlink(missing_ok=True)
+
+
+def _nobody() -> None:
+    """Nobody asks how things stand."""
 
 
 def _loaded_at_first_use(public_key: bytes, signature: bytes, message: bytes) -> bool:

@@ -9,13 +9,21 @@ from msgspec import Struct
 
 from agent_client.clock import Clock
 from agent_client.spool.database import Database, Parameter, Row
-from protocol.enumerations import JobState
+from protocol.enumerations import Action, JobState
 from protocol.envelope import JobEnvelope
 from protocol.frames import CommandResult
 
 KEPT_SECONDS: Final = 7 * 86400
+HOUR_MS: Final = 3_600_000
 _CLOCK_MARK: Final = "clock_mark_ms"
 _NOT_BEFORE: Final = "orders_not_before_ms"
+_STEPS: Final = "orders_steps"
+_ASKED: Final = """
+CREATE TABLE IF NOT EXISTS asked (
+    id TEXT PRIMARY KEY, requested_by TEXT NOT NULL, action TEXT NOT NULL, what TEXT NOT NULL
+) WITHOUT ROWID
+"""
+_WHAT_MAX_CHARS: Final = 200
 _SELECT: Final = "SELECT id, state, accepted_at, started_at, result, acknowledged FROM jobs"
 
 _envelope_decoder: Final = msgspec.json.Decoder(JobEnvelope)
@@ -41,8 +49,14 @@ class Journal:
         self._database = database
         self._clock = clock
         database.on_forgotten = self._forget
+        database.execute(_ASKED)
         if database.has_forgotten:
             self._forget()
+
+    @property
+    def steps(self) -> int:
+        """How often an order was accepted or begun; less than before only where an earlier file was put back."""
+        return int(self._database.meta(_STEPS) or 0)
 
     @property
     def not_before_ms(self) -> int:
@@ -62,6 +76,13 @@ class Journal:
         query = f"{_SELECT} WHERE acknowledged = 0 ORDER BY accepted_at, id"
         return [_entry(row) for row in self._database.rows(query)]
 
+    def accepted_last_hour(self) -> int:
+        """Return how many jobs were accepted in the last hour; after the clock went back, those ahead of it too."""
+        since = self._clock.now_ms() - HOUR_MS
+        ((count,),) = self._database.rows("SELECT count(*) FROM jobs WHERE accepted_at > ?", (since,))
+        assert isinstance(count, int)
+        return count
+
     def accept(self, envelope: JobEnvelope, payload: bytes) -> int:
         """Return the time written down. The mark rises to the signed time of issue, as far as the clock agrees."""
         now = self._clock.now_ms()
@@ -69,6 +90,11 @@ class Journal:
         def write() -> None:
             mark = max(int(self._database.meta(_CLOCK_MARK) or 0), min(envelope.issued_at, now))
             self._database.set_meta(_CLOCK_MARK, str(mark))
+            self._count_step()
+            self._database.execute(
+                "INSERT INTO asked VALUES (?, ?, ?, ?)",
+                (envelope.job_id, envelope.requested_by, envelope.action, _what(envelope)),
+            )
             self._database.execute(
                 "INSERT INTO jobs (id, state, envelope, expires_at, accepted_at) VALUES (?, ?, ?, ?, ?)",
                 (envelope.job_id, JobState.ACCEPTED, payload, envelope.expires_at, now),
@@ -80,9 +106,15 @@ class Journal:
     def start(self, command_id: str) -> int:
         """To be called before the process is made: it never runs again. Returns the time written down."""
         now = self._clock.now_ms()
-        self._write(
-            "UPDATE jobs SET state = ?, started_at = ?, envelope = x'' WHERE id = ?", JobState.STARTED, now, command_id
-        )
+
+        def write() -> None:
+            self._count_step()
+            self._database.execute(
+                "UPDATE jobs SET state = ?, started_at = ?, envelope = x'' WHERE id = ?",
+                (JobState.STARTED, now, command_id),
+            )
+
+        self._database.vital(write)
         return now
 
     def finish(self, result: CommandResult) -> None:
@@ -107,6 +139,7 @@ class Journal:
         horizon = self.effective_now_ms() - KEPT_SECONDS * 1000
         with self._database.transaction():
             self._database.execute("DELETE FROM jobs WHERE acknowledged = 1 AND expires_at < ?", (horizon,))
+            self._database.execute("DELETE FROM asked WHERE id NOT IN (SELECT id FROM jobs)")
 
     def _forget(self) -> None:
         """Take it that every known order has begun, and any earlier one has run: a newer journal was lost."""
@@ -121,8 +154,18 @@ class Journal:
 
         self._database.vital(write)
 
+    def _count_step(self) -> None:
+        self._database.set_meta(_STEPS, str(self.steps + 1))
+
     def _write(self, statement: str, *parameters: Parameter) -> None:
         self._database.vital(lambda: self._database.execute(statement, parameters))
+
+
+def _what(envelope: JobEnvelope) -> str:
+    """Return a word or two; arguments may hold secrets."""
+    words = [envelope.interpreter or ""] if envelope.script_sha256 else envelope.argv
+    shown = words[:1] if envelope.action is Action.EXEC else words
+    return " ".join(shown)[:_WHAT_MAX_CHARS]
 
 
 def _entry(row: Row) -> Entry:

@@ -1,4 +1,4 @@
-"""One process by argv, without a shell: its output captured, its time bounded, its whole group killed."""
+"""One process by argv, without a shell: its output captured, its time bounded, all that came of it killed."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from msgspec import Struct
+from msgspec import Struct, field
 
+from agent_client.execution.account import Account
+from agent_client.execution.kin import Kin, end
 from protocol.enumerations import CommandOutcome, CommandReason, OutputStream
-from protocol.envelope import JobEnvelope
 
 _INHERITED: Final = (
     ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "USER", "LOGNAME", "SHELL")
@@ -36,6 +37,8 @@ _INHERITED: Final = (
 _STREAMS: Final = {1: OutputStream.STDOUT, 2: OutputStream.STDERR}
 # A child left in the background may hold the pipes open; its output after this is not the job's.
 _DRAIN_SECONDS: Final = 2.0
+_KILL_ROUNDS: Final = 50
+_KILL_ROUND_SECONDS: Final = 0.02
 
 Sink = Callable[[OutputStream, bytes], None]
 
@@ -49,14 +52,65 @@ class Ending(Struct, frozen=True):
     message: str
 
 
-class _Reader(asyncio.BaseProtocol):
-    """Hands output to the sink as it comes; the calls are those of asyncio.SubprocessProtocol."""
+class Valve:
+    """Lets the reading of a process's output pause, so that the process is slowed. Mutable; open until turned."""
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self) -> None:
+        self.is_closed = False
+        self._pipes: list[asyncio.ReadTransport] = []
+        self._is_released = False
+
+    def fit(self, pipes: Iterable[asyncio.BaseTransport | None]) -> None:
+        """Turn these pipes from now on."""
+        self._pipes = [pipe for pipe in pipes if isinstance(pipe, asyncio.ReadTransport)]
+        self.turn(is_closed=self.is_closed)
+
+    def turn(self, *, is_closed: bool) -> None:
+        self.is_closed = is_closed and not self._is_released
+        for pipe in self._pipes:
+            if self.is_closed:
+                pipe.pause_reading()
+            elif not pipe.is_closing():
+                pipe.resume_reading()
+
+    def release(self) -> None:
+        """Open it for good: the process has ended, and what is left in its pipes is to be read."""
+        self._is_released = True
+        self.turn(is_closed=False)
+
+
+class Program(Struct, frozen=True, kw_only=True):
+    """A process to make: by argv, without a shell, as the leader of its own group.
+
+    `environment` is complete. `account`: a user of this machine to run as, None for our own.
+    """
+
+    job_id: str
+    argv: list[str]
+    environment: Mapping[str, str]
+    timeout_seconds: float
+    working_directory: str | None = None
+    account: Account | None = None
+
+
+class _Reader(asyncio.SubprocessProtocol):
+    """Hands output to the sink as it comes."""
+
+    def __init__(self, sink: Sink, begun: Callable[[int], None]) -> None:
+        """`begun` hears the number of the process before `sink` hears what it says."""
+        self.transport: asyncio.SubprocessTransport | None = None
+        self.connected = asyncio.Event()
         self.exited = asyncio.Event()
         self.drained = asyncio.Event()
         self._sink = sink
+        self._begun = begun
         self._open_pipes = set(_STREAMS)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if isinstance(transport, asyncio.SubprocessTransport):
+            self.transport = transport
+            self._begun(transport.get_pid())
+        self.connected.set()
 
     def pipe_data_received(self, descriptor: int, data: bytes) -> None:
         self._sink(_STREAMS[descriptor], data)
@@ -70,38 +124,67 @@ class _Reader(asyncio.BaseProtocol):
         self.exited.set()
 
 
-async def run_process(
-    envelope: JobEnvelope,
-    sink: Sink,
-    started: Callable[[], None],
-    cancelled: asyncio.Event,
-    kill_grace_seconds: float,
-) -> Ending:
-    """Run the order to its end, at most for its timeout, or until `cancelled` is set. Calls `started` once it runs.
+class Watch(Struct, frozen=True):
+    """What a run of a program tells, and is told: output, its start, whether it is cancelled, when to slow down."""
 
-    When the task itself is cancelled, the group is killed at once and CancelledError goes on.
+    sink: Sink
+    started: Callable[[], None]
+    cancelled: asyncio.Event
+    valve: Valve = field(default_factory=Valve)
+
+
+async def run_process(program: Program, watch: Watch, kin: Kin, kill_grace_seconds: float) -> Ending:
+    """Run it to its end, at most for its timeout, or until it is cancelled.
+
+    A timeout or a cancel ends every process of the job. When the task itself is cancelled, all of them are killed at
+    once and CancelledError goes on.
     """
-    loop = asyncio.get_running_loop()
+
+    def begun(leader: int) -> None:
+        kin.lead(program.job_id, leader)
+        watch.started()
+
+    reader = _Reader(watch.sink, begun)
+    run = _Run(program, reader, kin)
+    with kin.starting():
+        try:
+            # Cancelled on its way, asyncio would kill the leader alone, and wait for whoever else holds the pipes.
+            transport = await asyncio.shield(_made(program, reader))
+        except asyncio.CancelledError:
+            if await _wait(reader.connected, _DRAIN_SECONDS) and reader.transport is not None:
+                await run.kill()
+                reader.transport.close()
+                kin.left(program.job_id)
+            raise
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            return _start_failure(program, error)
+    watch.valve.fit([transport.get_pipe_transport(descriptor) for descriptor in _STREAMS])
     try:
-        transport, reader = await loop.subprocess_exec(
-            lambda: _Reader(sink),
-            *envelope.argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd=envelope.working_directory,
-            env=environment_of(envelope.environment),
-            start_new_session=True,
-        )
-    except (OSError, ValueError, subprocess.SubprocessError) as error:
-        return _start_failure(envelope, error)
-    started()
-    try:
-        return await _supervise(envelope, transport, reader, cancelled, kill_grace_seconds)
+        return await _supervised(run, watch, kill_grace_seconds)
     finally:
-        if transport.get_returncode() is None:
-            _signal_group(transport, _KILL)
+        if not reader.exited.is_set():
+            await run.kill()
         transport.close()
+        kin.left(program.job_id)
+
+
+async def _made(program: Program, reader: _Reader) -> asyncio.SubprocessTransport:
+    account = program.account
+    whose: dict[str, Any] = {}
+    if account is not None and not account.is_ours:
+        whose = {"user": account.user_id, "group": account.group_id, "extra_groups": account.groups}
+    transport, _ = await asyncio.get_running_loop().subprocess_exec(
+        lambda: reader,
+        *program.argv,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=program.working_directory,
+        env=dict(program.environment),
+        start_new_session=True,
+        **whose,
+    )
+    return transport
 
 
 def environment_of(given: Mapping[str, str], inherited: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -109,50 +192,75 @@ def environment_of(given: Mapping[str, str], inherited: Mapping[str, str] = os.e
     return {name: inherited[name] for name in _INHERITED if name in inherited} | dict(given)
 
 
-async def _supervise(
-    envelope: JobEnvelope,
-    transport: asyncio.SubprocessTransport,
-    reader: _Reader,
-    cancelled: asyncio.Event,
-    kill_grace_seconds: float,
-) -> Ending:
-    was_cancelled = False
+class _Run:
+    """A program's processes while they run: how all of them are reached."""
+
+    def __init__(self, program: Program, reader: _Reader, kin: Kin) -> None:
+        self.program = program
+        self.reader = reader
+        self._kin = kin
+
+    @property
+    def exit_code(self) -> int | None:
+        return self.reader.transport.get_returncode() if self.reader.transport else None
+
+    def signal(self, number: int) -> int:
+        """Reach all of them. Returns how many of those outside the first one were there."""
+        strays = self._kin.of(self.program.job_id)
+        if self.reader.transport is not None:
+            _signal_group(self.reader.transport, number)
+        return end(strays, number)
+
+    async def finish(self, grace_seconds: float) -> None:
+        """Ask all of them to end, and kill what is left after the grace."""
+        self.signal(signal.SIGTERM)
+        if await _wait(self.reader.exited, grace_seconds):
+            await _wait(self.reader.drained, min(grace_seconds, _DRAIN_SECONDS))
+        await self.kill()
+        await _wait(self.reader.drained, _DRAIN_SECONDS)
+
+    async def kill(self) -> None:
+        """Kill all of them, again until none is found: one may make another in the moment before it dies."""
+        for _ in range(_KILL_ROUNDS):
+            if not self.signal(_KILL) and self.reader.exited.is_set():
+                return
+            await _wait(self.reader.exited, _KILL_ROUND_SECONDS)
+            await asyncio.sleep(_KILL_ROUND_SECONDS)
+
+
+async def _supervised(run: _Run, watch: Watch, kill_grace_seconds: float) -> Ending:
+    reader, was_cancelled = run.reader, False
     try:
-        async with asyncio.timeout(envelope.timeout_sec):
-            was_cancelled = await _exited_or_cancelled(reader, cancelled)
+        async with asyncio.timeout(run.program.timeout_seconds):
+            was_cancelled = await _happened_first(watch.cancelled, reader.exited)
     except TimeoutError:
-        await _end_group(transport, reader, kill_grace_seconds)
-        message = f"killed: it ran longer than its limit of {envelope.timeout_sec:g} s"
-        return Ending(CommandOutcome.FAILED, CommandReason.TIMEOUT, transport.get_returncode(), message)
+        await run.finish(kill_grace_seconds)
+        message = f"killed: it ran longer than its limit of {run.program.timeout_seconds:g} s"
+        return Ending(CommandOutcome.FAILED, CommandReason.TIMEOUT, run.exit_code, message)
     if was_cancelled:
-        await _end_group(transport, reader, kill_grace_seconds)
+        await run.finish(kill_grace_seconds)
         message = "killed: a person cancelled it"
-        return Ending(CommandOutcome.CANCELLED, CommandReason.CANCELLED_BY_PERSON, transport.get_returncode(), message)
-    await _wait(reader.drained, _DRAIN_SECONDS)
-    return _ended_by_itself(transport.get_returncode())
+        return Ending(CommandOutcome.CANCELLED, CommandReason.CANCELLED_BY_PERSON, run.exit_code, message)
+    watch.valve.release()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            was_cancelled = await _happened_first(watch.cancelled, reader.drained)
+    if was_cancelled:  # the end stays the first process's own; what it left behind does not go on
+        await run.finish(kill_grace_seconds)
+    return _ended_by_itself(run.exit_code)
 
 
-async def _exited_or_cancelled(reader: _Reader, cancelled: asyncio.Event) -> bool:
-    """Return whether it was cancelled before it exited."""
+async def _happened_first(event: asyncio.Event, other: asyncio.Event) -> bool:
+    """Return whether `event` was set and `other` was not."""
     async with asyncio.TaskGroup() as group:
         waits = [
-            group.create_task(reader.exited.wait(), name="process-exit"),
-            group.create_task(cancelled.wait(), name="process-cancel"),
+            group.create_task(event.wait(), name="process-cancel"),
+            group.create_task(other.wait(), name="process-end"),
         ]
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
             wait.cancel()
-    return not reader.exited.is_set()
-
-
-async def _end_group(transport: asyncio.SubprocessTransport, reader: _Reader, grace_seconds: float) -> None:
-    """Ask the whole group to end, and kill what is left of it after the grace."""
-    _signal_group(transport, signal.SIGTERM)
-    if await _wait(reader.exited, grace_seconds):
-        await _wait(reader.drained, min(grace_seconds, _DRAIN_SECONDS))
-    _signal_group(transport, _KILL)
-    await _wait(reader.exited, _DRAIN_SECONDS)
-    await _wait(reader.drained, _DRAIN_SECONDS)
+    return not other.is_set()
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> bool:
@@ -190,8 +298,8 @@ def _signal_name(number: int) -> str:
         return "unknown"
 
 
-def _start_failure(envelope: JobEnvelope, error: Exception) -> Ending:
-    program, folder = envelope.argv[0], envelope.working_directory
+def _start_failure(what: Program, error: Exception) -> Ending:
+    program, folder = what.argv[0], what.working_directory
     if folder is not None and not Path(folder).is_dir():
         message = f"cannot start {program!r}: the working directory {folder!r} does not exist"
     elif isinstance(error, FileNotFoundError):

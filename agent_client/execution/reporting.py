@@ -13,11 +13,19 @@ from agent_client.clock import Clock
 from agent_client.execution.capture import CHUNK_MAX_BYTES
 from agent_client.execution.jobs import Job, Jobs
 from protocol.enumerations import JobState, OutputStream
-from protocol.frames import AgentFrame, CommandAccepted, CommandOutput, CommandOutputAck, CommandStarted, JobProgress
+from protocol.frames import (
+    CommandAccepted,
+    CommandOutput,
+    CommandOutputAck,
+    CommandResult,
+    CommandStarted,
+    JobProgress,
+)
 
 GATHER_SECONDS: Final = 0.2
 
-Send = Callable[[AgentFrame], Awaitable[None]]
+JobReport = CommandAccepted | CommandStarted | CommandOutput | CommandResult
+Send = Callable[[JobReport], Awaitable[None]]
 
 
 class _Flow(Struct):
@@ -60,12 +68,13 @@ class Reporter:
 
     async def run(self) -> None:
         """Ends by cancellation, or with what `send` raises."""
-        while True:
-            self._jobs.changed.clear()
-            while await self.report():
-                pass
-            await self._wait_for_change()
-            self._rewind_what_is_overdue()
+        with self._jobs.attended():
+            while True:
+                self._jobs.changed.clear()
+                while await self.report():
+                    pass
+                await self._wait_for_change()
+                self._rewind_what_is_overdue()
 
     async def report(self) -> bool:
         """Tell what can be told now, a chunk a stream at most. Returns whether anything was sent."""
@@ -86,7 +95,7 @@ class Reporter:
         told = self._told.get(ack.command_id)
         if job is None or told is None:
             return
-        job.acked[ack.stream] = max(job.acked.get(ack.stream, 0), ack.offset)
+        self._jobs.acknowledged(job, ack.stream, ack.offset)
         flow = self._flow(job, told, ack.stream)
         flow.sent = max(flow.sent, ack.offset)
         self._window = ack.credits

@@ -4,55 +4,43 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Collection, Iterable
-from enum import StrEnum
+from collections.abc import Callable, Collection, Sequence
 from typing import Final, assert_never
 
 import msgspec
 from msgspec import Struct
 
-from agent_client.trust.document import KeyExpired, KeyRevoked, KeyUnknown, UsableKey, signer_of
+from agent_client.execution.decision import Denied, Rule
+from agent_client.policy.terms import Policy
+from agent_client.policy.verdict import Circumstances, operator_line, policy_refusal
+from agent_client.trust.document import (
+    KeyAnswer,
+    KeyExpired,
+    KeyRevoked,
+    KeyUnknown,
+    UsableKey,
+    operator_of,
+    signer_of,
+)
+from protocol.actions import script_hash
 from protocol.codec import BadFrame, decode
+from protocol.enumerations import Action
 from protocol.envelope import JobEnvelope, TrustDocument
 from protocol.frames import Command, Signature
 from protocol.limits import FRAME_MAX_BYTES
 
+__all__ = ["Audience", "Denied", "Grounds", "Permitted", "Rule", "SignatureCheck", "judge"]
+
 SignatureCheck = Callable[[bytes, bytes, bytes], bool]
 SIGNATURE_BYTES: Final = 64
+SIGNATURES_MAX: Final = 4
 
 _envelope_decoder: Final = msgspec.json.Decoder(JobEnvelope)
-
-
-class Rule(StrEnum):
-    """Which check turned a job down; travels as `rule` of the result."""
-
-    TOO_LARGE = "too_large"
-    MALFORMED = "malformed"
-    TRUST = "trust"
-    UNKNOWN_KEY = "unknown_key"
-    REVOKED_KEY = "revoked_key"
-    EXPIRED_KEY = "expired_key"
-    SIGNATURE = "signature"
-    ORGANISATION = "organisation"
-    AGENT = "agent"
-    JOB_ID = "job_id"
-    EXPIRED = "expired"
-    JOURNAL_LOST = "journal_lost"
-    ACTION = "action"
-    RUN_AS = "run_as"
-    SCRIPT = "script"
-    TOO_MANY_JOBS = "too_many_jobs"
-    JOURNAL = "journal"
 
 
 class Permitted(Struct, frozen=True):
     envelope: JobEnvelope
     payload: bytes
-
-
-class Denied(Struct, frozen=True):
-    rule: Rule
-    message: str
 
 
 class Audience(Struct, frozen=True):
@@ -66,7 +54,8 @@ class Grounds(Struct, frozen=True):
     """What a decision rests on.
 
     `now_ms`: the later of the clock and the persisted high-water mark. `not_before_ms`: orders issued earlier are
-    refused, because the journal that would know them is lost; 0 where it is not.
+    refused, because the journal that would know them is lost; 0 where it is not. `around`: the machine's own policy and
+    what it is held against.
     """
 
     audience: Audience
@@ -75,6 +64,7 @@ class Grounds(Struct, frozen=True):
     now_ms: int
     allowed_actions: Collection[str]
     not_before_ms: int = 0
+    around: Circumstances = Circumstances()
 
 
 def judge(command: Command, grounds: Grounds) -> Permitted | Denied:
@@ -85,7 +75,9 @@ def judge(command: Command, grounds: Grounds) -> Permitted | Denied:
         payload = base64.b64decode(command.payload, validate=True)
     except (binascii.Error, ValueError):
         return Denied(Rule.MALFORMED, "the order is not base64")
-    refusal = _signature_refusal(payload, command.signatures, grounds)
+    refusal = _signature_refusal(payload, command.signatures, grounds) or _operator_refusal(
+        payload, command.signatures, grounds
+    )
     if refusal:
         return refusal
     try:
@@ -95,24 +87,52 @@ def judge(command: Command, grounds: Grounds) -> Permitted | Denied:
     return _content_refusal(command, envelope, grounds) or Permitted(envelope, payload)
 
 
-def _signature_refusal(payload: bytes, signatures: Iterable[Signature], grounds: Grounds) -> Denied | None:
-    """Return None when one signature is good; else what stood against the last one that came closest."""
+def _signature_refusal(payload: bytes, signatures: Sequence[Signature], grounds: Grounds) -> Denied | None:
+    """Return None when one signature is of the hub's signer; else what stood against the last one that came closest."""
     refusal = Denied(Rule.SIGNATURE, "the order carries no signature")
-    for entry in signatures:
-        match signer_of(grounds.trust, entry.key_id, grounds.now_ms):
-            case UsableKey(public_key=public_key):
-                if grounds.is_signed_by(public_key, _decoded(entry.signature), payload):
-                    return None
-                refusal = Denied(Rule.SIGNATURE, f"the signature by key {entry.key_id} does not fit the order")
-            case KeyUnknown():
-                refusal = Denied(Rule.UNKNOWN_KEY, f"this agent does not trust the key {entry.key_id}")
-            case KeyRevoked():
-                refusal = Denied(Rule.REVOKED_KEY, f"the key {entry.key_id} is revoked")
-            case KeyExpired():
-                refusal = Denied(Rule.EXPIRED_KEY, f"the key {entry.key_id} has expired")
-            case answer:
-                assert_never(answer)
+    for entry in signatures[:SIGNATURES_MAX]:
+        answer = signer_of(grounds.trust, entry.key_id, grounds.now_ms)
+        against = _objection(entry, answer, payload, grounds)
+        if against is None:
+            return None
+        refusal = against
     return refusal
+
+
+def _operator_refusal(payload: bytes, signatures: Sequence[Signature], grounds: Grounds) -> Denied | None:
+    """Return None when no person's signature is needed beside the hub's, or one is good and counts here."""
+    policy = grounds.around.state
+    if not isinstance(policy, Policy) or not policy.needs_operator:
+        return None
+    why = "the order has none"
+    for entry in signatures[:SIGNATURES_MAX]:
+        answer = operator_of(grounds.trust, entry.key_id, grounds.now_ms)
+        if isinstance(answer, KeyUnknown):
+            continue
+        if not policy.counts_operator(entry.key_id):
+            why = f"the key {entry.key_id} is not among them"
+            continue
+        against = _objection(entry, answer, payload, grounds)
+        if against is None:
+            return None
+        why = against.message
+    return Denied(Rule.OPERATOR_SIGNATURE, f"{operator_line(policy)}: {why}")
+
+
+def _objection(entry: Signature, answer: KeyAnswer, payload: bytes, grounds: Grounds) -> Denied | None:
+    match answer:
+        case UsableKey(public_key=public_key):
+            if grounds.is_signed_by(public_key, _decoded(entry.signature), payload):
+                return None
+            return Denied(Rule.SIGNATURE, f"the signature by key {entry.key_id} does not fit the order")
+        case KeyUnknown():
+            return Denied(Rule.UNKNOWN_KEY, f"this agent does not trust the key {entry.key_id}")
+        case KeyRevoked():
+            return Denied(Rule.REVOKED_KEY, f"the key {entry.key_id} is revoked")
+        case KeyExpired():
+            return Denied(Rule.EXPIRED_KEY, f"the key {entry.key_id} has expired")
+        case _:
+            assert_never(answer)
 
 
 def _content_refusal(command: Command, envelope: JobEnvelope, grounds: Grounds) -> Denied | None:
@@ -129,10 +149,19 @@ def _content_refusal(command: Command, envelope: JobEnvelope, grounds: Grounds) 
         return Denied(Rule.JOURNAL_LOST, "this agent lost its journal after the order was issued; give it again")
     if envelope.action not in grounds.allowed_actions:
         return Denied(Rule.ACTION, f"this agent's policy does not allow {envelope.action!r}")
-    if envelope.run_as is not None:
-        return Denied(Rule.RUN_AS, "this agent does not run jobs as another user")
-    if envelope.script_sha256 is not None:
-        return Denied(Rule.SCRIPT, "this agent does not run scripts")
+    return _script_refusal(command, envelope) or policy_refusal(envelope, grounds.around)
+
+
+def _script_refusal(command: Command, envelope: JobEnvelope) -> Denied | None:
+    """The signature covers the hash of a script alone; the script travels beside the order."""
+    if envelope.action is not Action.SCRIPT:
+        return None
+    try:
+        script = base64.b64decode(command.script, validate=True)
+    except (binascii.Error, ValueError):
+        return Denied(Rule.SCRIPT, "the script is not base64")
+    if script_hash(script) != envelope.script_sha256:
+        return Denied(Rule.SCRIPT, "the script is not the one that was signed")
     return None
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from agent_client.plugins.ownership import Untrusted, check_unchangeable
+from agent_client.ownership import Untrusted, check_unchangeable
 
 
 def main() -> int:

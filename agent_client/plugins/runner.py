@@ -11,9 +11,9 @@ from agent_client.children import Child, own_environment, own_module, run_child
 from agent_client.collectors.readings import Figures
 from agent_client.errors import AgentError
 from agent_client.execution.process import environment_of
+from agent_client.ownership import check_unchangeable
 from agent_client.paths import Places
 from agent_client.plugins.figures import OUTPUT_MAX_BYTES, figures_of
-from agent_client.plugins.ownership import check_unchangeable
 from agent_client.plugins.settings import Plugin
 
 _ENTRY_POINT: Final = "agent_client.plugins.entry_point"

@@ -8,8 +8,8 @@ import msgspec
 from msgspec import Meta, Struct
 
 from agent_client.errors import AgentError
+from agent_client.ownership import Untrusted, check_unchangeable
 from agent_client.paths import Places
-from agent_client.plugins.ownership import Untrusted, check_unchangeable
 from protocol.codec import split_path
 
 PLUGINS_MAX: Final = 24

@@ -45,8 +45,10 @@ class SecureStore:
     restriction is an ACL set by `icacls`; that branch is unproven.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, owner: int | None = None) -> None:
+        """`owner`: whose the files are, None for whoever runs this."""
         self.directory = directory
+        self._owner = owner
 
     def save(self, key: str, data: bytes) -> None:
         """Raises Unwritable when the disk does not take it, InsecureFile when the directory is open to others."""
@@ -83,7 +85,7 @@ class SecureStore:
         if status.st_size > SIZE_MAX_BYTES:
             raise StoreError(f"{path} is too large to be a file of the agent; remove it and enroll again")
         if not _IS_WINDOWS:
-            _check_owner(path, status)
+            _check_owner(path, status, self._owner)
             if status.st_mode & _OTHERS:
                 raise InsecureFile(f"{path} can be read or written by others; run `chmod 600 {path}`")
         return path
@@ -136,7 +138,7 @@ class SecureStore:
         if not stat.S_ISDIR(status.st_mode):
             raise Unwritable(f"{self.directory} is not a folder")
         if not _IS_WINDOWS:
-            _check_owner(self.directory, status)
+            _check_owner(self.directory, status, self._owner)
             if status.st_mode & _OTHERS_WRITE:
                 raise InsecureFile(f"the folder {self.directory} can be written by others; run `chmod 700` on it")
 
@@ -163,9 +165,9 @@ class SecureStore:
             os.close(descriptor)
 
 
-def _check_owner(path: Path, status: os.stat_result) -> None:
-    if status.st_uid != os.geteuid():
+def _check_owner(path: Path, status: os.stat_result, owner: int | None) -> None:
+    if status.st_uid != (os.geteuid() if owner is None else owner):
         raise InsecureFile(
-            f"{path} belongs to user {status.st_uid}, not to user {os.geteuid()} who runs this; "
+            f"{path} belongs to user {status.st_uid}, not to user {os.geteuid() if owner is None else owner}; "
             "run it as that user, or give the file to this one"
         )

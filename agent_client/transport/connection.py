@@ -128,7 +128,7 @@ class Connection:
         context = context_of(self._papers.trust.anchors_pem(), pair)
         async with open_socket(config, context, parts.clock) as socket:
             gap = None if self._had_welcome() else self._absences.last()
-            session = Session(config, parts, socket, pair, gap)
+            session = Session(config, parts, socket, pair, gap, await parts.jobs.progress())
             await session.greet()
             self._papers.renewal.welcomed(pair)
             yield session

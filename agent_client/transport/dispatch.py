@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import assert_never
 
-from agent_client.execution.reporting import Reporter
 from agent_client.logs import Log
 from agent_client.spool.database import DatabaseError
 from agent_client.spool.ledger import Stream
@@ -56,14 +55,12 @@ class Dispatch:
         send: Send,
         heart: Heart,
         senders: Mapping[Stream, StreamSender],
-        reporter: Reporter,
         desk: CertificateDesk,
     ) -> None:
         self._parts = parts
         self._send = send
         self._heart = heart
         self._senders = senders
-        self._reporter = reporter
         self._desk = desk
 
     async def take(self, raw: bytes) -> None:
@@ -88,16 +85,8 @@ class Dispatch:
                 self._senders["events"].acknowledged(frame.epoch, frame.ranges)
             case InventoryAck():
                 self._parts.shelf.acknowledge(frame.section, frame.hash)
-            case Command():
-                await self._on_command(frame)
-            case CommandOutputAck():
-                self._reporter.output_acknowledged(frame)
-            case CommandResultAck():
-                self._parts.jobs.settled(frame.command_id)
-            case CommandCancel():
-                await self._on_cancel(frame)
-            case CommandQuery():
-                await self._send(self._parts.jobs.state_of(frame.command_id))
+            case Command() | CommandOutputAck() | CommandResultAck() | CommandCancel() | CommandQuery():
+                self._parts.jobs.carry(frame)
             case Desired():
                 await self._on_desired(frame)
             case Refuse():
@@ -116,16 +105,6 @@ class Dispatch:
                 _log.warn("frame out of place", frame=type(frame).__name__)
             case _:
                 assert_never(frame)
-
-    async def _on_command(self, command: Command) -> None:
-        refusal = self._parts.jobs.receive(command)
-        if refusal:
-            await self._send(refusal)
-
-    async def _on_cancel(self, frame: CommandCancel) -> None:
-        self._parts.jobs.cancel(frame.command_id)
-        if frame.command_id not in self._parts.jobs.open:
-            await self._send(self._parts.jobs.state_of(frame.command_id))
 
     async def _on_desired(self, frame: Desired) -> None:
         answer = await self._parts.desired.apply(frame)

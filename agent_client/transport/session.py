@@ -6,7 +6,7 @@ import asyncio
 from typing import Final, NoReturn
 
 from agent_client.config import Config
-from agent_client.execution.reporting import Reporter
+from agent_client.execution.lane import JobLane
 from agent_client.inventory.sender import InventorySender
 from agent_client.logs import Log
 from agent_client.renewal.pairs import Pair
@@ -21,11 +21,11 @@ from agent_client.transport.socket import SessionEnded, Socket
 from agent_client.transport.streams import Outflow, StreamSender
 from agent_client.version import AGENT_VERSION
 from protocol.codec import BadFrame, decode_hub_frame
-from protocol.enumerations import GoodbyeReason
-from protocol.frames import AgentFrame, Error, Goodbye, Hello, LastDisconnect, Refuse, Welcome
+from protocol.enumerations import Action, GoodbyeReason
+from protocol.frames import AgentFrame, Error, Goodbye, Hello, JobProgress, LastDisconnect, Refuse, Welcome
 from protocol.limits import AGENT_SILENCE_HEARTBEATS, OUTPUT_CREDITS, PROTOCOL_VERSION, STREAM_CREDITS
 
-CAPABILITIES: Final = ("exec",)
+CAPABILITIES: Final = tuple(action.value for action in Action)
 OUTPUT_STREAM: Final = "output"
 SILENCE_LOOK_SECONDS: Final = 0.05
 HEARING_OUT_SECONDS: Final = 30.0  # a trust document may be among what is still to be heard; its check takes a while
@@ -37,7 +37,13 @@ class Session:
     """Owns the flow over one socket: `greet`, then `run`."""
 
     def __init__(
-        self, config: Config, parts: Parts, socket: Socket, pair: Pair, last_disconnect: LastDisconnect | None
+        self,
+        config: Config,
+        parts: Parts,
+        socket: Socket,
+        pair: Pair,
+        last_disconnect: LastDisconnect | None,
+        jobs: list[JobProgress],
     ) -> None:
         self.config = config
         self.pair = pair
@@ -45,7 +51,7 @@ class Session:
         self.replace = asyncio.Event()
         self._parts = parts
         self._socket = socket
-        self._hello = self._introduction(last_disconnect)
+        self._hello = self._introduction(last_disconnect, jobs)
         self._welcome: Welcome | None = None
         self._desk = CertificateDesk(socket.send)
         self._retired = asyncio.Event()
@@ -66,13 +72,12 @@ class Session:
             raise ValueError("a session runs after its welcome")
         parts, welcome = self._parts, self._welcome
         self._reconcile(welcome)
-        senders, reporter = self._senders(welcome), self._reporter(welcome)
-        parts.jobs.held_open(welcome.jobs)
+        senders, lane = self._senders(welcome), self._lane(welcome)
         parts.shelf.hub_holds(welcome.inventory)
         parts.cadence.heartbeat_seconds = float(max(welcome.next_heartbeat_sec, 1))
         parts.cadence.set_sample_interval(float(welcome.sample_interval_sec))
         try:
-            await self._flow(senders, reporter)
+            await self._flow(senders, lane)
         except SessionEnded:
             if not self._retired.is_set():
                 raise
@@ -90,10 +95,10 @@ class Session:
         """Tell the hub why this agent goes. The socket's owner closes it."""
         await self._socket.send(Goodbye(reason=reason))
 
-    async def _flow(self, senders: dict[Stream, StreamSender], reporter: Reporter) -> None:
+    async def _flow(self, senders: dict[Stream, StreamSender], lane: JobLane) -> None:
         heart = Heart(self._parts, self._socket.send)
         outflow = Outflow([*senders.values()], self._parts.spool.news, self.config.ack_timeout_seconds)
-        dispatch = Dispatch(self._parts, self._answer, heart, senders, reporter, self._desk)
+        dispatch = Dispatch(self._parts, self._answer, heart, senders, self._desk)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._receive(dispatch), name="session-receive")
@@ -101,7 +106,7 @@ class Session:
                 group.create_task(self._watch_replacement(), name="session-replacement")
                 speakers = [
                     group.create_task(heart.run(), name="session-heartbeat"),
-                    group.create_task(reporter.run(), name="session-jobs"),
+                    group.create_task(lane.run(), name="session-jobs"),
                     group.create_task(outflow.run(), name="session-streams"),
                     group.create_task(self._inventory().run(), name="session-inventory"),
                 ]
@@ -116,7 +121,7 @@ class Session:
     async def _answer(self, frame: AgentFrame) -> None:
         await self._speaker.send(frame)
 
-    def _introduction(self, last_disconnect: LastDisconnect | None) -> Hello:
+    def _introduction(self, last_disconnect: LastDisconnect | None, jobs: list[JobProgress]) -> Hello:
         parts = self._parts
         parts.spool.keep_time()
         return Hello(
@@ -127,7 +132,7 @@ class Session:
             monotonic_ms=int(parts.clock.monotonic() * 1000),
             streams=parts.spool.states(),
             capabilities=[*CAPABILITIES],
-            jobs=parts.jobs.progress(),
+            jobs=jobs,
             hashes=parts.desired.hashes(),
             last_disconnect=last_disconnect,
         )
@@ -179,12 +184,12 @@ class Session:
             ack_timeout_seconds=self.config.ack_timeout_seconds,
         )
 
-    def _reporter(self, welcome: Welcome) -> Reporter:
-        return Reporter(
+    def _lane(self, welcome: Welcome) -> JobLane:
+        return JobLane(
             self._parts.jobs,
             self._socket.send,
-            self._parts.clock,
-            said_in_hello=self._hello.jobs,
+            said=self._hello.jobs,
+            held_open=welcome.jobs,
             window=welcome.credits.get(OUTPUT_STREAM, OUTPUT_CREDITS),
             ack_timeout_seconds=self.config.ack_timeout_seconds,
         )

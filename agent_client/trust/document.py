@@ -6,6 +6,7 @@ import base64
 import binascii
 import hashlib
 import ssl
+from collections.abc import Sequence
 from typing import ClassVar, Final
 
 import msgspec
@@ -81,10 +82,24 @@ def agents_issuers(document: TrustDocument) -> set[str]:
 
 
 def signer_of(document: TrustDocument, key_id: str, now_ms: int) -> KeyAnswer:
-    """Return the key that may sign jobs under the name `key_id` at `now_ms`."""
+    """Return the key of the hub's signer that may sign jobs under the name `key_id` at `now_ms`."""
+    return _answer(document, document.signers, key_id, now_ms)
+
+
+def operator_of(document: TrustDocument, key_id: str, now_ms: int) -> KeyAnswer:
+    """Return the person's key that may sign beside the hub's signer under the name `key_id` at `now_ms`.
+
+    A key that is both counts as the signer's: one signature is never two.
+    """
+    if any(signer.key_id == key_id for signer in document.signers):
+        return KeyUnknown()
+    return _answer(document, document.operator_keys, key_id, now_ms)
+
+
+def _answer(document: TrustDocument, keys: Sequence[SigningKey], key_id: str, now_ms: int) -> KeyAnswer:
     if key_id in document.revoked_key_ids:
         return KeyRevoked()
-    key = next((signer for signer in document.signers if signer.key_id == key_id), None)
+    key = next((key for key in keys if key.key_id == key_id), None)
     if key is None:
         return KeyUnknown()
     if key.not_after_ms <= now_ms:

@@ -11,20 +11,27 @@ from agent_client.agent import Agent
 from agent_client.config import load_config
 from agent_client.paths import Places
 from tests.agent_client.clock import SteppingClock
+from tests.agent_client.executors import end_executor
 
 WAIT_SECONDS = 30.0
 
 
 @asynccontextmanager
-async def alive(places: Places, clock: SteppingClock | None = None) -> AsyncIterator[Agent]:
-    """Run the whole agent of `places`, and stop it orderly."""
+async def alive(
+    places: Places, clock: SteppingClock | None = None, *, keeps_executor: bool = False
+) -> AsyncIterator[Agent]:
+    """Run the whole agent of `places`, and stop it orderly; then its executor too."""
     agent = Agent(places, load_config(places), clock or SteppingClock())
-    async with asyncio.TaskGroup() as group:
-        group.create_task(agent.run(), name="agent")
-        try:
-            yield agent
-        finally:
-            agent.stop()
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(agent.run(), name="agent")
+            try:
+                yield agent
+            finally:
+                agent.stop()
+    finally:
+        if not keeps_executor:
+            end_executor(places)
 
 
 async def until(fact: Callable[[], Any]) -> None:

@@ -25,7 +25,9 @@ from agent_client.config import Config, save_config
 from agent_client.paths import CA_BUNDLE, CLIENT_CERTIFICATE, CLIENT_KEY, POLICY, Places
 from agent_client.store.secure import SecureStore
 from agent_client.trust.document import save_trust
+from protocol.actions import script_body, script_hash
 from protocol.desired import AgentPolicy
+from protocol.enumerations import Action
 from protocol.envelope import IssuingAuthority, JobEnvelope, SignedTrust, SigningKey, TrustDocument
 from protocol.frames import CertificateReply, CertificateRequest, Command, Signature
 from protocol.identity import AgentIdentity, EnrollmentToken, key_id_of, pin_of
@@ -246,11 +248,19 @@ class Fleet:
             "expires_at": now_ms() + 60_000,
             "timeout_sec": 20.0,
         }
-        return JobEnvelope(**values | changes)
+        values |= changes
+        return JobEnvelope(**values | {"action": Action(values["action"])})
 
     def command(self, envelope: JobEnvelope, signer: Signer | None = None, command_id: str | None = None) -> Command:
         payload = msgspec.json.encode(envelope)
         return command_of(payload, (signer or self.signer).sign(payload), command_id or envelope.job_id, envelope)
+
+    def script(self, job_id: str, script: str, arguments: list[str] | None = None, **changes: Any) -> Command:
+        """Return the order for a script, with the script."""
+        body = script.encode()
+        values = {"action": "script", "interpreter": "sh", "script_sha256": script_hash(body)}
+        command = self.command(self.envelope(job_id, arguments or [], **values | changes))
+        return msgspec.structs.replace(command, script=script_body(body))
 
 
 def fingerprint_of(key: CertificatePublicKeyTypes) -> str:

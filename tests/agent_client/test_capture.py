@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import tempfile
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from protocol.enumerations import OutputStream, TextEncoding
 from protocol.frames import CommandOutput
 
 OUT = OutputStream.STDOUT
+GAP = re.compile("\n\\[… (\\d+) bytes left out …\\]\n".encode())
 
 
 def raw(chunk: Chunk) -> bytes:
@@ -88,3 +90,63 @@ def test_output_files_are_for_the_owner_alone(tmp_path: Path) -> None:
     capture.write(OUT, b"x")
     assert [path.stat().st_mode & 0o777 for path in (tmp_path / "jobs").iterdir()] == [0o600]
     capture.discard()
+
+
+@given(st.lists(st.tuples(st.sampled_from(OutputStream), st.binary(max_size=400)), max_size=12), st.integers(0, 1500))
+def test_of_each_stream_the_beginning_and_the_end_are_kept_within_the_limit_and_the_gap_is_said(
+    writes: list[tuple[OutputStream, bytes]], limit: int
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        capture = Capture(Path(folder) / "jobs", "job-1", limit)
+        written = dict.fromkeys(OutputStream, b"")
+        for stream, data in writes:
+            capture.write(stream, data)
+            written[stream] += data
+        capture.finish()
+        assert sum(capture.sizes.values()) <= limit
+        lost = False
+        for stream in OutputStream:
+            kept = _kept(capture, stream)
+            lost = lost or kept != written[stream]
+            gap = GAP.search(kept)
+            if kept != written[stream] and gap is not None:
+                head, tail = kept[: gap.start()], kept[gap.end() :]
+                assert written[stream].startswith(head)
+                assert written[stream].endswith(tail)
+                assert len(head) + int(gap[1]) + len(tail) == len(written[stream])
+            else:
+                assert written[stream].startswith(kept)
+        assert capture.truncated == lost
+        capture.discard()
+        assert not list(Path(folder).rglob("*std*"))
+
+
+def _kept(capture: Capture, stream: OutputStream) -> bytes:
+    kept, offset = b"", 0
+    while chunk := capture.read(stream, offset, is_complete=True):
+        kept += raw(chunk)
+        offset += chunk.length_bytes
+    return kept
+
+
+def test_the_end_of_a_hundred_megabytes_costs_no_more_disk_than_the_limit(tmp_path: Path) -> None:
+    capture = Capture(tmp_path / "jobs", "job-1", 1 << 20)
+    block = b"x" * (1 << 18)
+    for _ in range(400):
+        capture.write(OUT, block)
+    assert sum(path.stat().st_size for path in (tmp_path / "jobs").iterdir()) == 1 << 20
+    capture.write(OUT, b"the end")
+    capture.finish()
+    assert _kept(capture, OUT).endswith(b"xxthe end")
+    assert capture.written == {OUT: 400 * (1 << 18) + 7}
+    capture.discard()
+
+
+def test_a_life_that_ended_in_between_leaves_the_beginning_and_says_so(tmp_path: Path) -> None:
+    old = Capture(tmp_path / "jobs", "job-1", 1000)
+    old.write(OUT, b"a" * 700)
+    old.close()
+    new = Capture(tmp_path / "jobs", "job-1", 0)
+    assert (new.sizes, new.truncated) == ({OUT: 500}, True)
+    assert [path.name for path in (tmp_path / "jobs").iterdir()] == ["job-1.stdout"]
+    new.discard()

@@ -24,8 +24,10 @@ from agent_client.paths import Places
 from agent_client.version import AGENT_VERSION
 from protocol.enumerations import CommandReason, DesiredName, GoodbyeReason
 from protocol.frames import CommandOutput, CommandResult, Desired, DesiredApplied, Event, Goodbye, Hello, Metrics
+from tests.agent_client.executors import end_executor
 from tests.agent_client.fleet import AGENT, Fleet
 from tests.agent_client.hub import Hub, running
+from tests.agent_client.test_process import gone
 
 ROOT = Path(__file__).parents[2]
 DAEMON = [sys.executable, "-m", "agent_client.daemon"]
@@ -42,6 +44,9 @@ HEAVY = {
 }
 OF_OTHER_PROCESSES = (
     "agent_client.enrollment",
+    "agent_client.execution.actions",
+    "agent_client.execution.jobs",
+    "agent_client.execution.verification",
     "agent_client.host",
     "agent_client.inventory.linux",
     "agent_client.plugins",
@@ -95,6 +100,7 @@ async def daemon_of(places: Places, **environment: str) -> AsyncIterator[Daemon]
         if process.returncode is None:
             process.kill()
         _, errors = await process.communicate()
+        end_executor(places)
         assert errors == b"", errors.decode()
 
 
@@ -119,7 +125,7 @@ async def test_a_signal_ends_the_daemon_orderly(
     ]
 
 
-async def test_an_agent_killed_while_a_job_runs_says_so_in_its_next_life_and_loses_no_sample(
+async def test_a_job_survives_the_killed_daemon_and_its_true_result_is_told_by_the_next_and_no_sample_is_lost(
     fleet: Fleet, places: Places, tmp_path: Path
 ) -> None:
     hub = Hub(acknowledges=False)
@@ -128,18 +134,40 @@ async def test_an_agent_killed_while_a_job_runs_says_so_in_its_next_life_and_los
         async with daemon_of(places) as daemon:
             peer = await hub.peer(1)
             await peer.first(Metrics)
-            await peer.send(fleet.command(fleet.envelope("job-1", ["sh", "-c", "echo $$; exec sleep 60"])))
-            output = await peer.first(CommandOutput)
+            script = f"echo before; until [ -e {tmp_path}/go ]; do sleep 0.02; done; echo after; exit 3"
+            await peer.send(fleet.command(fleet.envelope("job-1", ["sh", "-c", script])))
+            await peer.first(CommandOutput)
             daemon.process.kill()
-        os.kill(int(output.data), signal.SIGKILL)
-        hub.acknowledges = True
+            await daemon.process.wait()
+            (tmp_path / "go").touch()
+            hub.acknowledges = True
+            async with daemon_of(places):
+                second = await hub.peer(2)
+                result = await second.first(CommandResult)
+                assert (result.reason, result.exit_code) == (CommandReason.EXIT_CODE, 3)
+                assert hub.output["job-1", "stdout"] == b"before\nafter\n"
+                again = await second.first(Metrics)
+                assert again.samples[0].seq == peer.all(Metrics)[0].samples[0].seq
+                assert again.epoch == peer.all(Metrics)[0].epoch
+
+
+async def test_a_job_whose_executor_is_killed_is_interrupted_and_nothing_of_it_goes_on(
+    fleet: Fleet, places: Places, tmp_path: Path
+) -> None:
+    """What it started is found by its mark, though it left its group, and nobody waits for it any more."""
+    async with running(fleet, tmp_path, Hub()) as hub:
+        fleet.enroll_by_hand(places, hub.port)
         async with daemon_of(places):
-            second = await hub.peer(2)
-            result = await second.first(CommandResult)
+            peer = await hub.peer()
+            script = "setsid sleep 60 & echo $! $$; wait"
+            await peer.send(fleet.command(fleet.envelope("job-1", ["sh", "-c", script])))
+            pids = [int(word) for word in (await peer.first(CommandOutput)).data.split()]
+            end_executor(places, signal.SIGKILL)
+            result = await peer.first(CommandResult)
             assert result.reason is CommandReason.INTERRUPTED
-            again = await second.first(Metrics)
-            assert again.samples[0].seq == peer.all(Metrics)[0].samples[0].seq
-            assert again.epoch == peer.all(Metrics)[0].epoch
+            assert "2 processes" in result.result
+            assert all([await gone(pid) for pid in pids])
+            assert len(peer.all(CommandResult)) == 1
 
 
 async def test_a_second_daemon_in_the_same_folder_gets_one_clear_line(

@@ -3,97 +3,28 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from agent_client.execution.jobs import JobBounds, Jobs, Terms
+from agent_client.execution.jobs import AHEAD_MAX_BYTES, Jobs
 from agent_client.execution.journal import Journal
-from agent_client.execution.reporting import Reporter
-from agent_client.execution.verification import Audience, Rule
+from agent_client.execution.terms import Terms
+from agent_client.execution.verification import Rule
 from agent_client.spool.database import Database
-from agent_client.trust.document import TrustError, parse_trust
+from agent_client.trust.document import TrustError
 from protocol.enumerations import CommandOutcome, CommandReason, JobState, OutputStream
 from protocol.frames import (
-    AgentFrame,
-    Command,
     CommandAccepted,
     CommandOutput,
     CommandOutputAck,
     CommandResult,
     CommandStarted,
-    JobProgress,
 )
 from tests.agent_client.clock import SteppingClock
-from tests.agent_client.fleet import AGENT, ORGANISATION, Fleet, Signer
-
-FLEET = Fleet()
-OUT = OutputStream.STDOUT
-BOUNDS = JobBounds(running_max=2, kill_grace_seconds=0.2)
-
-
-class Life:
-    """One life of the agent's job room over a folder that outlives it."""
-
-    def __init__(self, folder: Path, clock: SteppingClock, actions: frozenset[str] = frozenset({"exec"})) -> None:
-        self.clock = clock
-        self.trust = parse_trust(FLEET.trust())
-        self.database = Database(folder / "spool.db")
-        self.journal = Journal(self.database, clock)
-        terms = Terms(Audience(ORGANISATION, AGENT), self.trust, actions)
-        self.jobs = Jobs(self.journal, lambda: terms, clock, folder / "jobs", BOUNDS)
-        self.sent: list[AgentFrame] = []
-        self.arrived = asyncio.Condition()
-
-    async def send(self, frame: AgentFrame) -> None:
-        self.sent.append(frame)
-        async with self.arrived:
-            self.arrived.notify_all()
-
-    def reporter(self, said: list[JobProgress] | None = None, window: int = 16, ack_timeout: float = 30) -> Reporter:
-        return Reporter(
-            self.jobs, self.send, self.clock, said_in_hello=said or [], window=window, ack_timeout_seconds=ack_timeout
-        )
-
-    @asynccontextmanager
-    async def running(self, reporter: Reporter | None = None) -> AsyncIterator[Reporter]:
-        chosen = reporter or self.reporter()
-        with suppress(asyncio.CancelledError):
-            async with asyncio.TaskGroup() as group:
-                tasks = [
-                    group.create_task(self.jobs.run(), name="jobs"),
-                    group.create_task(chosen.run(), name="reporter"),
-                ]
-                yield chosen
-                for task in tasks:
-                    task.cancel()
-
-    async def first(self, kind: type[Any], count: int = 1) -> Any:
-        def found() -> list[Any]:
-            return [frame for frame in self.sent if isinstance(frame, kind)]
-
-        async with asyncio.timeout(30), self.arrived:
-            await self.arrived.wait_for(lambda: len(found()) >= count)
-        return found()[count - 1]
-
-    async def finished(self, job_id: str) -> None:
-        """Wait for the end of a job that is not told yet."""
-        async with asyncio.timeout(30):
-            while self.jobs.state_of(job_id).state is not JobState.FINISHED:  # noqa: ASYNC110  there is no event
-                await asyncio.sleep(0.01)
-
-    def results(self) -> list[CommandResult]:
-        return [frame for frame in self.sent if isinstance(frame, CommandResult)]
-
-    def output(self) -> str:
-        return "".join(frame.data for frame in self.sent if isinstance(frame, CommandOutput))
-
-    def close(self) -> None:
-        self.jobs.close()
-        self.database.close()
+from tests.agent_client.fleet import Signer
+from tests.agent_client.lives import BOUNDS, OUT, Life, order
 
 
 @pytest.fixture
@@ -106,10 +37,6 @@ def life(tmp_path: Path, clock: SteppingClock) -> Iterator[Life]:
     life = Life(tmp_path, clock)
     yield life
     life.close()
-
-
-def order(job_id: str, *argv: str, signer: Signer | None = None, **changes: Any) -> Command:
-    return FLEET.command(FLEET.envelope(job_id, list(argv), **changes), signer)
 
 
 async def test_a_job_is_told_from_acceptance_to_result_in_order(life: Life) -> None:
@@ -376,3 +303,33 @@ async def test_a_full_disk_refuses_the_job_instead_of_running_it_unwritten(life:
     assert refusals
     assert {refusal.rule for refusal in refusals} == {Rule.JOURNAL}
     assert len(life.jobs.open) == 40 - len(refusals)
+
+
+FLOOD = "import sys\nwhile sys.stdout.write('x' * 65536): pass"
+
+
+async def seen(fact: Callable[[], bool]) -> None:
+    """Wait for what has no event."""
+    async with asyncio.timeout(30):
+        while not fact():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def test_a_job_that_runs_ahead_of_a_hub_that_is_there_is_slowed_until_it_catches_up(life: Life) -> None:
+    async with life.running(life.reporter(window=1)) as reporter:
+        life.jobs.receive(order("job-1", sys.executable, "-c", FLOOD, output_limit_bytes=16 * AHEAD_MAX_BYTES))
+        await life.first(CommandOutput)
+        job = life.jobs.open["job-1"]
+        await seen(lambda: job.valve.is_closed)
+        held = job.capture.written[OUT]
+        assert held < 2 * AHEAD_MAX_BYTES
+        reporter.output_acknowledged(CommandOutputAck(command_id="job-1", stream=OUT, offset=held, credits=1))
+        await seen(lambda: job.capture.written[OUT] > held)
+
+
+async def test_a_job_is_never_slowed_while_the_hub_is_away(life: Life) -> None:
+    async with asyncio.TaskGroup() as group:
+        alone = group.create_task(life.jobs.run(), name="jobs")
+        life.jobs.receive(order("job-1", sys.executable, "-c", FLOOD, output_limit_bytes=16 * AHEAD_MAX_BYTES))
+        await seen(life.jobs.open["job-1"].capture.is_full)
+        alone.cancel()

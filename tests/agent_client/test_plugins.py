@@ -16,10 +16,10 @@ from agent_client.cli import main
 from agent_client.clock import SystemClock
 from agent_client.collectors.failures import Failures
 from agent_client.collectors.rounds import Rounds
+from agent_client.ownership import Untrusted
 from agent_client.paths import Places
 from agent_client.plugins.collector import plugin_collectors
 from agent_client.plugins.figures import BadOutput, figures_of
-from agent_client.plugins.ownership import Untrusted
 from agent_client.plugins.runner import PluginFailed, run_plugin
 from agent_client.plugins.settings import Plugin, PluginsUnusable, load_plugins
 from agent_client.spool.database import Database

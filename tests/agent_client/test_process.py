@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sys
 import time
 from dataclasses import dataclass
@@ -11,7 +12,9 @@ from typing import Any
 import pytest
 
 from agent_client.execution.capture import Capture
-from agent_client.execution.process import Ending, environment_of, run_process
+from agent_client.execution.kin import Kin
+from agent_client.execution.orders import plan_of
+from agent_client.execution.process import Ending, Program, Watch, environment_of, run_process
 from protocol.enumerations import CommandOutcome, CommandReason, OutputStream
 from tests.agent_client.fleet import Fleet
 
@@ -39,11 +42,18 @@ async def run(
 ) -> Ran:
     capture = Capture(folder / "jobs", "job-1", limit)
     began = time.monotonic()
-    envelope = FLEET.envelope("job-1", argv, **changes)
-    ending = await run_process(envelope, capture.write, lambda: None, cancel or asyncio.Event(), kill_grace_seconds=0.3)
+    watch = Watch(capture.write, lambda: None, cancel or asyncio.Event())
+    ending = await run_process(program(argv, **changes), watch, Kin(), kill_grace_seconds=0.3)
+    capture.finish()
     texts = {stream: everything(capture, stream) for stream in OutputStream}
     capture.close()
     return Ran(ending, time.monotonic() - began, texts, capture.sizes, capture.written, capture.truncated)
+
+
+def program(argv: list[str], **changes: Any) -> Program:
+    planned = plan_of(FLEET.envelope("job-1", argv, **changes), None)
+    assert isinstance(planned, Program)
+    return planned
 
 
 def everything(capture: Capture, stream: OutputStream) -> str:
@@ -175,9 +185,10 @@ async def test_the_end_of_the_agent_kills_the_group_at_once(tmp_path: Path) -> N
     capture = Capture(tmp_path / "jobs", "job-1", 1000)
     wrote = asyncio.Event()
     capture.notify = wrote.set
-    envelope = FLEET.envelope("job-1", ["sh", "-c", "sleep 60 & echo $!; wait"])
+    watch = Watch(capture.write, lambda: None, asyncio.Event())
     async with asyncio.TaskGroup() as group:
-        task = group.create_task(run_process(envelope, capture.write, lambda: None, asyncio.Event(), 5.0), name="job")
+        run = run_process(program(["sh", "-c", "sleep 60 & echo $!; wait"]), watch, Kin(), 5.0)
+        task = group.create_task(run, name="job")
         await wrote.wait()
         task.cancel()
     chunk = capture.read(OUT, 0, is_complete=True)
@@ -186,14 +197,22 @@ async def test_the_end_of_the_agent_kills_the_group_at_once(tmp_path: Path) -> N
     assert await gone(int(chunk.data))
 
 
-async def test_output_beyond_the_limit_is_discarded_and_the_process_goes_on(tmp_path: Path) -> None:
-    code = "import sys\nfor _ in range(300): sys.stdout.write('x' * 10000)\nsys.stderr.write('never seen')\nsys.exit(7)"
-    ran = await run(tmp_path, python(code), limit=100_000)
+async def test_of_output_beyond_the_limit_the_beginning_and_the_end_are_kept(tmp_path: Path) -> None:
+    code = (
+        "import sys\nsys.stdout.write(''.join(f'{n}\\n' for n in range(300000)))\nsys.stderr.write('why')\nsys.exit(7)"
+    )
+    ran = await run(tmp_path, [sys.executable, "-c", code], limit=100_000)
+    written = "".join(f"{n}\n" for n in range(300_000))
     assert ran.ending.exit_code == 7
     assert ran.truncated
-    assert ran.sizes == {OUT: 100_000}
-    assert ran.written == {OUT: 3_000_000, ERR: 10}
-    assert ran.text() == "x" * 100_000
+    assert ran.written == {OUT: len(written), ERR: 3}
+    assert ran.text(ERR) == "why"
+    head, said, tail = re.split(r"\n\[… (\d+) bytes left out …\]\n", ran.text())
+    assert written.startswith(head)
+    assert written.endswith(tail)
+    assert len(head) >= 49_997
+    assert len(head) + int(said) + len(tail) == len(written)
+    assert 99_800 < sum(ran.sizes.values()) <= 100_000
 
 
 async def test_output_within_the_limit_is_not_called_truncated(tmp_path: Path) -> None:

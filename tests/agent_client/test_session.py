@@ -13,6 +13,7 @@ from agent_client.spool.database import Database
 from agent_client.spool.ledger import Stream
 from agent_client.spool.spool import Spool, SpoolBound
 from protocol.enumerations import (
+    Action,
     GoodbyeReason,
     Lane,
 )
@@ -51,7 +52,7 @@ async def test_a_session_begins_with_hello_and_a_heartbeat_that_describes_the_ma
             peer = await hub.peer()
             hello = peer.frames[0]
             assert isinstance(hello, Hello)
-            assert hello.capabilities == ["exec"]
+            assert hello.capabilities == list(Action)
             assert hello.streams.live.epoch != hello.streams.backfill.epoch
             heartbeat = await peer.first(Heartbeat)
             assert heartbeat.sysinfo is not None

@@ -74,13 +74,14 @@ async def test_a_job_goes_on_while_the_hub_is_away_and_its_output_resumes_at_the
             script = f"echo before; until [ -e {tmp_path}/go ]; do sleep 0.02; done; echo after"
             await first.send(fleet.command(fleet.envelope("job-1", ["sh", "-c", script])))
             await first.first(CommandOutput)
-            await until(lambda: agent._jobs.open["job-1"].acked)
+            await first.send(CommandQuery(command_id="job-1"))
+            await first.first(CommandState)  # the acknowledgement of the output has come before it
             save_config(places, msgspec.structs.replace(load_config(places), first_retry_spread_seconds=60.0))
             agent.reload()
             first.drop()
             await until(lambda: agent.status().link == "waiting")
             (tmp_path / "go").touch()
-            await until(lambda: agent._jobs.open["job-1"].result)
+            await until(lambda: agent.status().jobs_running == 0)
             agent.reload()
             second = await hub.peer(2)
             hello = second.frames[0]
@@ -123,18 +124,25 @@ async def test_a_result_the_hub_lost_after_acknowledging_it_is_told_again(
             assert await (await hub.peer(2)).first(CommandResult) == result
 
 
-async def test_a_stopping_agent_kills_its_jobs_and_tells_the_hub_before_it_goes(
+async def test_a_job_goes_on_while_its_agent_is_stopped_and_the_next_one_tells_its_true_end(
     fleet: Fleet, places: Places, tmp_path: Path
 ) -> None:
     async with running(fleet, tmp_path, Hub()) as hub:
         fleet.enroll_by_hand(places, hub.port)
+        async with alive(places, keeps_executor=True):
+            first = await hub.peer(1)
+            script = f"echo before; until [ -e {tmp_path}/go ]; do sleep 0.02; done; echo after; exit 7"
+            await first.send(fleet.command(fleet.envelope("job-1", ["sh", "-c", script])))
+            await first.first(CommandOutput)
+        await first.first(Goodbye)
+        assert not first.all(CommandResult)
+        (tmp_path / "go").touch()
         async with alive(places):
-            peer = await hub.peer()
-            await peer.send(fleet.command(fleet.envelope("job-1", ["sleep", "60"])))
-            await peer.first(CommandStarted)
-        result = await peer.first(CommandResult)
-        await peer.first(Goodbye)
-    assert result.reason is CommandReason.INTERRUPTED
+            second = await hub.peer(2)
+            result = await second.first(CommandResult)
+    assert [job.command_id for job in second.all(Hello)[0].jobs] == ["job-1"]
+    assert (result.reason, result.exit_code) == (CommandReason.EXIT_CODE, 7)
+    assert hub.output == {("job-1", "stdout"): b"before\nafter\n"}
 
 
 async def test_a_cancelled_job_ends(fleet: Fleet, places: Places, tmp_path: Path) -> None:
@@ -170,4 +178,6 @@ async def test_heartbeats_pass_a_job_that_floods_the_hub_with_output(
             await peer.send(ack)
             result = await peer.first(CommandResult)
     assert result.truncated
-    assert len(hub.output["job-1", "stdout"]) == 1024 * 1024
+    assert result.output_bytes == {"stdout": 30_000_000}
+    assert b"bytes left out" in hub.output["job-1", "stdout"]
+    assert 1024 * 1024 - 200 < len(hub.output["job-1", "stdout"]) <= 1024 * 1024

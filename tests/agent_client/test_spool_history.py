@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from agent_client.execution.jobs import JobBounds, Jobs, Terms
+from agent_client.execution.jobs import JobBounds, Jobs
 from agent_client.execution.journal import Journal
+from agent_client.execution.terms import Terms
 from agent_client.spool.database import Damaged, Database
 from agent_client.spool.history import History
 from agent_client.spool.ledger import STREAMS, Stream

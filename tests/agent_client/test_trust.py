@@ -41,6 +41,8 @@ async def test_a_signer_counts_for_the_command_right_behind_its_trust_document(p
         async with alive(places) as agent:
             peer = await hub.peer()
             await peer.first(Heartbeat)
+            await peer.send(fleet.command(fleet.envelope("job-0", ["true"])))
+            await peer.first(CommandResult)  # an order that comes before the executor waits for it
             await peer.send(fleet.command(fleet.envelope("job-1", ["true"]), newcomer))
             await peer.send(Desired(name=DesiredName.TRUST, hash="t2", body=newer))
             await peer.send(fleet.command(fleet.envelope("job-2", ["true"]), newcomer))

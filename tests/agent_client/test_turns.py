@@ -128,7 +128,6 @@ async def test_an_agent_whose_machine_was_enrolled_anew_writes_none_of_its_files
             assert "enrolled anew" in answer.reason
         assert contents(places) == before
     finally:
-        agent._jobs.close()
         agent._database.close()
 
 

@@ -22,7 +22,7 @@ def grounds(**changes: Any) -> Grounds:
         "trust": parse_trust(FLEET.trust()),
         "is_signed_by": is_signed_by,
         "now_ms": now_ms(),
-        "allowed_actions": {"exec"},
+        "allowed_actions": {"exec", "script"},
     }
     return Grounds(**values | changes)
 
@@ -105,8 +105,7 @@ def test_an_expired_key_is_refused() -> None:
         ({"organisation_id": "org-2"}, Rule.ORGANISATION),
         ({"agent_id": "agent-2"}, Rule.AGENT),
         ({"expires_at": 1}, Rule.EXPIRED),
-        ({"run_as": "root"}, Rule.RUN_AS),
-        ({"script_sha256": "00"}, Rule.SCRIPT),
+        ({"action": "script", "script_sha256": "00"}, Rule.SCRIPT),
     ],
 )
 def test_a_signed_order_that_is_not_for_here_and_now_is_refused(changes: dict[str, Any], rule: Rule) -> None:
