@@ -6,11 +6,14 @@ export class Refused extends Error {
   override readonly name = 'Refused'
   readonly code: ErrorCode
   readonly retryAfterSec: number | null
+  /** Of the field at fault, from `$`, the request. */
+  readonly path: string | null
 
   constructor(error: ErrorBody) {
     super(error.message)
     this.code = error.code
     this.retryAfterSec = error.retryAfterSec ?? null
+    this.path = error.path ?? null
   }
 }
 

@@ -1,4 +1,4 @@
-import type { AgentStatus, AgentsList, CertificateState, CommandStatus } from '../generated/protocol'
+import type { AgentStatus, AgentsList, CertificateState, CheckState, CommandStatus } from '../generated/protocol'
 
 export type Sort = NonNullable<AgentsList['sort']>
 export type RangeName = '15m' | '1h' | '6h' | '24h' | '7d' | '30d' | '1y'
@@ -32,6 +32,14 @@ export interface MachineRoute {
   pageNumber: number
 }
 
+/** Which jobs are listed; empty and null mean any. `by`: who asked, a person by the bare name. */
+export interface JobsQuery {
+  status: CommandStatus | 'RUNNING' | null
+  agentId: string
+  by: string
+  sinceMs: number | null
+}
+
 /** What the audit is searched for; empty and null mean any. `fromMs` included, `toMs` excluded. */
 export interface AuditQuery {
   text: string
@@ -42,6 +50,15 @@ export interface AuditQuery {
   toMs: number | null
 }
 
+/** Policies, or what their checks found: of one policy or all, in one state or any. */
+export interface PoliciesRoute {
+  page: 'policies'
+  show: 'policies' | 'compliance'
+  policyId: string | null
+  state: CheckState | null
+  pageNumber: number
+}
+
 /** Where the person is: the whole of it stands in the address. */
 export type Route =
   | { page: 'fleet'; query: FleetQuery }
@@ -49,10 +66,12 @@ export type Route =
   | { page: 'trends'; metric: TrendMetric; groupBy: TrendGrouping; window: ChartWindow; query: FleetQuery }
   | { page: 'hub'; window: ChartWindow }
   | { page: 'alerts'; resolved: boolean; pageNumber: number }
-  | { page: 'commands'; status: CommandStatus | 'RUNNING' | null; pageNumber: number }
+  | { page: 'jobs'; query: JobsQuery; pageNumber: number }
+  | { page: 'job'; commandId: string }
   | { page: 'joining'; show: JoiningList; pageNumber: number }
   | { page: 'people'; show: PeopleList; pageNumber: number }
   | { page: 'certificates'; state: CertificateState | null; pageNumber: number }
+  | PoliciesRoute
   | { page: 'audit'; query: AuditQuery; pageNumber: number }
   | { page: 'security' }
   | { page: 'unknown' }
@@ -68,10 +87,12 @@ export const MACHINE_PARTS: readonly MachinePart[] = ['live', 'inventory', 'pack
 export const TREND_METRICS: readonly TrendMetric[] = ['cpu_percent', 'memory_percent', 'disk_percent', 'network_recv_bytes_per_sec', 'network_sent_bytes_per_sec']
 export const TREND_GROUPINGS: readonly TrendGrouping[] = ['all', 'site', 'os', 'tag']
 export const CERTIFICATE_STATES: readonly CertificateState[] = ['current', 'superseded', 'revoked', 'expired']
+export const CHECK_STATES: readonly CheckState[] = ['failed', 'unknown', 'passed']
 const ANY_CERTIFICATE = 'all'
 const SORT_KEYS = ['name', 'lastSeen', 'cpu', 'memory', 'disk', 'status'] as const
 export const NO_FILTER: FleetQuery = { text: '', status: [], tags: [], site: '', sort: 'name', page: 1 }
 
+export const ANY_JOB: JobsQuery = { status: null, agentId: '', by: '', sinceMs: null }
 export const ANY_ENTRY: AuditQuery = { text: '', actor: '', action: '', target: '', fromMs: null, toMs: null }
 
 export function routeOf(hash: string): Route {
@@ -81,6 +102,7 @@ export function routeOf(hash: string): Route {
   if (rest.length > 0) return { page: 'unknown' }
   if (head === '' && id === undefined) return { page: 'fleet', query: fleetQueryOf(given) }
   if (head === 'machines' && id) return machineOf(decoded(id), given)
+  if (head === 'jobs' && id) return { page: 'job', commandId: decoded(id) }
   if (id !== undefined) return { page: 'unknown' }
   return head === undefined ? { page: 'unknown' } : listOf(head, given)
 }
@@ -90,8 +112,9 @@ function listOf(head: string, given: URLSearchParams): Route {
   switch (head) {
     case 'alerts':
       return { page: 'alerts', resolved: given.has('resolved'), pageNumber }
-    case 'commands':
-      return { page: 'commands', status: oneOf(given.get('status'), [...COMMAND_STATUSES, 'RUNNING' as const]), pageNumber }
+    case 'jobs':
+    case 'commands': // its name before
+      return { page: 'jobs', query: jobsQueryOf(given), pageNumber }
     case 'joining':
       return { page: 'joining', show: oneOf(given.get('show'), ['tokens', 'keys']) ?? 'tokens', pageNumber }
     case 'people':
@@ -100,6 +123,14 @@ function listOf(head: string, given: URLSearchParams): Route {
       const state = given.get('state')
       return { page: 'certificates', state: state === ANY_CERTIFICATE ? null : (oneOf(state, CERTIFICATE_STATES) ?? 'current'), pageNumber }
     }
+    case 'policies':
+      return {
+        page: 'policies',
+        show: oneOf(given.get('show'), ['policies', 'compliance']) ?? 'policies',
+        policyId: given.get('policy'),
+        state: oneOf(given.get('state'), CHECK_STATES),
+        pageNumber,
+      }
     case 'audit':
       return { page: 'audit', query: auditQueryOf(given), pageNumber }
     case 'security':
@@ -160,6 +191,15 @@ function auditQueryOf(given: URLSearchParams): AuditQuery {
   }
 }
 
+function jobsQueryOf(given: URLSearchParams): JobsQuery {
+  return {
+    status: oneOf(given.get('status'), [...COMMAND_STATUSES, 'RUNNING' as const]),
+    agentId: given.get('machine') ?? '',
+    by: given.get('by') ?? '',
+    sinceMs: timeIn(given, 'since'),
+  }
+}
+
 function timeIn(given: URLSearchParams, name: string): number | null {
   const ms = Number(given.get(name))
   return Number.isSafeInteger(ms) && ms > 0 ? ms : null
@@ -188,9 +228,22 @@ function decoded(part: string): string {
 }
 
 export function addressOf(route: KnownRoute): string {
-  const path = route.page === 'fleet' ? '#/' : route.page === 'machine' ? `#/machines/${encodeURIComponent(route.agentId)}` : `#/${route.page}`
+  const path = pathOf(route)
   const tail = searchOf(route).toString()
   return tail === '' ? path : `${path}?${tail}`
+}
+
+function pathOf(route: KnownRoute): string {
+  switch (route.page) {
+    case 'fleet':
+      return '#/'
+    case 'machine':
+      return `#/machines/${encodeURIComponent(route.agentId)}`
+    case 'job':
+      return jobAddress(route.commandId)
+    default:
+      return `#/${route.page}`
+  }
 }
 
 function searchOf(route: KnownRoute): URLSearchParams {
@@ -218,8 +271,8 @@ function searchOf(route: KnownRoute): URLSearchParams {
     case 'alerts':
       if (route.resolved) search.set('resolved', '1')
       break
-    case 'commands':
-      if (route.status !== null) search.set('status', route.status)
+    case 'jobs':
+      setJobsQuery(search, route.query)
       break
     case 'joining':
       if (route.show !== 'tokens') search.set('show', route.show)
@@ -230,9 +283,15 @@ function searchOf(route: KnownRoute): URLSearchParams {
     case 'certificates':
       if (route.state !== 'current') search.set('state', route.state ?? ANY_CERTIFICATE)
       break
+    case 'policies':
+      if (route.show !== 'policies') search.set('show', route.show)
+      if (route.policyId !== null) search.set('policy', route.policyId)
+      if (route.state !== null) search.set('state', route.state)
+      break
     case 'audit':
       setAuditQuery(search, route.query)
       break
+    case 'job':
     case 'security':
   }
   if ('pageNumber' in route) setPage(search, route.pageNumber)
@@ -263,6 +322,13 @@ function setAuditQuery(search: URLSearchParams, { text, actor, action, target, f
   if (toMs !== null) search.set('to', String(toMs))
 }
 
+function setJobsQuery(search: URLSearchParams, { status, agentId, by, sinceMs }: JobsQuery): void {
+  if (status !== null) search.set('status', status)
+  if (agentId !== '') search.set('machine', agentId)
+  if (by !== '') search.set('by', by)
+  if (sinceMs !== null) search.set('since', String(sinceMs))
+}
+
 function setPage(search: URLSearchParams, page: number): void {
   if (page > 1) search.set('page', String(page))
 }
@@ -284,6 +350,14 @@ export function machineRoute(agentId: string): MachineRoute {
 export function trendsAddress(query: FleetQuery): string {
   const filter = { ...NO_FILTER, text: query.text, status: query.status, tags: query.tags, site: query.site }
   return addressOf({ page: 'trends', metric: 'cpu_percent', groupBy: 'all', window: { range: '24h' }, query: filter })
+}
+
+export function jobAddress(commandId: string): string {
+  return `#/jobs/${encodeURIComponent(commandId)}`
+}
+
+export function jobsAddress(changes: Partial<JobsQuery> = {}): string {
+  return addressOf({ page: 'jobs', query: { ...ANY_JOB, ...changes }, pageNumber: 1 })
 }
 
 export function auditAddress(changes: Partial<AuditQuery>): string {

@@ -9,6 +9,8 @@ export const PERMISSION_WORDS = {
   'alerts:resolve': 'resolve alerts',
   'commands:read': 'see commands and their output',
   'commands:run': 'run commands',
+  'policies:read': 'see policies and compliance',
+  'policies:write': 'change policies',
   'tokens:read': 'see tokens and waiting machines',
   'tokens:write': 'make and revoke tokens',
   'approvals:decide': 'let waiting machines in',

@@ -25,13 +25,13 @@ export const COMMAND_WORDS: Record<CommandStatus, string> = {
 
 const COMMAND_REASONS: Record<CommandReason, string> = {
   exit_code: 'ended with an exit code other than 0',
-  timeout: 'stopped: its time was up',
+  timeout: 'timeout',
   expired: 'expired before the machine could take it',
-  denied_by_agent: 'refused by the machine’s own policy',
+  denied_by_agent: 'denied by the machine’s policy',
   start_failed: 'could not be started',
-  interrupted: 'interrupted: the agent ended while it ran',
+  interrupted: 'interrupted: nobody can say how it ended',
   cancelled_by_person: 'cancelled',
-  unknown: 'its end is not known',
+  unknown: 'nobody can say how it ended',
 }
 
 export function commandReasonWords(reason: CommandReason): string {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { endingMark, endingWords, exitWords } from './endings.ts'
+import { endingMark, endingWords, exitWords, reasonWords } from './endings.ts'
 
 const ended = {
   status: 'FAILED',
@@ -10,6 +10,9 @@ const ended = {
   startedAt: '2026-03-01T12:00:00.000Z',
   finishedAt: '2026-03-01T12:00:00.400Z',
   truncated: false,
+  timeoutSec: 60,
+  outputBytes: {},
+  keptBytes: {},
 } as const
 
 test('a signal is named, an unusual one by its number, a large negative code stays a code', () => {
@@ -24,9 +27,9 @@ test('a signal is named, an unusual one by its number, a large negative code sta
 })
 
 test('who is stopped from outside is not told the signal', () => {
-  assert.equal(endingWords({ ...ended, reason: 'timeout', exitCode: -15 }, 0), 'stopped: its time was up · 0.4 s')
+  assert.equal(endingWords({ ...ended, reason: 'timeout', exitCode: -15 }, 0), 'timeout after 1 min · 0.4 s')
   assert.equal(endingWords({ ...ended, status: 'CANCELLED', reason: 'cancelled_by_person', exitCode: -15 }, 0), 'cancelled · 0.4 s')
-  assert.equal(endingWords({ ...ended, reason: 'timeout', exitCode: 7 }, 0), 'exit code 7 · stopped: its time was up · 0.4 s')
+  assert.equal(endingWords({ ...ended, reason: 'timeout', exitCode: 7 }, 0), 'exit code 7 · timeout after 1 min · 0.4 s')
   assert.equal(endingWords({ ...ended, exitCode: -11 }, 0), 'ended by SIGSEGV · 0.4 s')
 })
 
@@ -35,7 +38,7 @@ test('the time it took is always told the same way', () => {
   assert.equal(at('2026-03-01T12:00:00.000Z'), 'exit code 1 · under 0.1 s')
   assert.equal(at('2026-03-01T11:59:59.000Z'), 'exit code 1 · under 0.1 s')
   assert.equal(at('2026-03-01T12:01:05.900Z'), 'exit code 1 · 1 min 5 s')
-  assert.equal(endingWords({ ...ended, startedAt: null, exitCode: null, reason: 'start_failed', result: 'no such file' }, 0), 'could not be started · no such file')
+  assert.equal(endingWords({ ...ended, startedAt: null, exitCode: null, reason: 'start_failed', result: 'no such file' }, 0), 'could not be started: no such file')
 })
 
 test('what still runs counts up in whole seconds', () => {
@@ -46,7 +49,21 @@ test('what still runs counts up in whole seconds', () => {
 test('lists mark only what the status does not say', () => {
   assert.equal(endingMark('FAILED', 'exit_code', 3), '3')
   assert.equal(endingMark('FAILED', 'exit_code', -9), 'SIGKILL')
-  assert.equal(endingMark('FAILED', 'timeout', -15), 'timed out')
+  assert.equal(endingMark('FAILED', 'timeout', -15), 'timeout')
   assert.equal(endingMark('CANCELLED', 'cancelled_by_person', -15), '')
   assert.equal(endingMark('COMPLETED', null, 0), '')
+})
+
+test('what of the output is kept is said where it is not all', () => {
+  const longer = { ...ended, reason: null, exitCode: 0, truncated: true, outputBytes: { stdout: 100 * 1024 * 1024, stderr: 0 }, keptBytes: { stdout: 1024 * 1024, stderr: 0 } } as const
+  assert.equal(endingWords(longer, 0), 'exit code 0 · 0.4 s · of 100 MiB of output 1.00 MiB are kept')
+  assert.equal(endingWords({ ...longer, outputBytes: {}, keptBytes: {} }, 0), 'exit code 0 · 0.4 s · the output was longer than what is kept')
+})
+
+test('why a job did not run, or how nobody knows its end, is said in words', () => {
+  const why = (reason: 'denied_by_agent' | 'interrupted' | 'expired' | 'timeout', result = '', timeoutSec: number | null = 45) => reasonWords({ reason, result, timeoutSec })
+  assert.equal(why('denied_by_agent', 'refused by the rule action'), 'denied by the machine’s policy: refused by the rule action')
+  assert.equal(why('interrupted', 'whatever'), 'interrupted: nobody can say how it ended')
+  assert.equal(why('expired'), 'expired before the machine could take it')
+  assert.deepEqual([why('timeout'), why('timeout', '', null)], ['timeout after 45 s', 'timeout'])
 })

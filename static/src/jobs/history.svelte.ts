@@ -3,30 +3,38 @@ import { wordsOf } from '../hub/refusal'
 import { type HubSocket } from '../hub/socket.svelte'
 import { isFinished } from '../text/words'
 
-const RELOAD_PAUSE_MS = 300
+const NEW_PAUSE_MS = 300
+const ENDED_PAUSE_MS = 1_500
 export const RUNNING: readonly CommandStatus[] = ['PENDING', 'SENT', 'EXECUTING']
 
-export interface CommandsQuery {
+/** Null is any. `createdBy`: an actor as the hub writes it, as in `user:admin`. `fromMs`: made then or later. */
+export interface JobsFilter {
   agentId: string | null
   status: CommandStatus | 'RUNNING' | null
+  createdBy: string | null
+  fromMs: number | null
+}
+
+export interface JobsPage extends JobsFilter {
   limit: number
   offset: number
 }
 
-/** A list of commands, newest first, kept up by events. */
-export class CommandHistory {
+/** A list of jobs, newest first, kept up by events. */
+export class JobHistory {
   commands = $state.raw<readonly CommandView[]>([])
   total = $state(0)
   loaded = $state(false)
   problem = $state('')
 
   readonly #hub: HubSocket
-  readonly #query: CommandsQuery
+  readonly #page: JobsPage
+  #asked = 0
   #timer: ReturnType<typeof setTimeout> | undefined
 
-  constructor(hub: HubSocket, query: CommandsQuery) {
+  constructor(hub: HubSocket, page: JobsPage) {
     this.#hub = hub
-    this.#query = query
+    this.#page = page
   }
 
   /** Listen until the returned function is called. */
@@ -39,44 +47,52 @@ export class CommandHistory {
     return () => {
       for (const off of offs) off()
       clearTimeout(this.#timer)
+      this.#timer = undefined
+      this.#asked++
     }
   }
 
   add(command: CommandView): void {
     if (this.commands.some((one) => one.id === command.id)) return
-    this.commands = [command, ...this.commands].slice(0, this.#query.limit)
+    this.commands = [command, ...this.commands].slice(0, this.#page.limit)
     this.total++
   }
 
-  /** The status alone never changes a command that has ended; its result, which follows, does. */
+  /**
+   * What an event tells is shown at once; what it leaves out is asked for a little later. The status alone never changes
+   * a job that has ended; its result, which follows, does.
+   */
   #change(event: AgentCommandStatus | AgentCommandResult, change: Partial<CommandView>): void {
-    if (this.#query.agentId !== null && event.agentId !== this.#query.agentId) return
+    if (this.#page.agentId !== null && event.agentId !== this.#page.agentId) return
     const at = this.commands.findIndex((command) => command.id === event.commandId)
     const known = this.commands[at]
-    if (known === undefined) this.#reloadSoon()
-    else if (!isFinished(known.status) || 'finishedAt' in change) this.commands = this.commands.with(at, { ...known, ...change })
+    if (known === undefined) this.#reloadIn(NEW_PAUSE_MS)
+    else if (!isFinished(known.status) || 'finishedAt' in change) {
+      this.commands = this.commands.with(at, { ...known, ...change })
+      if ('finishedAt' in change) this.#reloadIn(ENDED_PAUSE_MS)
+    }
   }
 
-  #reloadSoon(): void {
+  #reloadIn(pauseMs: number): void {
     this.#timer ??= setTimeout(() => {
       this.#timer = undefined
       void this.#load()
-    }, RELOAD_PAUSE_MS)
+    }, pauseMs)
   }
 
   async #load(): Promise<void> {
-    const { agentId, status, limit, offset } = this.#query
+    const asked = ++this.#asked
+    const { status, ...rest } = this.#page
     try {
       const statuses = status === 'RUNNING' ? RUNNING : [status]
-      const replies = await Promise.all(
-        statuses.map((one) => this.#hub.ask('commands:list', { agentId, status: one, limit, offset })),
-      )
+      const replies = await Promise.all(statuses.map((one) => this.#hub.ask('commands:list', { ...rest, status: one })))
+      if (asked !== this.#asked) return
       this.commands = replies.flatMap((reply) => reply.commands).toSorted((a, b) => b.createdAt.localeCompare(a.createdAt))
       this.total = replies.reduce((sum, reply) => sum + reply.total, 0)
       this.loaded = true
       this.problem = ''
     } catch (error) {
-      this.problem = wordsOf(error)
+      if (asked === this.#asked) this.problem = wordsOf(error)
     }
   }
 }

@@ -3,24 +3,28 @@ import { wordsOf } from '../hub/refusal'
 import { type HubSocket } from '../hub/socket.svelte'
 import { isFinished } from '../text/words'
 import { ByteOrder, bytesOf } from './byte_order'
-import { type Line, Screen } from './terminal'
+import { OutputLog, type Piece } from './output_log'
 
 const STREAMS: readonly OutputStream[] = ['stdout', 'stderr']
 const REREAD_PAUSE_MS = 500
 
 /**
- * One command as it is watched: its state, and its output in order. Whatever was missed, before it was opened or while the
+ * One job as it is watched: its state, and its output in order. Whatever was missed, before it was opened or while the
  * connection was lost, is read again from the byte that comes next.
  */
-export class CommandRun {
+export class JobRun {
   readonly id: string
   command = $state.raw<CommandView | null>(null)
-  lines = $state.raw<readonly Line[]>([])
-  hiddenLines = $state(0)
+  /** How many pieces of output there are; they are drawn once for each time this changes. */
+  drawn = $state(0)
+  /** Bytes of each stream that are here. */
+  received = $state.raw<Readonly<Record<OutputStream, number>>>({ stdout: 0, stderr: 0 })
+  /** All output that the hub had when it was asked is here. */
+  caughtUp = $state(false)
   problem = $state('')
 
   readonly #hub: HubSocket
-  readonly #screen = new Screen()
+  readonly #log = new OutputLog()
   readonly #orders: Record<OutputStream, ByteOrder> = { stdout: new ByteOrder(), stderr: new ByteOrder() }
   #reading = false
   /** Whether something was missed since the last reading began. */
@@ -34,13 +38,18 @@ export class CommandRun {
     this.command = command
   }
 
-  /** Follow the command until the returned function is called. */
+  get pieces(): readonly Piece[] {
+    return this.#log.pieces
+  }
+
+  /** Follow the job until the returned function is called. */
   open(): () => void {
     const offs = [
       this.#hub.on('agent:command:output', (event) => event.commandId === this.id && this.#output(event)),
       this.#hub.on('agent:command:status', (event) => {
         if (event.commandId !== this.id || this.command === null || isFinished(this.command.status)) return
         this.command = { ...this.command, status: event.status }
+        if (!isFinished(event.status)) void this.#learn()
       }),
       this.#hub.on('agent:command:result', (event) => {
         if (event.commandId !== this.id || this.command === null) return
@@ -53,17 +62,14 @@ export class CommandRun {
     return () => {
       for (const off of offs) off()
       cancelAnimationFrame(this.#frame)
+      this.#frame = 0
       clearTimeout(this.#timer)
     }
   }
 
+  /** Ask for its end. Raises Refused or Unanswered. */
   async cancel(): Promise<void> {
-    try {
-      this.#take((await this.#hub.ask('commands:cancel', { commandId: this.id })).command)
-      this.problem = ''
-    } catch (error) {
-      this.problem = wordsOf(error)
-    }
+    this.#take((await this.#hub.ask('commands:cancel', { commandId: this.id })).command)
   }
 
   /** All output the hub holds of one stream, from the first byte on. Raises Refused or Unanswered. */
@@ -98,12 +104,25 @@ export class CommandRun {
   }
 
   async #read(): Promise<void> {
+    if (!(await this.#learn())) return
     try {
-      this.#take((await this.#hub.ask('commands:get', { commandId: this.id })).command)
       for (const stream of STREAMS) await this.#readOn(stream)
-      this.problem = ''
+      this.#draw()
+      this.caughtUp = true
     } catch (error) {
       this.problem = wordsOf(error)
+    }
+  }
+
+  /** Ask where the job stands; return whether the hub answered. */
+  async #learn(): Promise<boolean> {
+    try {
+      this.#take((await this.#hub.ask('commands:get', { commandId: this.id })).command)
+      this.problem = ''
+      return true
+    } catch (error) {
+      this.problem = wordsOf(error)
+      return false
     }
   }
 
@@ -125,13 +144,14 @@ export class CommandRun {
   }
 
   #write(stream: OutputStream, offset: number, bytes: Uint8Array): void {
-    for (const part of this.#orders[stream].take(offset, bytes)) this.#screen.write(stream, part)
+    for (const part of this.#orders[stream].take(offset, bytes)) this.#log.write(stream, part)
     if (this.#frame === 0) this.#frame = requestAnimationFrame(() => this.#draw())
   }
 
   #draw(): void {
+    cancelAnimationFrame(this.#frame)
     this.#frame = 0
-    this.lines = this.#screen.lines
-    this.hiddenLines = this.#screen.hiddenLines
+    this.drawn = this.#log.pieces.length
+    this.received = { stdout: this.#orders.stdout.next, stderr: this.#orders.stderr.next }
   }
 }
