@@ -28,7 +28,8 @@ from pydantic_settings import (
 )
 
 from hub_server.addresses import HostPort, bracketed, host_port_of, is_any, is_loopback, origin_of, reachable
-from protocol.limits import AGENT_SOCKET_PATH
+from hub_server.signing.model import SIGNATURES_BURST, SIGNATURES_PER_SECOND
+from protocol.limits import AGENT_SOCKET_PATH, COMMAND_EXPIRY_MAX_SECONDS
 
 PREFIX: Final = "JTNT_"
 NESTED: Final = "__"
@@ -143,8 +144,8 @@ class PkiSettings(Section):
     server_certificate_seconds: Seconds = 90 * 86400
     issuing_seconds: Seconds = 365 * 86400
     """Life of the issuing CAs. The hub makes the next one before a third of it is left."""
-    signer_seconds: Seconds = 365 * 86400
-    """Life of the keys that sign commands and the audit."""
+    signer_seconds: Annotated[float, Field(ge=4 * COMMAND_EXPIRY_MAX_SECONDS, le=20 * 365 * 86400)] = 365 * 86400
+    """Life of the keys that sign commands and the audit. An order that waits for its machine must not outlive them."""
     overlap_seconds: Seconds = 7 * 86400
     """How long agents know a new issuing CA of the hub before the hub shows a certificate of it."""
 
@@ -169,6 +170,24 @@ class SecretsSettings(Section):
         if self.key_file is not None and self.passphrase_file is not None:
             raise ValueError("give key_file or passphrase_file, not both")
         return self
+
+
+class SignerSettings(Section):
+    """`[signer]`: the process that alone signs commands. By default the hub starts one of its own."""
+
+    socket: Path | None = None
+    """Of a signer that runs as a service of another user (`jtnt-hub signer --listen`); the settings below are its own
+    then."""
+    key_file: Path | None = None
+    """What seals the key that signs commands; by default `<data_dir>/signer.key`, which is made. Never the secrets
+    key."""
+    log_file: Path | None = None
+    """What was signed, a line of JSON each; by default `<data_dir>/signer.log`."""
+    per_second: Annotated[float, Field(gt=0, le=100_000)] = SIGNATURES_PER_SECOND
+    """Signatures in the long run; beyond it people are told `rate_limited`."""
+    burst: Annotated[int, Field(ge=1, le=1_000_000)] = SIGNATURES_BURST
+    organisations: tuple[str, ...] = ()
+    """Ids of the organisations whose commands are signed; by default all."""
 
 
 class LimitsSettings(Section):
@@ -206,6 +225,10 @@ class RetentionSettings(Section):
     rollup_1h_days: Days = 730
     reports_days: Days = 90
     """What agents report of themselves: lost connections, gaps, failing collectors."""
+    commands_days: Days = 90
+    """Commands that have ended. What the audit says of them stays."""
+    output_days: Days = 30
+    """What they printed."""
 
 
 class Settings(BaseSettings):
@@ -226,6 +249,7 @@ class Settings(BaseSettings):
     enrollment: EnrollmentSettings = EnrollmentSettings()
     pki: PkiSettings = PkiSettings()
     secrets: SecretsSettings = SecretsSettings()
+    signer: SignerSettings = SignerSettings()
     limits: LimitsSettings = LimitsSettings()
     metrics: MetricsSettings = MetricsSettings()
     retention: RetentionSettings = RetentionSettings()

@@ -86,6 +86,15 @@ class ClockOffsetMeasured(OrganisationEvent, frozen=True):
     skewed: bool
 
 
+class ComplianceChanged(OrganisationEvent, frozen=True):
+    """The worst of the checks of policies that fail on a machine is of another severity; None: none fails.
+
+    Also said once after the hub's start.
+    """
+
+    severity: AlertSeverity | None
+
+
 class AlertChanged(OrganisationEvent, frozen=True):
     alert_id: str
     type: str
@@ -105,7 +114,7 @@ class CommandStatusChanged(OrganisationEvent, frozen=True):
 
 
 class CommandOutputStored(OrganisationEvent, frozen=True):
-    """Bytes of output that are now in the store; `offset` is where they start in their stream."""
+    """Bytes of output that are now known, and stored in a moment; `offset` is where they start in their stream."""
 
     command_id: str
     stream: OutputStream
@@ -144,6 +153,7 @@ DomainEvent = (
     | MetricsReceived
     | AgentReported
     | ClockOffsetMeasured
+    | ComplianceChanged
     | AlertChanged
     | CommandCreated
     | CommandStatusChanged
@@ -163,6 +173,7 @@ _FAMILY = {
     MetricsReceived: "telemetry",
     AgentReported: "reports",
     ClockOffsetMeasured: "clocks",
+    ComplianceChanged: "compliance",
     AlertChanged: "alerts",
     CommandCreated: "commands",
     CommandStatusChanged: "commands",

@@ -22,8 +22,14 @@ LEVELS: Final = {
 }
 FIELDS: Final = frozenset(
     {
+        "commands",
         "event",
         "level",
+        "pid",
+        "policy",
+        "policy_id",
+        "rule",
+        "where",
         "timestamp",
         "component",
         "exception",

@@ -19,6 +19,8 @@ class Permission(StrEnum):
     ALERTS_RESOLVE = "alerts:resolve"
     COMMANDS_READ = "commands:read"
     COMMANDS_RUN = "commands:run"
+    POLICIES_READ = "policies:read"
+    POLICIES_WRITE = "policies:write"
     TOKENS_READ = "tokens:read"
     TOKENS_WRITE = "tokens:write"
     APPROVALS_DECIDE = "approvals:decide"
@@ -36,7 +38,7 @@ class Permission(StrEnum):
     """One's own account: everybody has it, also before a second factor is set up."""
 
 
-_READ: Final = frozenset({Permission.SELF, Permission.FLEET_READ})
+_READ: Final = frozenset({Permission.SELF, Permission.FLEET_READ, Permission.POLICIES_READ})
 _OPERATE: Final = _READ | {Permission.ALERTS_RESOLVE, Permission.COMMANDS_READ}
 _RUN: Final = _OPERATE | {Permission.COMMANDS_RUN, Permission.FLEET_WRITE}
 _OF_THE_HUB: Final = frozenset({Permission.ORGANISATIONS_READ, Permission.ORGANISATIONS_WRITE})
@@ -47,7 +49,7 @@ PERMISSIONS: Final[Mapping[Role, frozenset[Permission]]] = {
     Role.TECHNICIAN: _RUN,
     Role.APPROVER: _OPERATE | {Permission.TOKENS_READ, Permission.APPROVALS_DECIDE},
     Role.ORG_ADMIN: frozenset(Permission) - _OF_THE_HUB,
-    Role.HUB_ADMIN: frozenset(Permission) - {Permission.COMMANDS_RUN},
+    Role.HUB_ADMIN: frozenset(Permission) - {Permission.COMMANDS_RUN, Permission.POLICIES_WRITE},
     Role.AUDITOR: _READ
     | {
         Permission.COMMANDS_READ,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Protocol
+from typing import Final, Protocol
 
-from sqlalchemy import func, select
+from sqlalchemy import Connection, bindparam, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import Mapped
 from sqlmodel import col
@@ -14,6 +14,10 @@ from hub_server.access.tables import MembershipRow, OrganisationRow
 from hub_server.errors import QuotaReached
 
 Refusal = Callable[[int], str]
+_MOST_COMMANDS: Final = select(col(OrganisationRow.max_open_commands)).where(
+    col(OrganisationRow.id) == bindparam("of_organisation")
+)
+_MOST_COMMANDS_LOCKED: Final = _MOST_COMMANDS.with_for_update(key_share=True)
 
 
 class Count(Protocol):
@@ -23,6 +27,12 @@ class Count(Protocol):
         """Return how many there are of each organisation; one that has none may be missing."""
 
 
+class CountWithin(Protocol):
+    """The same in a transaction that runs as a whole (`Database.transact`)."""
+
+    def __call__(self, connection: Connection, organisation_ids: Collection[str]) -> Mapping[str, int]: ...
+
+
 class Quotas:
     """Each check raises QuotaReached when the organisation may not have one more.
 
@@ -30,7 +40,7 @@ class Quotas:
     the bound together; one without a bound is not locked. Ask before the audit row is written.
     """
 
-    def __init__(self, *, agents: Count, open_commands: Count) -> None:
+    def __init__(self, *, agents: Count, open_commands: CountWithin) -> None:
         self._agents = agents
         self._open_commands = open_commands
 
@@ -40,9 +50,13 @@ class Quotas:
     async def check_users(self, connection: AsyncConnection, organisation_id: str) -> None:
         await _check(connection, organisation_id, col(OrganisationRow.max_users), count_users, _too_many_users)
 
-    async def check_open_commands(self, connection: AsyncConnection, organisation_id: str) -> None:
-        bound = col(OrganisationRow.max_open_commands)
-        await _check(connection, organisation_id, bound, self._open_commands, _too_many_open_commands)
+    def check_open_commands(self, connection: Connection, organisation_id: str) -> None:
+        most = connection.scalar(_MOST_COMMANDS, {"of_organisation": organisation_id})
+        if most is None:
+            return
+        most = connection.scalar(_MOST_COMMANDS_LOCKED, {"of_organisation": organisation_id})
+        if most is not None and self._open_commands(connection, [organisation_id]).get(organisation_id, 0) >= most:
+            raise QuotaReached(_too_many_open_commands(most))
 
 
 async def count_users(connection: AsyncConnection, organisation_ids: Collection[str]) -> Mapping[str, int]:

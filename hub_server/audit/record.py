@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
 import msgspec
 import orjson
-from sqlalchemy import bindparam, insert, update
+from sqlalchemy import Connection, bindparam, insert, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
@@ -43,8 +44,32 @@ async def record(
     `organisation_id`: whose audit shows it; EVERY_ORGANISATION for what the hub does for all. The end of the chain
     stays locked until the transaction ends, so ask for it last.
     """
+    await connection.run_sync(
+        partial(
+            record_within,
+            organisation_id=organisation_id,
+            at=at,
+            actor=actor,
+            action=action,
+            target=target,
+            detail=detail,
+        )
+    )
+
+
+def record_within(
+    connection: Connection,
+    *,
+    organisation_id: str,
+    at: datetime,
+    actor: str,
+    action: str,
+    target: str,
+    detail: dict[str, Any] | None = None,
+) -> None:
+    """The same for a transaction that runs as a whole (`Database.transact`)."""
     hub_id = hub_id_of(connection)
-    number, previous = (await connection.execute(_CLAIM[connection.dialect.name], {"hub_id": hub_id})).one()
+    number, previous = connection.execute(_CLAIM[connection.dialect.name], {"hub_id": hub_id}).one()
     entry = AuditEntry(
         hub_id=hub_id,
         number=number,
@@ -56,5 +81,5 @@ async def record(
         detail=orjson.dumps(detail or {}, default=str, option=orjson.OPT_SORT_KEYS).decode(),
     )
     entry_hash = entry.hash_after(previous)
-    await connection.execute(_ADD, msgspec.structs.asdict(entry) | {"hash": entry_hash})
-    await connection.execute(_MOVE, {"of_hub": hub_id, "hash": entry_hash})
+    connection.execute(_ADD, msgspec.structs.asdict(entry) | {"hash": entry_hash})
+    connection.execute(_MOVE, {"of_hub": hub_id, "hash": entry_hash})

@@ -25,6 +25,7 @@ from hub_server.gateway.dashboards.tables.inventory import inventory_operations
 from hub_server.gateway.dashboards.tables.joining import joining_operations
 from hub_server.gateway.dashboards.tables.organisations import organisation_operations
 from hub_server.gateway.dashboards.tables.people import people_operations
+from hub_server.gateway.dashboards.tables.policies import policy_operations
 from hub_server.gateway.dashboards.tables.telemetry import telemetry_operations
 from hub_server.gateway.dashboards.tables.vitals import vitals_operations
 from hub_server.gateway.rest.addresses import AddressReader
@@ -103,6 +104,7 @@ def _operations(base: Foundation, subjects: Subjects, view: FleetView, feed: Liv
             inventory_operations(subjects.inventory),
             vitals_operations(subjects.vitals),
             command_operations(subjects.commands),
+            policy_operations(subjects.policies, subjects.compliance),
             joining_operations(subjects.enrollment),
             organisation_operations(subjects.organisations),
             audit_operations(subjects.audit),

@@ -16,6 +16,7 @@ from hub_server.access.users import UserService
 from hub_server.alerts.service import AlertService
 from hub_server.alerts.store import AlertStore
 from hub_server.audit.service import AuditService
+from hub_server.commands.retention import Retention
 from hub_server.commands.service import CommandService
 from hub_server.commands.store import CommandStore
 from hub_server.composition.foundation import Foundation
@@ -29,6 +30,9 @@ from hub_server.gateway.dashboards.fleet_view import Selection
 from hub_server.inventory.service import InventoryService
 from hub_server.inventory.store import InventoryStore
 from hub_server.pki.service import CertificateService, renewals_apart_of
+from hub_server.policies.compliance import ComplianceService
+from hub_server.policies.service import PolicyService
+from hub_server.policies.store import ComplianceStore, PolicyStore
 from hub_server.presence.service import PresenceService
 from hub_server.presence.store import PresenceStore
 from hub_server.skew.service import SkewService
@@ -61,6 +65,8 @@ class Subjects:
     fleet: FleetService
     desk: TrustDesk
     inventory: InventoryService
+    policies: PolicyService
+    compliance: ComplianceService
     vitals: VitalsService
     alerts: AlertService
     commands: CommandService
@@ -95,6 +101,8 @@ def subjects_on(base: Foundation) -> Subjects:
         database=database, bus=bus, clock=clock, pauses=base.pauses, store=presence_store, machines=fleet
     )
     history = history_on(base, Selection(fleet, presence))
+    inventory = InventoryService(database=database, clock=clock, store=InventoryStore(), machines=fleet)
+    policies = PolicyService(database=database, clock=clock, store=PolicyStore(), machines=fleet)
     return Subjects(
         people=people,
         organisations=OrganisationService(database=database, clock=clock, agents=FleetStore().counts),
@@ -110,7 +118,18 @@ def subjects_on(base: Foundation) -> Subjects:
             database=database, bus=bus, clock=clock, store=fleet_store, fleet=fleet, certificates=certificates
         ),
         vitals=vitals_on(base, telemetry.service, history, people.users),
-        inventory=InventoryService(database=database, clock=clock, store=InventoryStore(), machines=fleet),
+        inventory=inventory,
+        policies=policies,
+        compliance=ComplianceService(
+            database=database,
+            bus=bus,
+            clock=clock,
+            store=ComplianceStore(),
+            policies=policies,
+            machines=fleet,
+            inventory=inventory,
+            samples=telemetry.service,
+        ),
         alerts=AlertService(database=database, bus=bus, clock=clock, store=AlertStore(), hosts=fleet),
         commands=CommandService(
             database=database,
@@ -121,6 +140,7 @@ def subjects_on(base: Foundation) -> Subjects:
             agents=fleet,
             sessions=base.registry,
             quotas=quotas,
+            policies=policies,
         ),
         enrollment=EnrollmentService(
             database=database,
@@ -137,6 +157,18 @@ def subjects_on(base: Foundation) -> Subjects:
             websocket_url=settings.agent_websocket_url,
             next_heartbeat_seconds=HEARTBEAT_SECONDS,
         ),
+    )
+
+
+def retention_on(base: Foundation) -> Retention:
+    """Return what deletes old commands."""
+    kept = base.settings.retention
+    return Retention(
+        database=base.database,
+        clock=base.clock,
+        store=CommandStore(),
+        commands_days=kept.commands_days,
+        output_days=kept.output_days,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final, Protocol
 
 import structlog
@@ -17,6 +17,7 @@ from hub_server.inventory.model import Assembly, NotInventory, StoredSection, ch
 from hub_server.inventory.store import InventoryStore
 from hub_server.storage.engine import EVERY_ORGANISATION, Database
 from protocol.frames import Error, Inventory, InventoryAck
+from protocol.inventory import Section
 from protocol.telemetry import InventoryGet, InventoryGetReply, InventorySection
 
 log = structlog.get_logger(component="inventory")
@@ -80,6 +81,11 @@ class InventoryService:
                 for each in stored
             ]
         )
+
+    async def bodies(self, organisation_id: str, agent_id: str, sections: Collection[Section]) -> Mapping[Section, str]:
+        """Return the bodies of these sections as JSON; one that never came is missing."""
+        async with self._database.read(organisation_id) as connection:
+            return await self._store.bodies(connection, organisation_id, agent_id, sections)
 
     def forget(self, agent_id: str) -> None:
         self._hashes.pop(agent_id, None)

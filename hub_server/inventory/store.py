@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-from sqlalchemy import select
+from sqlalchemy import String, select, type_coerce
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
 
@@ -32,6 +32,20 @@ class InventoryStore:
             "body": stored.body,
         }
         await upsert(connection, AgentInventoryRow, ("agent_id", "section"), [values])
+
+    async def bodies(
+        self, connection: AsyncConnection, organisation_id: str, agent_id: str, sections: Collection[Section]
+    ) -> Mapping[Section, str]:
+        """Return the bodies of these sections as JSON, which the reader decodes as far as it needs."""
+        row = AgentInventoryRow
+        found = await connection.execute(
+            select(col(row.section), type_coerce(col(row.body), String)).where(
+                col(row.agent_id) == agent_id,
+                col(row.organisation_id) == organisation_id,
+                col(row.section).in_([section.value for section in sections]),
+            )
+        )
+        return {Section(section): body for section, body in found}
 
     async def of_agent(
         self, connection: AsyncConnection, organisation_id: str, agent_id: str

@@ -21,6 +21,7 @@ from socketio.exceptions import ConnectionError as NotConnected
 from sqlalchemy import select
 from sqlmodel import SQLModel
 
+from hub_server.signing.strongbox import Strongbox
 from hub_server.storage.engine import EVERY_ORGANISATION
 from hub_server.telemetry.tables import POSTGRESQL_ONLY
 from protocol.frames import HeartbeatAck
@@ -35,7 +36,7 @@ REFRESH: Final = "/api/v1/auth/refresh"
 OWN: Final = {"X-Requested-With": "jtnt"}
 WITNESS: Final = "wittgenstein"
 """A user's name: no secret, so it must be found in answers, log and database, or the search is blind."""
-PRIVATE_FILES: Final = ("secrets.key",)
+PRIVATE_FILES: Final = ("secrets.key", "signer.key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,9 +292,12 @@ class Author:
     def _plant_keys(self) -> None:
         keyring = self._hub.authority._keyring
         for record in keyring.records:
-            key = keyring._keys[record.id]
+            key = keyring._keys.get(record.id)
+            if key is None:
+                key = Strongbox(self._hub.folder / "signer.key")._open(record.id, record.sealed_key or b"")
             self._plant_key(f"private key {record.use}", key)
-        self.story.plant("secrets key", base64.b64decode((self._hub.folder / "secrets.key").read_bytes().split()[-1]))
+        for kind, name in (("secrets key", "secrets.key"), ("signer's key", "signer.key")):
+            self.story.plant(kind, base64.b64decode((self._hub.folder / name).read_bytes().split()[-1]))
 
     def _plant_key(self, kind: str, key: Ed25519PrivateKey | ec.EllipticCurvePrivateKey) -> None:
         pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()

@@ -32,7 +32,7 @@ from hub_server.commands.store import CommandStore
 from hub_server.config import Settings
 from hub_server.enrollment.tokens import TokenDesk
 from hub_server.fleet.store import FleetStore
-from hub_server.opening import open_authority
+from hub_server.opening import open_authority, signer_of
 from hub_server.pki.authority import Authority
 from hub_server.storage.engine import EVERY_ORGANISATION, Database
 from hub_server.storage.vault import Vault
@@ -92,6 +92,7 @@ class RunningHub:
         self._served: Future[None] | None = None
         self._order_stop: Callable[[], None] = lambda: None
         self.database = Database(self.settings.resolved_database_url)
+        self._signer = signer_of(self.settings)
         self._authority: Authority | None = None
         """Opened when the hub has started."""
 
@@ -129,7 +130,7 @@ class RunningHub:
     async def authority_at(self, clock: Clock) -> Authority:
         """Return the same keys with another clock: what they sign is as old as the test wants."""
         vault = await asyncio.to_thread(Vault.open, self.folder, self.settings.secrets)
-        return await open_authority(self.settings, self.database, vault, clock)
+        return await open_authority(self.settings, self.database, vault, clock, self._signer)
 
     async def start(self) -> None:
         """Return once both listeners are open. Raises what the hub raises instead of opening them."""
@@ -162,6 +163,7 @@ class RunningHub:
         try:
             await self.stop()
         finally:
+            await self._signer.close()
             await self.database.close()
             self._thread.shutdown(wait=False)
 

@@ -20,7 +20,7 @@ from tests.integration.person import Person, known_to, watching
 
 OWN: Final = "own"
 OTHER: Final = "other"
-SPENT: Final = frozenset({"fresh agent", "quarantined agent", "approval", "leaver"})
+SPENT: Final = frozenset({"fresh agent", "fresh policy", "quarantined agent", "approval", "leaver"})
 """Kinds of which each successful operation uses one up."""
 CLOCKWORK: Final = "audit_checkpoints"
 """A table that the hub writes to by itself."""
@@ -79,6 +79,10 @@ class Organisation:
                 agent_id = await self.thing("agent")
                 made = await ask("commands:create", agentId=agent_id, commandData={"argv": [name]})
                 return str(made["command"]["id"])
+            case "policy" | "fresh policy":
+                check = {"name": name, "fact": "agent.version", "operator": "equals", "value": "0"}
+                terms = {"name": name, "tags": [name], "checks": [check]}
+                return str((await ask("policies:create", terms=terms))["policy"]["id"])
             case "token":
                 return str((await ask("tokens:create", site=name))["token"]["id"])
             case "organisation key":
@@ -165,20 +169,25 @@ class World(Struct, frozen=True):
 
 def body_of(row: Row, thing: str, token: str) -> Json:
     """Return the request of `row`, about `thing`."""
-    body: Json = {}
-    for name, value in row.body.items():
-        match value:
-            case _ if value == TOKEN:
-                body[name] = token
-            case _ if value == NAME:
-                body[name] = f"new-{next(_numbers)}"
-            case _:
-                body[name] = value
+    body: Json = {name: _filled(value, token) for name, value in row.body.items()}
     if row.field.endswith("[]"):
         body[row.field.removesuffix("[]")] = [thing]
     elif row.field:
         body[row.field] = thing
     return body
+
+
+def _filled(value: Any, token: str) -> Any:
+    """Return `value` with what NAME and TOKEN stand for, also inside of it."""
+    match value:
+        case _ if value == TOKEN:
+            return token
+        case _ if value == NAME:
+            return f"new-{next(_numbers)}"
+        case dict():
+            return {name: _filled(inner, token) for name, inner in value.items()}
+        case _:
+            return value
 
 
 def _has_content(operation: str, reply: Json) -> bool:

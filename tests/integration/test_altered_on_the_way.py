@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from hub_server.commands import ledger
 from hub_server.commands.model import Command as StoredCommand
+from hub_server.commands.views import frame_of
 from protocol.frames import Command
 from protocol.identity import EnrollmentToken, JoinString
 from tests.integration.hub import RunningHub, running_hub
@@ -85,12 +85,12 @@ def with_a_payload_that_is_no_base64(frame: Command, _trace: Path) -> Command:
 async def test_an_order_altered_on_the_way_is_refused(
     real_agent: RealAgent, person: Person, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tamper: Tamper
 ) -> None:
-    trace, genuine = tmp_path / "trace", ledger.frame_of
+    trace = tmp_path / "trace"
 
     def altered(command: StoredCommand) -> Command:
-        return tamper(genuine(command), trace)
+        return tamper(frame_of(command), trace)
 
-    monkeypatch.setattr(ledger, "frame_of", altered)
+    monkeypatch.setattr("hub_server.commands.ledger.frame_of", altered)
     created = await person.do("commands:create", agentId=real_agent.agent_id, commandData={"argv": ["true"]})
     result = await person.take("agent:command:result", is_of(created["command"]["id"]))
     assert (result["status"], result["reason"]) == ("FAILED", "denied_by_agent")
@@ -102,12 +102,12 @@ async def test_an_order_altered_on_the_way_is_refused(
 async def test_what_people_read_of_an_order_is_not_what_is_obeyed(
     real_agent: RealAgent, person: Person, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trace, genuine = tmp_path / "trace", ledger.frame_of
+    trace = tmp_path / "trace"
 
     def altered(command: StoredCommand) -> Command:
-        return msgspec.structs.replace(genuine(command), command_data={"argv": ["touch", str(trace)]})
+        return msgspec.structs.replace(frame_of(command), command_data={"argv": ["touch", str(trace)]})
 
-    monkeypatch.setattr(ledger, "frame_of", altered)
+    monkeypatch.setattr("hub_server.commands.ledger.frame_of", altered)
     data = {"argv": ["echo", "as signed"]}
     created = await person.do("commands:create", agentId=real_agent.agent_id, commandData=data)
     result = await person.take("agent:command:result", is_of(created["command"]["id"]))

@@ -109,11 +109,11 @@ class AgentFrameHandler:
             case CommandAccepted():
                 await self._commands.accepted(organisation_id, agent_id, frame)
             case CommandStarted():
-                await self._commands.started(organisation_id, agent_id, frame)
+                self._commands.started(organisation_id, agent_id, frame)
             case CommandOutput():
-                return [await self._commands.chunk(organisation_id, agent_id, frame)]
+                await self._commands.chunk(organisation_id, agent_id, frame)
             case CommandResult():
-                return [await self._commands.result(organisation_id, agent_id, frame)]
+                self._commands.result(organisation_id, agent_id, frame)
             case CommandState():
                 await self._commands.state(organisation_id, agent_id, frame)
             case DesiredApplied():

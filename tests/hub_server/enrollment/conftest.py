@@ -45,6 +45,7 @@ from protocol.frames import SystemInformation
 from protocol.joining import ApprovalsList, ApprovalView, TokensCreate, TokensCreateReply
 from tests.certificates import LeafKey, csr_of, ed25519_key
 from tests.clocks import FakeClock
+from tests.job_keys import JobKeysHere
 
 HOME = "198.51.100.7"
 
@@ -172,7 +173,12 @@ def principal(organisation_id: str) -> Principal:
 @pytest.fixture
 async def authority(database: Database, clock: FakeClock, tmp_path: Path) -> Authority:
     return await Authority.open_or_create(
-        database, Vault.generate(), directory=tmp_path / "pki", trust_domain="jtnt", clock=clock
+        database,
+        Vault.generate(),
+        job_keys=JobKeysHere(tmp_path / "signer.key"),
+        directory=tmp_path / "pki",
+        trust_domain="jtnt",
+        clock=clock,
     )
 
 
