@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, Final
 
+from protocol.actions import DATA
 from protocol.catalogue import (
     CLOSE_CODES,
     ERROR_CODES,
@@ -20,7 +21,7 @@ from protocol.catalogue import (
 )
 from protocol.desired import AgentConfig, AgentPolicy, CertificateTerms
 from protocol.enrollment import ErrorReply
-from protocol.envelope import ExecData, JobEnvelope, TrustDocument
+from protocol.envelope import JobEnvelope, TrustDocument
 from protocol.events import DASHBOARD_EVENTS
 from protocol.frames import AGENT_FRAMES, HUB_FRAMES, Frame
 from protocol.limits import AGENT_SOCKET_PATH, DASHBOARD_SOCKET_PATH, PROTOCOL_VERSION, SUBPROTOCOL
@@ -91,7 +92,7 @@ def asyncapi() -> Schema:
             *replies,
             Refusal,
         ],
-        [*AGENT_FRAMES, ExecData, *requests],
+        [*AGENT_FRAMES, *DATA.values(), *requests],
         SCHEMAS,
     )
     frames = _frame_messages(known)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Final
 
 from scripts.proofs import main_job
+from scripts.proofs.jobs import lines as jobs
 from scripts.proofs.report import Report
 from scripts.proofs.telemetry import lines as telemetry
 from scripts.proofs.trust import lines as trust
@@ -17,6 +18,7 @@ PROOFS: Final[Mapping[str, Callable[[Report], Coroutine[None, None, None]]]] = {
     "main-job": main_job.prove,
     "trust": trust.prove,
     "telemetry": telemetry.prove,
+    "jobs": jobs.prove,
 }
 
 

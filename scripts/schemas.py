@@ -23,6 +23,7 @@ from protocol import (
     operations,
     oversight,
     people,
+    policies,
     requests,
     telemetry,
 )
@@ -41,6 +42,7 @@ _MODULES: Final = (
     operations,
     oversight,
     people,
+    policies,
     requests,
     telemetry,
 )

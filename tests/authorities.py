@@ -7,9 +7,11 @@ from typing import Final
 from hub_server.clock import Clock, SystemClock
 from hub_server.pki.authority import Authority
 from hub_server.pki.engine import Lifetimes
+from hub_server.pki.ports import JobKeys
 from hub_server.storage.engine import Database
 from hub_server.storage.migrate import migrate
 from hub_server.storage.vault import Vault
+from tests.job_keys import JobKeysHere
 
 VAULT: Final = Vault.from_keys(bytes(32))
 """Every test's: what one opening sealed, the next one opens."""
@@ -23,10 +25,21 @@ async def authority_on(
     lifetimes: Lifetimes | None = None,
     vault: Vault = VAULT,
     trust_domain: str = "jtnt",
+    job_keys: JobKeys | None = None,
 ) -> Authority:
-    """Return the authority of a migrated database. `folder`: for its files, as `<data_dir>/pki`."""
+    """Return the authority of a migrated database. `folder`: for its files, as `<data_dir>/pki`.
+
+    Every one beside another has the same signer's key, as hubs on one database have.
+    """
+    await asyncio.to_thread(folder.parent.mkdir, parents=True, exist_ok=True)
     return await Authority.open_or_create(
-        database, vault, directory=folder, trust_domain=trust_domain, clock=clock, lifetimes=lifetimes
+        database,
+        vault,
+        job_keys=job_keys or JobKeysHere(folder.parent / "signer.key"),
+        directory=folder,
+        trust_domain=trust_domain,
+        clock=clock,
+        lifetimes=lifetimes,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from tests.architecture.source import CODE, Finding, Module, Tree, is_within
 
-ROOMS: Final = frozenset({"gateway", "bus", "storage", "cli", "composition", "operator", "web", "bench"})
+ROOMS: Final = frozenset({"gateway", "bus", "storage", "cli", "composition", "operator", "terminal", "web", "bench"})
 """Packages of the hub that are no subjects."""
 SHARED: Final = ("hub_server.access", "hub_server.audit")
 """The two subjects that all others know."""

@@ -29,7 +29,7 @@ async def test_it_ends_with_all_it_started_and_finds_everything_again(tmp_path: 
     try:
         await demo.start(live=False)
         first = demo.written
-        assert len(demo.pids) == 3
+        assert len(demo.pids) == 4  # up itself, the hub, its signer, the agent
         assert await demo.stop(signal.SIGINT) == 0
         said = await demo.said()
         assert first["password"] in said

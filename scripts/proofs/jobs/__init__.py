@@ -1,0 +1,1 @@
+"""What is shown of jobs: at most once, obeying nobody but their signers, with nothing of their results lost."""
