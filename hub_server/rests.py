@@ -25,11 +25,16 @@ class Rests:
     ) -> None:
         self._computed_seconds = computed_seconds
         self._sleep = sleep
-        self._rested_at = 0.0
+        self._rested_at: float | None = None
 
     def rest(self) -> None:
-        """Call it after each bit of work; it sleeps once the bits since the last rest are worth one."""
+        """Call it after each bit of work; it sleeps once the bits since the last rest are worth one.
+
+        The first call begins the count: what the thread did for others before is none of it.
+        """
         now = self._computed_seconds()
+        if self._rested_at is None:
+            self._rested_at = now
         worked = now - self._rested_at
         if worked >= WORK_SECONDS:
             self._sleep(min(worked, REST_MAX_SECONDS))

@@ -19,7 +19,7 @@ from protocol.frames import CommandCancel
 from tests.integration.hub import ADMINISTRATOR, PASSWORD, RunningHub
 from tests.integration.inbox import DEADLINE_SECONDS
 from tests.integration.machine import Identity, greeted
-from tests.integration.operated import OUT, begin, finish, write
+from tests.integration.operated import OUT, begin, finish, joined, write
 
 PROGRAM: Final = str(Path(sys.executable).parent / "jtnt")
 
@@ -100,8 +100,14 @@ async def home(hub: RunningHub, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder
 
 
-async def test_hostile_output_is_shown_and_not_obeyed(hub: RunningHub, identity: Identity, home: Path) -> None:
-    async with greeted(hub, identity) as agent, terminal(home, "run", identity.agent_id, "--", "cat") as shown:
+@pytest.fixture
+async def machine(hub: RunningHub, tmp_path: Path) -> Identity:
+    """One that nobody else orders anything of: the first order it gets is the test's."""
+    return await joined(hub, tmp_path, "operated")
+
+
+async def test_hostile_output_is_shown_and_not_obeyed(hub: RunningHub, machine: Identity, home: Path) -> None:
+    async with greeted(hub, machine) as agent, terminal(home, "run", machine.agent_id, "--", "cat") as shown:
         command_id = await begin(agent)
         await write(agent, command_id, OUT, 0, "\x1b]0;owned\x07\u202etxt\n")
         await shown.until("\\x1b]0;owned\\x07\\u202etxt\r\n")
@@ -110,8 +116,8 @@ async def test_hostile_output_is_shown_and_not_obeyed(hub: RunningHub, identity:
     assert "\x1b" not in shown.seen
 
 
-async def test_ctrl_c_cancels_and_waits_for_the_end(hub: RunningHub, identity: Identity, home: Path) -> None:
-    async with greeted(hub, identity) as agent, terminal(home, "run", identity.agent_id, "--", "sleep") as shown:
+async def test_ctrl_c_cancels_and_waits_for_the_end(hub: RunningHub, machine: Identity, home: Path) -> None:
+    async with greeted(hub, machine) as agent, terminal(home, "run", machine.agent_id, "--", "sleep") as shown:
         command_id = await begin(agent)
         await write(agent, command_id, OUT, 0, "begun\n")
         await shown.until("begun")
@@ -125,10 +131,10 @@ async def test_ctrl_c_cancels_and_waits_for_the_end(hub: RunningHub, identity: I
 
 
 async def test_a_second_ctrl_c_leaves_the_job_and_says_where_it_is(
-    hub: RunningHub, identity: Identity, home: Path
+    hub: RunningHub, machine: Identity, home: Path
 ) -> None:
-    async with greeted(hub, identity) as agent:
-        async with terminal(home, "run", identity.agent_id, "--", "sleep") as shown:
+    async with greeted(hub, machine) as agent:
+        async with terminal(home, "run", machine.agent_id, "--", "sleep") as shown:
             command_id = await begin(agent)
             await write(agent, command_id, OUT, 0, "begun\n")
             await shown.until("begun")
@@ -144,13 +150,13 @@ async def test_a_second_ctrl_c_leaves_the_job_and_says_where_it_is(
 
 
 async def test_a_reader_that_goes_ends_the_program_and_not_the_job(
-    hub: RunningHub, identity: Identity, home: Path
+    hub: RunningHub, machine: Identity, home: Path
 ) -> None:
     read_end, write_end = os.pipe()
-    async with greeted(hub, identity) as agent, asyncio.timeout(DEADLINE_SECONDS):
+    async with greeted(hub, machine) as agent, asyncio.timeout(DEADLINE_SECONDS):
         process = await asyncio.create_subprocess_exec(
             PROGRAM,
-            *("run", identity.agent_id, "--", "yes"),
+            *("run", machine.agent_id, "--", "yes"),
             stdout=write_end,
             stderr=asyncio.subprocess.PIPE,
             env={**os.environ, "XDG_CONFIG_HOME": str(home)},

@@ -49,8 +49,18 @@ class Announcer:
     `untold`: sessions that began or ended too many at a time to be told one by one.
     """
 
-    def __init__(self, *, bus: Bus, lines: Lines, fleet: FleetService, view: FleetView, first: FirstAgents) -> None:
+    def __init__(
+        self,
+        *,
+        bus: Bus,
+        lines: Lines,
+        fleet: FleetService,
+        view: FleetView,
+        first: FirstAgents,
+        tick_seconds: float = FEED_TICK_SECONDS,
+    ) -> None:
         self._bus = bus
+        self._tick_seconds = tick_seconds
         self._lines = lines
         self._fleet = fleet
         self._view = view
@@ -127,7 +137,7 @@ class Announcer:
 
     async def _announce_deltas(self) -> None:
         while True:
-            await asyncio.sleep(FEED_TICK_SECONDS)
+            await asyncio.sleep(self._tick_seconds)
             self.tick()
 
     def _delta(self, organisation_id: str) -> shown.AgentsStatus:

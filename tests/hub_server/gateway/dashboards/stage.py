@@ -38,6 +38,7 @@ from protocol.requests import AgentFilter
 ORGANISATION: Final = "org"
 AT: Final = datetime(2026, 11, 22, tzinfo=UTC)
 FAR: Final = datetime(2100, 1, 1, tzinfo=UTC)
+NEVER_SECONDS: Final = 1_000_000.0
 
 
 def agent(agent_id: str, *, name: str = "", tags: tuple[str, ...] = (), organisation_id: str = ORGANISATION) -> Agent:
@@ -202,7 +203,9 @@ class Stage:
         self.feed = LiveFeed(
             bus=self.bus, clock=clock, lines=self.lines, fleet=fleet, view=fleet, first=first, telemetry=fleet
         )
-        self.announcer = Announcer(bus=self.bus, lines=self.lines, fleet=fleet, view=fleet, first=first)
+        self.announcer = Announcer(
+            bus=self.bus, lines=self.lines, fleet=fleet, view=fleet, first=first, tick_seconds=NEVER_SECONDS
+        )
         asked = FleetOperations(
             fleet=fleet, desk=cast("Any", None), view=fleet, feed=self.feed, certificates=cast("Any", None)
         ).table

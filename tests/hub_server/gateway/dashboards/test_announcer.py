@@ -3,8 +3,6 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final
 
-import pytest
-
 from hub_server.events import AgentConnected, AgentDisconnected, DomainEvent
 from hub_server.gateway.dashboards import announcer
 from protocol.enumerations import ConnectionReason
@@ -13,11 +11,6 @@ from tests.hub_server.gateway.dashboards.hearing import hearing
 from tests.hub_server.gateway.dashboards.stage import AT, ORGANISATION, Stage, agent
 
 MANY: Final = 1000
-
-
-@pytest.fixture(autouse=True)
-def no_ticks_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(announcer, "FEED_TICK_SECONDS", 1000.0)
 
 
 def connected(number: int) -> DomainEvent:
