@@ -31,6 +31,7 @@ from protocol.frames import (
     MetricValue,
     Refuse,
     Sample,
+    StateHashes,
     StreamState,
     StreamStates,
     SystemInformation,
@@ -50,14 +51,17 @@ class SimulatedAgent:
     """Speaks when `sample`, `press` and `heartbeat` are called, answers what the hub says, counts into `tally`.
 
     Samples for which there are no credits wait and go out in one frame; beyond SAMPLES_PER_FRAME_MAX the oldest is
-    dropped and counted. A lost connection is counted; what was not acknowledged before is not sent again on the next.
+    dropped and counted. A lost connection is counted; what was not acknowledged before is not sent again on the next, and
+    what the hub desired is known there as a real agent knows it.
     Its processor is busy for `alarm_samples`, then calm for as many; always calm without them.
     """
 
     __slots__ = (
         "_alarm_samples",
+        "_applied",
         "_credits",
         "_epoch",
+        "_is_described",
         "_flights",
         "_metric_types",
         "_newest_ms",
@@ -85,6 +89,7 @@ class SimulatedAgent:
     ) -> None:
         self.welcome: asyncio.Future[Welcome | None] = asyncio.get_running_loop().create_future()
         self._alarm_samples = alarm_samples
+        self._applied: dict[str, str] = {}
         self._number = number
         self._tally = tally
         self._silent = silent
@@ -94,6 +99,7 @@ class SimulatedAgent:
         self._socket: ClientSocket | None = None
         self._credits = 0
         self._epoch = now_ms()
+        self._is_described = False
         self._newest_ms = 0
         self._sequence = 0
         self._waiting: deque[Sample] = deque(maxlen=SAMPLES_PER_FRAME_MAX)
@@ -119,6 +125,7 @@ class SimulatedAgent:
     def opened(self, socket: ClientSocket) -> None:
         self._socket = socket
         self._tally.connected += 1
+        self._is_described = False
         if self._silent:
             self.welcome.set_result(None)
             return
@@ -133,6 +140,7 @@ class SimulatedAgent:
                 monotonic_ms=int(time.monotonic() * 1000),
                 streams=StreamStates(live=state, backfill=empty, events=empty),
                 capabilities=["exec"],
+                hashes=StateHashes(**self._applied),
             )
         )
 
@@ -162,6 +170,7 @@ class SimulatedAgent:
                 if not self.welcome.done():
                     self.welcome.set_result(frame)
             case Desired():
+                self._applied[frame.name.value] = frame.hash
                 self._send(DesiredApplied(name=frame.name, hash=frame.hash))
             case Refuse() | Error():
                 self._tally.problems[f"{frame.code}: {frame.message}"] += 1
@@ -189,7 +198,8 @@ class SimulatedAgent:
         self._flush()
 
     def heartbeat(self) -> None:
-        described = machine(self._number)
+        """Describe the machine in the first heartbeat of a connection, as a real agent does."""
+        described, self._is_described = None if self._is_described else machine(self._number), True
         self._send(Heartbeat(clock_ms=now_ms(), monotonic_ms=int(time.monotonic() * 1000), sysinfo=described))
 
     def _taken(self, ts: int, metric_type: str) -> Sample:

@@ -19,6 +19,7 @@ from hub_server.clock import Clock
 from hub_server.errors import NotFound
 from hub_server.events import AgentChanged, AgentDeleted, Deliver, SessionEndRequested
 from hub_server.fleet.model import Agent, hash_of, with_system_information
+from hub_server.fleet.name_order import NameOrder
 from hub_server.fleet.store import FleetStore
 from hub_server.storage.engine import EVERY_ORGANISATION, Database
 from protocol.desired import AgentConfig, AgentPolicy, CertificateTerms
@@ -63,6 +64,7 @@ class FleetService:
         self._policy = AgentPolicy()
         self._agents: dict[str, dict[str, Agent]] = {}
         self._by_id: dict[str, Agent] = {}
+        self._by_name: dict[str, NameOrder] = {}
         self._trust_changes = 0
         self._anchored_offers: tuple[tuple[SignedTrust, CertificateTerms], list[Desired]] | None = None
 
@@ -73,6 +75,9 @@ class FleetService:
 
     def agents(self, organisation_id: str) -> Mapping[str, Agent]:
         return self._agents.get(organisation_id, {})
+
+    def by_name(self, organisation_id: str) -> NameOrder:
+        return self._by_name.setdefault(organisation_id, NameOrder())
 
     def get(self, organisation_id: str, agent_id: str) -> Agent:
         """Raises NotFound for an agent that is not of this organisation."""
@@ -204,6 +209,11 @@ class FleetService:
         }
         return await self._note(agent, said)
 
+    def is_described(self, organisation_id: str, agent_id: str, sysinfo: SystemInformation) -> bool:
+        """Tell whether `described` would change nothing. Raises NotFound when the agent was deleted meanwhile."""
+        agent = self.get(organisation_id, agent_id)
+        return with_system_information(agent, sysinfo) == agent
+
     async def described(self, organisation_id: str, agent_id: str, sysinfo: SystemInformation) -> None:
         """Raises NotFound when the agent was deleted meanwhile."""
         agent = self.get(organisation_id, agent_id)
@@ -271,10 +281,12 @@ class FleetService:
     def forget(self, organisation_id: str, agent_id: str) -> None:
         self._agents.get(organisation_id, {}).pop(agent_id, None)
         self._by_id.pop(agent_id, None)
+        self.by_name(organisation_id).remove(agent_id)
 
     def _keep(self, agent: Agent) -> None:
         self._agents.setdefault(agent.organisation_id, {})[agent.id] = agent
         self._by_id[agent.id] = agent
+        self.by_name(agent.organisation_id).put(agent)
 
     async def _note(self, agent: Agent, said: Mapping[str, Any]) -> Agent:
         changes = {name: value for name, value in said.items() if value != getattr(agent, name)}

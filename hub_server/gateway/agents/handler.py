@@ -68,21 +68,30 @@ class AgentFrameHandler:
         self._inventory = inventory
 
     def take(self, session: AgentSession, frame: AgentFrame) -> bool:
-        """Deal with samples and heartbeats of an agent that has spoken before. Raises as `handle` does."""
+        """Deal with samples and heartbeats that tell nothing new of an agent that has spoken before.
+
+        Raises as `handle` does.
+        """
         if not session.has_spoken:
             return False
         if isinstance(frame, Metrics):
             self._presence.heard(session.identity.agent_id)
             self._metrics(session, frame)
             return True
-        if isinstance(frame, Heartbeat) and frame.sysinfo is None:
-            self._presence.heard(session.identity.agent_id)
-            try:
-                session.send(self._beat(session, frame))
-            except NotFound as gone:
-                raise SessionEnded(CloseCode.REVOKED, "this agent was removed") from gone
-            return True
+        if isinstance(frame, Heartbeat):
+            return self._is_beat_taken(session, frame)
         return False
+
+    def _is_beat_taken(self, session: AgentSession, frame: Heartbeat) -> bool:
+        identity = session.identity
+        try:
+            if frame.sysinfo and not self._fleet.is_described(identity.organisation_id, identity.agent_id, frame.sysinfo):
+                return False
+            self._presence.heard(identity.agent_id)
+            session.send(self._beat(session, frame))
+        except NotFound as gone:
+            raise SessionEnded(CloseCode.REVOKED, "this agent was removed") from gone
+        return True
 
     async def handle(self, session: AgentSession, frame: AgentFrame) -> list[HubFrame]:
         """Raises SessionEnded when the agent may not go on."""

@@ -9,10 +9,10 @@ from typing import Final
 from msgspec import Struct
 
 from hub_server.fleet.model import Agent
+from hub_server.fleet.name_order import Rank, rank_of
 from hub_server.fleet.service import FleetService
 from protocol.limits import UNSUBSCRIBED_AGENTS_MAX
 
-Rank = tuple[str, str]
 NOBODY: Final[Mapping[str, None]] = {}
 
 
@@ -42,7 +42,7 @@ class FirstAgents:
         if first is None:
             return
         agent = self._fleet.agents(organisation_id).get(agent_id)
-        belongs = agent is not None and (first.last is None or _rank(agent) < first.last)
+        belongs = agent is not None and (first.last is None or rank_of(agent) < first.last)
         if belongs or agent_id in first.agent_ids:
             del self._first[organisation_id]
 
@@ -52,10 +52,6 @@ class FirstAgents:
 
 
 def _first_of(agents: Mapping[str, Agent]) -> _First:
-    chosen = nsmallest(UNSUBSCRIBED_AGENTS_MAX, agents.values(), key=_rank)
+    chosen = nsmallest(UNSUBSCRIBED_AGENTS_MAX, agents.values(), key=rank_of)
     is_full = len(chosen) == UNSUBSCRIBED_AGENTS_MAX
-    return _First({agent.id: None for agent in chosen}, _rank(chosen[-1]) if is_full else None)
-
-
-def _rank(agent: Agent) -> Rank:
-    return agent.name.casefold(), agent.id
+    return _First({agent.id: None for agent in chosen}, rank_of(chosen[-1]) if is_full else None)

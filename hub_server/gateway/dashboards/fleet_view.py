@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from heapq import nlargest, nsmallest
+from heapq import nsmallest
 from math import inf
 from typing import Final
 
@@ -21,6 +21,7 @@ from protocol.requests import AgentFilter
 
 SYSTEM: Final = "system"
 METRICS: Final = {"cpu": "cpu_percent", "memory": "memory_percent", "disk": "disk_percent"}
+EVERYBODY: Final = AgentFilter()
 _STATUS_RANKS: Final = {status: rank for rank, status in enumerate(sorted(AgentStatus))}
 
 
@@ -32,8 +33,8 @@ class Selection:
         self._presence = presence
 
     def matching(self, organisation_id: str, wanted: AgentFilter) -> list[Agent]:
-        """Return the agents that pass the filter, in no order."""
-        agents = list(self._fleet.agents(organisation_id).values())
+        """Return the agents that pass the filter, in the order of their names."""
+        agents = self.named(organisation_id, self._fleet.by_name(organisation_id))
         if wanted.status:
             presence_of, statuses = self._presence.of, frozenset(wanted.status)
             agents = [agent for agent in agents if status_of(presence_of(agent.id)) in statuses]
@@ -87,21 +88,27 @@ class FleetView:
     ) -> tuple[list[Agent], int]:
         """Return a part of the agents that pass the filter, in order, and how many pass.
 
-        Those without a value come last; those with the same one are in order of their names. Only the part is sorted:
-        of ten thousand agents a page is found in milliseconds.
+        Those without a value come last; those with the same one are in order of their names, as all are to begin with.
         """
-        agents = self._selection.matching(organisation_id, wanted)
         field, descends, end = sort.lstrip("-"), sort.startswith("-"), offset + limit
+        if field == "name" and wanted == EVERYBODY:
+            return self._part_of_all(organisation_id, offset, end, descends=descends)
+        agents = self._selection.matching(organisation_id, wanted)
         if field == "name":
-            choose = nlargest if descends else nsmallest
-            return choose(end, agents, key=_name_of)[offset:], len(agents)
+            return (agents[::-1] if descends else agents)[offset:end], len(agents)
         ranks = self._ranks(agents, field, descends=descends)
-        last = max(nsmallest(end, ranks), default=inf)
-        ranked = list(zip(ranks, agents, strict=True))
-        before = sorted((rank, *_name_of(agent), agent) for rank, agent in ranked if rank < last)
-        level = [agent for rank, agent in ranked if rank == last]
-        shown = [agent for *_, agent in before] + nsmallest(end - len(before), level, key=_name_of)
-        return shown[offset:], len(agents)
+        shown = nsmallest(end, range(len(agents)), key=ranks.__getitem__)
+        return [agents[at] for at in shown[offset:]], len(agents)
+
+    def _part_of_all(
+        self, organisation_id: str, offset: int, end: int, *, descends: bool
+    ) -> tuple[list[Agent], int]:
+        order, total = self._fleet.by_name(organisation_id), len(self._fleet.agents(organisation_id))
+        if descends:
+            ids = order.part(max(0, total - end), max(0, total - offset))[::-1]
+        else:
+            ids = order.part(offset, end)
+        return self._selection.named(organisation_id, ids), total
 
     def summary(self, agent: Agent) -> AgentSummary:
         presence = self._presence.of(agent.id)
@@ -159,10 +166,6 @@ class FleetView:
             return [inf if seconds is None else sign * seconds for seconds in seen]
         presence_of = self._presence.of
         return [sign * _STATUS_RANKS[status_of(presence_of(agent.id))] for agent in agents]
-
-
-def _name_of(agent: Agent) -> tuple[str, str]:
-    return agent.name.casefold(), agent.id
 
 
 def _words_of(agent: Agent) -> str:

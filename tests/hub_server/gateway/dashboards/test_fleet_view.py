@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from hub_server.fleet.model import Agent
+from hub_server.fleet.name_order import NameOrder
 from hub_server.gateway.dashboards.fleet_view import FleetView
 from hub_server.telemetry.model import NewestSample
 from protocol.desired import AgentConfig
@@ -55,7 +56,12 @@ class Seen:
         self.agents = {agent.id: agent for agent in agents}
         self.cpu = cpu or {}
         self.fleet = Fleet(FakeClock())
-        agents_of: Any = SimpleNamespace(agents=lambda organisation_id: self.agents if organisation_id == "o" else {})
+        order = NameOrder()
+        for agent in agents:
+            order.put(agent)
+        agents_of: Any = SimpleNamespace(
+            agents=lambda organisation_id: self.agents if organisation_id == "o" else {}, by_name=lambda _: order
+        )
         telemetry: Any = SimpleNamespace(newest=self._newest, sample_count=lambda _agent_id: 0)
         alerts: Any = SimpleNamespace(open_counts=lambda _: {}, open_total=lambda _: 0)
         commands: Any = SimpleNamespace(counts=lambda _: {}, pending_total=lambda _: 0)
