@@ -51,8 +51,8 @@ class SimulatedAgent:
     """Speaks when `sample`, `press` and `heartbeat` are called, answers what the hub says, counts into `tally`.
 
     Samples for which there are no credits wait and go out in one frame; beyond SAMPLES_PER_FRAME_MAX the oldest is
-    dropped and counted. A lost connection is counted; what was not acknowledged before is not sent again on the next, and
-    what the hub desired is known there as a real agent knows it.
+    dropped and counted. A lost connection is counted; what was not acknowledged before is not sent again on the next.
+    What the hub desired is known there, as a real agent knows it.
     Its processor is busy for `alarm_samples`, then calm for as many; always calm without them.
     """
 
@@ -61,8 +61,8 @@ class SimulatedAgent:
         "_applied",
         "_credits",
         "_epoch",
-        "_is_described",
         "_flights",
+        "_is_described",
         "_metric_types",
         "_newest_ms",
         "_number",

@@ -17,7 +17,7 @@ from hub_server.rests import REST_MAX_SECONDS, WORK_SECONDS, Rests
     ],
 )
 def test_it_rests_as_long_as_it_has_worked(worked_seconds: list[float], rested_seconds: list[float]) -> None:
-    computed = 60.0  # by what this thread did before
+    computed = 0.5  # by what this thread did before
     slept: list[float] = []
     rests = Rests(computed_seconds=lambda: computed, sleep=slept.append)
     rests.rest()

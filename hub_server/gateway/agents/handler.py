@@ -85,7 +85,9 @@ class AgentFrameHandler:
     def _is_beat_taken(self, session: AgentSession, frame: Heartbeat) -> bool:
         identity = session.identity
         try:
-            if frame.sysinfo and not self._fleet.is_described(identity.organisation_id, identity.agent_id, frame.sysinfo):
+            if frame.sysinfo and not self._fleet.is_described(
+                identity.organisation_id, identity.agent_id, frame.sysinfo
+            ):
                 return False
             self._presence.heard(identity.agent_id)
             session.send(self._beat(session, frame))

@@ -22,6 +22,8 @@ from protocol.limits import (
 SWEEP_SECONDS: Final = 1.0
 SUPERSEDED_GRACE_SECONDS: Final = 10.0
 AT_ONCE: Final = 500
+OUTBOXES_A_SWEEP: Final = 2000
+"""To ask a connection what it holds takes longer than all else: of a larger fleet each is asked in its turn."""
 PING_AFTER_SECONDS: Final = PING_AFTER_HEARTBEATS * HEARTBEAT_SECONDS
 
 
@@ -33,6 +35,7 @@ class Liveness:
         self._pauses = pauses
         self._telemetry = telemetry
         self._clones = clones
+        self._sweeps = 0
 
     async def run(self) -> None:
         while True:
@@ -41,8 +44,11 @@ class Liveness:
 
     async def sweep(self) -> None:
         now = self._pauses.active_seconds()
+        self._sweeps += 1
+        turns = 1 + len(self._registry) // OUTBOXES_A_SWEEP
+        turn = self._sweeps % turns
         for number, session in enumerate(self._registry.sessions(), 1):
-            if not _is_well(session, now):
+            if not _is_well(session, now) or (number % turns == turn and session.unsent_bytes):
                 await self._check(session, now)
             if number % AT_ONCE == 0:
                 await asyncio.sleep(0)  # frames come between
@@ -77,10 +83,5 @@ class Liveness:
 
 
 def _is_well(session: AgentSession, now: float) -> bool:
-    """Tell whether there is nothing to check: asked of the whole fleet each second."""
-    return (
-        now - session.heard_at < PING_AFTER_SECONDS
-        and session.stalled_since is None
-        and not session.held
-        and not session.unsent_bytes
-    )
+    """Tell whether there is nothing to check, its outbox aside: asked of the whole fleet each second."""
+    return now - session.heard_at < PING_AFTER_SECONDS and session.stalled_since is None and not session.held

@@ -100,15 +100,12 @@ class FleetView:
         shown = nsmallest(end, range(len(agents)), key=ranks.__getitem__)
         return [agents[at] for at in shown[offset:]], len(agents)
 
-    def _part_of_all(
-        self, organisation_id: str, offset: int, end: int, *, descends: bool
-    ) -> tuple[list[Agent], int]:
+    def _part_of_all(self, organisation_id: str, offset: int, end: int, *, descends: bool) -> tuple[list[Agent], int]:
         order, total = self._fleet.by_name(organisation_id), len(self._fleet.agents(organisation_id))
-        if descends:
-            ids = order.part(max(0, total - end), max(0, total - offset))[::-1]
-        else:
-            ids = order.part(offset, end)
-        return self._selection.named(organisation_id, ids), total
+        if not descends:
+            return self._selection.named(organisation_id, order.part(offset, end)), total
+        last_first = order.part(max(0, total - end), max(0, total - offset))[::-1]
+        return self._selection.named(organisation_id, last_first), total
 
     def summary(self, agent: Agent) -> AgentSummary:
         presence = self._presence.of(agent.id)

@@ -115,9 +115,9 @@ async def full() -> str:
                 others = reader.batches - batches
                 how = await back(browser, hub, token)
     seen = (
-        f"hub grew by {grown / 1e6:.2f} MB in {STALLED_SECONDS:.0f} s with a stalled browser, by {control / 1e6:.2f} MB "
-        f"in as long without, after {settling_seconds:.0f} s of settling; {held / 1e3:.0f} KB at most were held for "
-        f"one browser; the other dashboard got {others} batches; {how}"
+        f"hub grew by {grown / 1e6:.2f} MB in {STALLED_SECONDS:.0f} s with a stalled browser, "
+        f"by {control / 1e6:.2f} MB in as long without, after {settling_seconds:.0f} s of settling; "
+        f"{held / 1e3:.0f} KB at most were held for one browser; the other dashboard got {others} batches; {how}"
     )
     assert others >= STALLED_SECONDS, seen
     assert control <= GROWTH_MAX_BYTES, f"the hub grows by itself, so that this proves nothing: {seen}"

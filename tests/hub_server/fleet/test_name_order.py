@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
+from hub_server.fleet.model import Agent
 from hub_server.fleet.name_order import NameOrder, rank_of
 from tests.hub_server.gateway.dashboards.test_fleet_view import an_agent
 
@@ -18,7 +19,7 @@ deeds = st.lists(st.tuples(st.sampled_from(["one", "two", "three", "four"]), nam
 @given(deeds)
 def test_it_is_as_if_all_were_sorted_anew(done: Sequence[tuple[str, str | None]]) -> None:
     """A deed without a name is a removal, also of one that is not there."""
-    order, agents = NameOrder(), {}
+    order, agents = NameOrder(), dict[str, Agent]()
     for agent_id, name in done:
         if name is None:
             order.remove(agent_id)
