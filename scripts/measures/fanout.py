@@ -86,15 +86,16 @@ async def measure(options: Options, site: Site, fleet: Enrolled) -> Sequence[Fig
     hub = site.hub
     token = await hub.access_token()
     try:
-        return [
-            figure
-            for way in (Way("", "http", None), Way(" by TLS", "https", hub.folder / "pki/server.pem"))
-            for figure in await measure_way(options, hub, fleet, token, way)
-        ]
+        return [figure for way in ways(options, hub) for figure in await measure_way(options, hub, fleet, token, way)]
     finally:
         hub.web_certificate = None
         await hub.stop()
         await hub.start()
+
+
+def ways(options: Options, hub: Hub) -> Sequence[Way]:
+    clear = Way("", "http", None)
+    return [clear, Way(" by TLS", "https", hub.folder / "pki/server.pem")] if options.crowd_by_tls else [clear]
 
 
 async def measure_way(options: Options, hub: Hub, fleet: Enrolled, token: str, way: Way) -> Sequence[Figure]:

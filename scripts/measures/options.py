@@ -15,8 +15,9 @@ class Options:
     down that says more than FRAMES_PER_SECOND.
     `sample_seconds` 0 leaves the samples' interval to the hub. `alarmed`: agents that cross a threshold now and then.
     `pressure_seconds`: each window of the intake at full pressure. `runs`: windows of the kinds whose times matter.
-    `crowd`: dashboards on one view, for the fan-out. `history_agents` and `history_days`: whose samples, and for how
-    long, fill the store for the queries; every agent has the last `recent_hours`.
+    `crowd`: dashboards on one view, for the fan-out, in the clear and with `crowd_by_tls` also by TLS.
+    `history_agents` and `history_days`: whose samples, and for how long, fill the store for the queries; every agent
+    has the last `recent_hours`.
     `store_samples`: those that are stored for the cost of one.
     """
 
@@ -33,6 +34,7 @@ class Options:
     pressure_seconds: float = 10.0
     crowd: int = 200
     crowd_seconds: float = 6.0
+    crowd_by_tls: bool = True
     history_agents: int = 50
     history_days: float = 7.0
     recent_hours: float = 1.0
@@ -59,6 +61,7 @@ def quick(folder: Path, cache: Path) -> Options:
         pressure_seconds=0.5,
         crowd=4,
         crowd_seconds=0.6,
+        crowd_by_tls=False,
         history_agents=1,
         history_days=0.02,
         recent_hours=0.1,
