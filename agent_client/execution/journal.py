@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -65,7 +66,7 @@ class Journal:
 
     def effective_now_ms(self) -> int:
         """Return the clock's time, or the high-water mark where the clock has gone back behind it."""
-        return max(self._clock.now_ms(), int(self._database.meta(_CLOCK_MARK) or 0))
+        return max(self._clock.now_ms(), self._mark_ms())
 
     def find(self, command_id: str) -> Entry | None:
         rows = self._database.rows(f"{_SELECT} WHERE id = ?", (command_id,))
@@ -88,7 +89,7 @@ class Journal:
         now = self._clock.now_ms()
 
         def write() -> None:
-            mark = max(int(self._database.meta(_CLOCK_MARK) or 0), min(envelope.issued_at, now))
+            mark = max(self._mark_ms(), min(envelope.issued_at, now))
             self._database.set_meta(_CLOCK_MARK, str(mark))
             self._count_step()
             self._database.execute(
@@ -129,14 +130,24 @@ class Journal:
         self._write("UPDATE jobs SET acknowledged = 1 WHERE id = ? AND result IS NOT NULL", command_id)
 
     def not_started(self) -> list[JobEnvelope]:
-        """Return, oldest first, the verified orders that were accepted and have not begun."""
+        """Return, oldest first, the verified orders that were accepted and have not begun.
+
+        One that this version of the agent cannot read is left out; another version may have accepted it.
+        """
         query = "SELECT envelope FROM jobs WHERE state = ? ORDER BY accepted_at, id"
-        rows = self._database.rows(query, (JobState.ACCEPTED,))
-        return [_envelope_decoder.decode(row[0]) for row in rows if isinstance(row[0], bytes)]
+        envelopes = []
+        for (raw,) in self._database.rows(query, (JobState.ACCEPTED,)):
+            with suppress(msgspec.MsgspecError, UnicodeError):
+                envelopes.append(_envelope_decoder.decode(raw if isinstance(raw, bytes) else b""))
+        return envelopes
 
     def prune(self) -> None:
-        """Forget jobs that are acknowledged and whose order expired a week ago: it would be refused as expired."""
-        horizon = self.effective_now_ms() - KEPT_SECONDS * 1000
+        """Forget jobs that are acknowledged and whose order expired a week before the mark.
+
+        By the mark alone, which never goes back: a clock that ran ahead for a while would have orders forgotten here
+        that could run once more when it is set right.
+        """
+        horizon = self._mark_ms() - KEPT_SECONDS * 1000
         with self._database.transaction():
             self._database.execute("DELETE FROM jobs WHERE acknowledged = 1 AND expires_at < ?", (horizon,))
             self._database.execute("DELETE FROM asked WHERE id NOT IN (SELECT id FROM jobs)")
@@ -153,6 +164,9 @@ class Journal:
             )
 
         self._database.vital(write)
+
+    def _mark_ms(self) -> int:
+        return int(self._database.meta(_CLOCK_MARK) or 0)
 
     def _count_step(self) -> None:
         self._database.set_meta(_STEPS, str(self.steps + 1))

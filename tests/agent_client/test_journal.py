@@ -77,12 +77,27 @@ def test_a_job_is_forgotten_only_a_week_after_its_order_could_still_run(database
     journal.finish(result("old"))
     journal.acknowledge("old")
     clock.advance(60 + KEPT_SECONDS)
+    accept(journal, "at the edge", issued_at=clock.now_ms())
     journal.prune()
     assert journal.find("old") is not None
     clock.advance(1)
+    accept(journal, "beyond it", issued_at=clock.now_ms())
     journal.prune()
     assert journal.find("old") is None
     assert journal.find("not acknowledged") is not None
+
+
+def test_a_clock_that_ran_ahead_for_a_while_has_no_order_forgotten_that_could_still_run(
+    database: Database, clock: DrivenClock
+) -> None:
+    journal = Journal(database, clock)
+    accept(journal, "job-1")
+    journal.finish(result("job-1"))
+    journal.acknowledge("job-1")
+    clock.advance(60 + 2 * KEPT_SECONDS)
+    journal.prune()
+    clock.advance(-60 - 2 * KEPT_SECONDS)
+    assert journal.find("job-1") is not None
 
 
 def test_a_clock_that_goes_back_does_not_revive_what_has_expired(tmp_path: Path, clock: DrivenClock) -> None:
