@@ -102,7 +102,8 @@ exit codes: 0 all well · 1 the plugin failed · 64 wrong arguments, or no such 
 
 _POLICY_EPILOG: Final = """policy.toml (/etc/jtnt/policy.toml on Linux, or `policy_file` of config.json) must be
 root's; no hub can change it. Without the file, whatever the hub's signer signs may run. With one
-that others could change, or that cannot be read, nothing runs.
+that others could change or remove, that cannot be read, or that `policy_file` names and is not
+there, nothing runs.
 
   [jobs]
   actions = ["exec", "script"]            # of exec script service packages kill reboot agent:restart

@@ -35,6 +35,20 @@ def check_unchangeable(path: Path) -> Path:
     return real
 
 
+def check_absent(path: Path) -> None:
+    """Check that only root and this agent's user can have removed `path`, which is not there, or can put it there.
+
+    Raises Untrusted, or OSError. Windows is not checked.
+    """
+    if sys.platform == "win32":
+        return
+    folder = path.absolute().parent
+    while not os.path.lexists(folder):
+        folder = folder.parent
+    for step in dict.fromkeys(_folders_on_the_way(folder / path.name)):
+        _check(step, is_folder=True)
+
+
 def _folders_on_the_way(path: Path) -> Iterator[Path]:
     """Yield each folder in which an entry decides where `path`, which leads somewhere, leads to."""
     folder, rest = Path(path.anchor), [*path.parts[1:]]

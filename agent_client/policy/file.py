@@ -9,7 +9,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from agent_client.ownership import Untrusted, check_unchangeable
+from agent_client.ownership import Untrusted, check_absent, check_unchangeable
 from agent_client.paths import CONFIG, Places
 from agent_client.policy.terms import BadPolicy, Policy, policy_of
 
@@ -57,8 +57,10 @@ class PolicyFile:
         try:
             if self._chosen_in is not None:
                 check_unchangeable(self._chosen_in)
-            if not os.path.lexists(self.path):
-                return NoPolicy()
+            try:
+                self.path.lstat()
+            except FileNotFoundError:
+                return self._absent()
             real = check_unchangeable(self.path)
             status = real.stat()
             stamp = (status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_size)
@@ -71,6 +73,13 @@ class PolicyFile:
             return Unusable(
                 f"no job runs here: {error.filename or self.path} cannot be read: {error.strerror or error}"
             )
+
+    def _absent(self) -> NoPolicy | Unusable:
+        """Without a file everything may run, unless one was wanted. Raises Untrusted or OSError."""
+        if self._chosen_in is not None:
+            return Unusable(f"no job runs here: {self._chosen_in} names {self.path} as the policy, and there is none")
+        check_absent(self.path)
+        return NoPolicy()
 
 
 def _parsed(content: bytes, path: str) -> Policy | Unusable:

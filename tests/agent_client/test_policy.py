@@ -316,15 +316,16 @@ def test_a_path_that_others_could_have_chosen_lets_nothing_run(folder: Path) -> 
     chooser.chmod(0o666)
     assert isinstance(PolicyFile(folder / "absent.toml", chooser).current(), Unusable)
     chooser.chmod(0o600)
-    assert PolicyFile(folder / "absent.toml", chooser).current() == NoPolicy()
+    assert isinstance(PolicyFile(written(folder), chooser).current(), Policy)
 
 
 def test_the_check_shows_what_holds(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     places = Places.inside(tmp_path / "agent")
     FLEET.enroll_by_hand(places, 1, policy_file=str(folder / "policy.toml"))
     check = ["policy", "check", "--data-dir", str(places.state)]
-    assert main(check) == 0
-    assert "whatever the hub's signer signs may run" in capsys.readouterr().out
+    assert main(check) == 78
+    assert "policy.toml as the policy, and there is none" in capsys.readouterr().out
+    assert "whatever the hub's signer signs may run" in policy_lines(NoPolicy(), folder)[0]
     written(folder, '[jobs]\nprograms = ["/usr/bin/uptime"]\nsignatures = "hub+operator"\nper_hour = 3\n')
     assert main(check) == 0
     said = capsys.readouterr().out
