@@ -148,7 +148,9 @@ def _content_refusal(command: Command, envelope: JobEnvelope, grounds: Grounds) 
     if envelope.issued_at < grounds.not_before_ms:
         return Denied(Rule.JOURNAL_LOST, "this agent lost its journal after the order was issued; give it again")
     if envelope.action not in grounds.allowed_actions:
-        return Denied(Rule.ACTION, f"this agent's policy does not allow {envelope.action!r}")
+        allowed = ", ".join(sorted(grounds.allowed_actions)) or "nothing"
+        whose = "the organisation's policy, with the machine's local-policy.json, allows"
+        return Denied(Rule.ACTION, f"no job may do {envelope.action} on this machine: {whose} {allowed}")
     return _script_refusal(command, envelope) or policy_refusal(envelope, grounds.around)
 
 

@@ -130,6 +130,10 @@ def test_an_order_from_before_a_lost_journal_is_refused() -> None:
 
 def test_an_action_outside_the_policy_is_refused() -> None:
     assert rule_of(order(), allowed_actions=set()) is Rule.ACTION
+    refusal = judge(order(action="service"), grounds(allowed_actions={"script", "exec"}))
+    assert isinstance(refusal, Denied)
+    assert refusal.message.startswith("no job may do service on this machine")
+    assert refusal.message.endswith("allows exec, script")
 
 
 def test_size_comes_before_everything() -> None:
