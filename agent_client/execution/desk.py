@@ -6,6 +6,7 @@ import asyncio
 from contextlib import suppress
 from typing import NoReturn, assert_never
 
+from agent_client.cancellation import check_cancelled
 from agent_client.clock import Clock
 from agent_client.execution.jobs import Jobs
 from agent_client.execution.reporting import Reporter
@@ -47,6 +48,7 @@ class Desk:
                 while True:
                     await self._handle(await self._channel.hear(), group)
         except ExceptionGroup as group:
+            check_cancelled(group)
             if faults := group.split(ChannelLost)[1]:
                 _log.error("conversation with the daemon failed", exception=faults)
             raise ChannelLost("the daemon is gone") from group

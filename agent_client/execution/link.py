@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from typing import ClassVar, Final, NoReturn, assert_never
 
+from agent_client.cancellation import check_cancelled
 from agent_client.children import own_environment, own_module
 from agent_client.clock import Clock
 from agent_client.config import Config
@@ -188,8 +189,7 @@ class ExecutorLink:
         except TimeoutError:
             raise ChannelLost("it does not answer") from None
         except ExceptionGroup as group:
-            if _is_cancelled():  # in the same moment; Python 3.11 and 3.12 let the other fault hide it
-                raise asyncio.CancelledError from group
+            check_cancelled(group)
             raise group.exceptions[0] from group
         finally:
             self._channel = None
@@ -290,11 +290,6 @@ class ExecutorLink:
     async def _knocked(self) -> Channel[ToDaemon]:
         async with asyncio.timeout(KNOCK_SECONDS):
             return Channel(*await knock(self._places), to_daemon)
-
-
-def _is_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 async def start_executor(places: Places) -> None:

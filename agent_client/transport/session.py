@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final, NoReturn
 
+from agent_client.cancellation import check_cancelled
 from agent_client.config import Config
 from agent_client.execution.lane import JobLane
 from agent_client.inventory.sender import InventorySender
@@ -116,6 +117,7 @@ class Session:
                 await asyncio.wait(speakers)
                 await self._socket.finish(HEARING_OUT_SECONDS)  # `_receive` hears the rest and ends the group
         except ExceptionGroup as group:
+            check_cancelled(group)
             raise _end_of(group) from group
 
     async def _answer(self, frame: AgentFrame) -> None:

@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from msgspec import Struct
 
+from agent_client.cancellation import check_cancelled
 from agent_client.errors import AgentError
 from agent_client.renewal.pairs import Pair
 from agent_client.renewal.papers import Papers
@@ -59,10 +60,14 @@ class Succession:
                 following = await self._following(session)
                 session.retire(following.session)
         except ExceptionGroup as group:
-            end = _end_of(group)
-            if following is None or not isinstance(end, SessionEnded):
+            try:
+                check_cancelled(group)
+                end = _end_of(group)
+                if following is None or not isinstance(end, SessionEnded):
+                    raise end from group
+            except BaseException:
                 await _closed(following)
-                raise end from group
+                raise
         except BaseException:
             await _closed(following)
             raise
