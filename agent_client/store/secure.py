@@ -19,6 +19,8 @@ _OTHERS: Final = 0o077
 _OTHERS_WRITE: Final = 0o022
 _IS_WINDOWS: Final = sys.platform == "win32"
 _NO_FOLLOW: Final[int] = getattr(os, "O_NOFOLLOW", 0)
+_NO_WAIT: Final[int] = getattr(os, "O_NONBLOCK", 0)
+_BINARY: Final[int] = getattr(os, "O_BINARY", 0)
 _ICACLS_TIMEOUT_SECONDS: Final = 30
 
 
@@ -69,7 +71,9 @@ class SecureStore:
         """Raises StoreError when there is no such file, InsecureFile when others can read it or it is not ours."""
         path = self.verified(key)
         try:
-            return path.read_bytes()
+            with os.fdopen(os.open(path, os.O_RDONLY | _BINARY | _NO_FOLLOW | _NO_WAIT), "rb") as file:
+                self._check(path, os.fstat(file.fileno()))  # whoever owns the folder may have exchanged it since
+                return file.read(SIZE_MAX_BYTES)
         except OSError as error:
             raise StoreError(f"cannot read {path}: {error.strerror or error}") from error
 
@@ -80,6 +84,10 @@ class SecureStore:
             status = path.lstat()
         except OSError as error:
             raise StoreError(f"cannot read {path}: {error.strerror or error}") from error
+        self._check(path, status)
+        return path
+
+    def _check(self, path: Path, status: os.stat_result) -> None:
         if not stat.S_ISREG(status.st_mode):
             raise InsecureFile(f"{path} is not a regular file; remove it and enroll again")
         if status.st_size > SIZE_MAX_BYTES:
@@ -88,7 +96,6 @@ class SecureStore:
             _check_owner(path, status, self._owner)
             if status.st_mode & _OTHERS:
                 raise InsecureFile(f"{path} can be read or written by others; run `chmod 600 {path}`")
-        return path
 
     def exists(self, key: str) -> bool:
         return os.path.lexists(self._path(key))

@@ -57,6 +57,28 @@ def test_a_file_of_another_owner_is_refused(store: SecureStore, monkeypatch: pyt
         store.load("client.key")
 
 
+@pytest.mark.parametrize("what", ["link", "pipe", "open to others"])
+def test_a_file_that_is_exchanged_before_it_is_opened_is_not_read(
+    store: SecureStore, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """As by the user of a daemon whose folder an executor of root's reads."""
+    store.save("client.key", b"secret")
+    path = store.directory / "client.key"
+    seen = path.lstat()
+    path.unlink()
+    match what:
+        case "link":
+            path.symlink_to("/dev/zero")
+        case "pipe":
+            os.mkfifo(path, 0o600)
+        case _:
+            path.write_bytes(b"x")
+            path.chmod(0o644)
+    monkeypatch.setattr(Path, "lstat", lambda _path: seen)
+    with pytest.raises(StoreError, match=r"client\.key"):
+        store.load("client.key")
+
+
 def test_a_link_is_no_file_of_ours(store: SecureStore, tmp_path: Path) -> None:
     store.save("other", b"x")
     (store.directory / "client.key").symlink_to(store.directory / "other")
@@ -93,6 +115,7 @@ def test_a_crash_while_saving_leaves_the_old_content_whole(
             monkeypatch.setattr(Path, "replace", fail)
     with pytest.raises(Unwritable, match="No space left"):
         store.save("config.json", b"new")
+    monkeypatch.undo()
     assert store.load("config.json") == b"old and whole"
 
 
