@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Final
 
 import psutil
@@ -23,11 +24,12 @@ class Kin:
     """Which processes belong to which job. One an executor.
 
     A process that cleared its environment and whose parents have ended is still known on Linux: it becomes a child of
-    the executor, and belongs to the job that runs when no other does.
+    the executor, and belongs to the job that runs when no other does, unless it was there before that job began.
     """
 
     def __init__(self) -> None:
         self._leaders: dict[str, int] = {}
+        self._earlier: dict[str, set[int]] = {}
         self._starting = 0
         self._adopts = False
 
@@ -40,13 +42,16 @@ class Kin:
             self._adopts = ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
 
     @contextmanager
-    def starting(self) -> Iterator[None]:
+    def starting(self, job_id: str) -> Iterator[None]:
         """Inside the block a process is made whose number nobody knows yet: it must not be taken for an orphan."""
         self._starting += 1
+        self._earlier[job_id] = _own_children() if self._adopts else set()
         try:
             yield
         finally:
             self._starting -= 1
+            if job_id not in self._leaders:
+                self._earlier.pop(job_id, None)
 
     def lead(self, job_id: str, leader: int) -> None:
         self._leaders[job_id] = leader
@@ -54,6 +59,7 @@ class Kin:
     def left(self, job_id: str) -> None:
         """The job's first process has ended and was waited for."""
         self._leaders.pop(job_id, None)
+        self._earlier.pop(job_id, None)
         self.reap()
 
     def reap(self) -> None:
@@ -72,13 +78,23 @@ class Kin:
         roots = {pid for pid, mark in seen.marks.items() if mark == job_id}
         leader = self._leaders.get(job_id)
         if leader is not None:
-            roots |= {leader, *self._unclaimed(seen.children.get(os.getpid(), ()), seen.marks)}
+            orphans = set(seen.children.get(os.getpid(), ())) - self._earlier.get(job_id, set())
+            roots |= {leader, *self._unclaimed(orphans, seen.marks)}
         return seen.family_of(roots - {os.getpid()}, but=leader)
 
     def _unclaimed(self, orphans: Iterable[int], marks: dict[int, str]) -> set[int]:
         if len(self._leaders) != 1 or self._starting or not self._adopts:
             return set()
         return {pid for pid in orphans if pid not in marks and pid not in self._leaders.values()}
+
+
+def _own_children() -> set[int]:
+    """Return the children of this process, quickly; none where the kernel keeps no such list."""
+    found: set[int] = set()
+    for thread in Path("/proc/self/task").glob("*/children"):
+        with suppress(OSError):
+            found |= {int(pid) for pid in thread.read_text().split()}
+    return found
 
 
 def end(processes: Iterable[psutil.Process], number: int) -> int:

@@ -49,7 +49,8 @@ ANSWER_SECONDS: Final = 20.0
 WAITING_MAX: Final = 512
 QUEUE_FRAMES: Final = 16
 RETRY_SECONDS: Final = (1.0, 5.0, 30.0)
-LOST_SECONDS: Final = 0.1
+LOST_SECONDS: Final = (0.1, 1.0, 5.0, 30.0)
+STEADY_SECONDS: Final = 10.0
 _MODULE: Final = "agent_client.execution.executor"
 _READY: Final = b"ready\n"
 _SAID_MAX_BYTES: Final = 4096
@@ -92,12 +93,13 @@ class ExecutorLink:
             self._wanted.set()
 
     async def run(self) -> NoReturn:
-        failures = 0
+        failures = losses = 0
         while True:
             await self._wanted.wait()
+            began_monotonic = self._clock.monotonic()
             try:
                 await self._converse(await self._reached())
-                failures = 0
+                failures = losses = 0
             except ExecutorUnreachable as error:
                 _log.error("no executor for jobs", reason=str(error))
                 self._give_up_for_now(str(error))
@@ -105,7 +107,10 @@ class ExecutorLink:
                 failures += 1
             except ChannelLost as error:
                 _log.warn("executor lost", reason=str(error))
-                await asyncio.sleep(LOST_SECONDS)
+                if self._clock.monotonic() - began_monotonic >= STEADY_SECONDS:
+                    losses = 0
+                await asyncio.sleep(LOST_SECONDS[min(losses, len(LOST_SECONDS) - 1)])
+                losses += 1
 
     def carry(self, frame: JobFrame) -> None:
         """Pass on a frame of the hub. An order is kept until the executor has said something of it."""
@@ -255,9 +260,10 @@ class ExecutorLink:
         return not self._config().executor_service and has_open_jobs(self._places)
 
     def _give_up_for_now(self, message: str) -> None:
-        """Answer orders that no executor has seen; the others may run yet."""
+        """Answer orders that no executor has seen; the others may run yet, or have run."""
         for (command_id, _), frame in list(self._waiting.items()):
-            if isinstance(frame, Command) and command_id not in self._handed:
+            is_new = command_id not in self._handed and not may_know(self._places, command_id)
+            if isinstance(frame, Command) and is_new:
                 del self._waiting[command_id, Command.__name__]
                 self._answers.append(
                     CommandResult(
@@ -321,12 +327,22 @@ async def start_executor(places: Places) -> None:
 
 def has_open_jobs(places: Places) -> bool:
     """Tell whether the journal holds a job whose result the hub does not; where it cannot be read, it may."""
+    return _has_job(places, "acknowledged = 0")
+
+
+def may_know(places: Places, command_id: str) -> bool:
+    """Tell whether an executor may have seen this order: its journal says so, or cannot be read."""
+    return _has_job(places, "id = ?", command_id)
+
+
+def _has_job(places: Places, which: str, *parameters: str) -> bool:
     journal = ExecutorPlaces.beside(places).journal
     path = journal if journal.exists() else places.database  # an earlier version kept jobs in the spool
-    if not path.exists():
+    if not path.is_file():
         return False
+    query = f"SELECT 1 FROM jobs WHERE {which} LIMIT 1"  # noqa: S608  the callers' constants
     try:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=1.0)) as connection:
-            return connection.execute("SELECT 1 FROM jobs WHERE acknowledged = 0 LIMIT 1").fetchone() is not None
+            return connection.execute(query, parameters).fetchone() is not None
     except sqlite3.Error:
         return path == journal

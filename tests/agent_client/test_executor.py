@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import subprocess
@@ -12,10 +13,13 @@ from pathlib import Path
 import pytest
 
 from agent_client.cli import main
+from agent_client.clock import SystemClock
 from agent_client.execution import link
+from agent_client.execution.journal import Journal
 from agent_client.execution.places import ExecutorPlaces
 from agent_client.execution.wire import Channel, ChannelLost, Standing, ToDaemon, to_daemon
 from agent_client.paths import Places
+from agent_client.spool.database import Database
 from protocol.enumerations import CommandOutcome, CommandReason, GoodbyeReason
 from protocol.frames import (
     CommandAccepted,
@@ -32,7 +36,7 @@ from tests.agent_client.executors import end_executor, executor_of
 from tests.agent_client.fleet import Fleet
 from tests.agent_client.hub import Hub, running
 from tests.agent_client.test_daemon import daemon_of
-from tests.agent_client.test_process import gone
+from tests.agent_client.test_process import gone, is_alive
 
 pytestmark = pytest.mark.usefixtures("hurried")
 
@@ -131,6 +135,75 @@ async def test_a_cancel_ends_even_what_left_its_group_its_parent_and_its_environ
             await peer.send(CommandCancel(command_id="job-1"))
             assert (await peer.first(CommandResult)).status is CommandOutcome.CANCELLED
             assert await gone(pid)
+
+
+async def test_a_cancel_spares_what_an_earlier_job_has_left_behind(
+    fleet: Fleet, places: Places, tmp_path: Path
+) -> None:
+    leaves = "env -i setsid sleep 60 </dev/null >/dev/null 2>&1 & echo $!"
+    async with running(fleet, tmp_path, Hub()) as hub:
+        fleet.enroll_by_hand(places, hub.port)
+        async with alive(places):
+            peer = await hub.peer()
+            await peer.send(fleet.command(fleet.envelope("job-1", ["sh", "-c", leaves])))
+            pid = int((await peer.first(CommandOutput)).data)
+            await peer.first(CommandResult)
+            await peer.send(fleet.command(fleet.envelope("job-2", ["sleep", "60"])))
+            await peer.several(2, CommandStarted)
+            await peer.send(CommandCancel(command_id="job-2"))
+            await peer.several(2, CommandResult)
+            assert is_alive(pid)
+            os.kill(pid, signal.SIGKILL)
+
+
+async def test_an_order_that_may_have_run_is_not_told_not_to_have_when_no_executor_can_be_started(
+    fleet: Fleet, places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The daemon was killed before it could pass on that the order was accepted; the hub sends it again."""
+    monkeypatch.setattr(link, "RETRY_SECONDS", (0.05,))
+    async with running(fleet, tmp_path, Hub()) as hub:
+        fleet.enroll_by_hand(places, hub.port)
+        database = Database(ExecutorPlaces.beside(places).journal)
+        known = fleet.envelope("job-1", ["true"])
+        journal = Journal(database, SystemClock())
+        journal.accept(known, b"payload")
+        journal.start("job-1")
+        database.close()
+        with monkeypatch.context() as broken:
+            broken.setattr(link, "_MODULE", "no.such.module")
+            async with alive(places):
+                peer = await hub.peer(1)
+                for envelope in (known, fleet.envelope("job-2", ["true"])):
+                    await peer.send(fleet.command(envelope))
+                result = await peer.first(CommandResult)
+                assert (result.command_id, result.reason) == ("job-2", CommandReason.START_FAILED)
+        async with alive(places):
+            again = await hub.peer(2)
+            await again.send(fleet.command(known))
+            assert (await again.first(CommandResult)).reason is CommandReason.INTERRUPTED
+    assert [result.command_id for result in peer.all(CommandResult)] == ["job-2"]
+
+
+async def test_an_executor_that_is_lost_again_and_again_is_called_less_often(
+    fleet: Fleet, places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = 0
+
+    async def reached(_link: link.ExecutorLink) -> Channel[ToDaemon]:
+        nonlocal calls
+        calls += 1
+        raise ChannelLost("it ends at once")
+
+    monkeypatch.setattr(link.ExecutorLink, "_reached", reached)
+    monkeypatch.setattr(link, "LOST_SECONDS", (0.0, 0.0, 3600.0))
+    config = fleet.enroll_by_hand(places, 1, executor_service=True)
+    way = link.ExecutorLink(places, lambda: config, SteppingClock(), lambda: None)
+    async with asyncio.TaskGroup() as group:
+        running_link = group.create_task(way.run(), name="link")
+        for _ in range(100):
+            await asyncio.sleep(0)
+        running_link.cancel()
+    assert calls == 3
 
 
 async def test_an_order_that_no_executor_can_be_started_for_is_told_not_to_have_run(
