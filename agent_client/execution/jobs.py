@@ -33,8 +33,8 @@ from protocol.frames import Command, CommandResult, CommandState, JobProgress
 
 UNFINISHED_MAX: Final = 256
 HELLO_JOBS_MAX: Final = 256
-AHEAD_MAX_BYTES: Final = 1024 * 1024
-"""So much of a stream may wait for the hub, while it is there, before the job itself is slowed."""
+AHEAD_MAX_BYTES: Final = 256 * 1024
+"""So much of a stream may wait for the hub, while it is there, before the job is slowed; less than a usual head."""
 TOLD_SECONDS: Final = 5.0
 
 _log = Log("execution")

@@ -74,7 +74,7 @@ class Valve:
                 pipe.resume_reading()
 
     def release(self) -> None:
-        """Open it for good: the process has ended, and what is left in its pipes is to be read."""
+        """Open it for good: the process has ended or is to end, and what is left in its pipes is to be read."""
         self._is_released = True
         self.turn(is_closed=False)
 
@@ -234,10 +234,12 @@ async def _supervised(run: _Run, watch: Watch, kill_grace_seconds: float) -> End
         async with asyncio.timeout(run.program.timeout_seconds):
             was_cancelled = await _happened_first(watch.cancelled, reader.exited)
     except TimeoutError:
+        watch.valve.release()
         await run.finish(kill_grace_seconds)
         message = f"killed: it ran longer than its limit of {run.program.timeout_seconds:g} s"
         return Ending(CommandOutcome.FAILED, CommandReason.TIMEOUT, run.exit_code, message)
     if was_cancelled:
+        watch.valve.release()
         await run.finish(kill_grace_seconds)
         message = "killed: a person cancelled it"
         return Ending(CommandOutcome.CANCELLED, CommandReason.CANCELLED_BY_PERSON, run.exit_code, message)

@@ -317,7 +317,7 @@ async def seen(fact: Callable[[], bool]) -> None:
 
 async def test_a_job_that_runs_ahead_of_a_hub_that_is_there_is_slowed_until_it_catches_up(life: Life) -> None:
     async with life.running(life.reporter(window=1)) as reporter:
-        life.jobs.receive(order("job-1", sys.executable, "-c", FLOOD, output_limit_bytes=16 * AHEAD_MAX_BYTES))
+        life.jobs.receive(order("job-1", sys.executable, "-c", FLOOD))
         await life.first(CommandOutput)
         job = life.jobs.open["job-1"]
         await seen(lambda: job.valve.is_closed)

@@ -14,7 +14,7 @@ import pytest
 from agent_client.execution.capture import Capture
 from agent_client.execution.kin import Kin
 from agent_client.execution.orders import plan_of
-from agent_client.execution.process import Ending, Program, Watch, environment_of, run_process
+from agent_client.execution.process import Ending, Program, Valve, Watch, environment_of, run_process
 from protocol.enumerations import CommandOutcome, CommandReason, OutputStream
 from tests.agent_client.fleet import Fleet
 
@@ -179,6 +179,21 @@ async def test_a_cancelled_job_ends_and_says_who_wanted_it(tmp_path: Path) -> No
     ran = await run(tmp_path, ["sh", "-c", "echo $$; sleep 60"], cancel=cancel)
     assert (ran.ending.outcome, ran.ending.reason) == (CommandOutcome.CANCELLED, CommandReason.CANCELLED_BY_PERSON)
     assert await gone(int(ran.text()))
+
+
+async def test_what_a_process_that_is_slowed_says_when_it_is_asked_to_end_is_kept(tmp_path: Path) -> None:
+    capture, valve, cancel = Capture(tmp_path / "jobs", "job-1", 1000), Valve(), asyncio.Event()
+    valve.turn(is_closed=True)
+    script = f"trap 'echo bye; exit 3' TERM; touch {tmp_path}/ready; while :; do sleep 0.02; done"
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        watch = Watch(capture.write, lambda: None, cancel, valve)
+        running = group.create_task(run_process(program(["sh", "-c", script]), watch, Kin(), 5.0), name="job")
+        while not (tmp_path / "ready").exists():  # noqa: ASYNC110  a file has no event
+            await asyncio.sleep(0.01)
+        cancel.set()
+    assert running.result().exit_code == 3
+    assert everything(capture, OUT) == "bye\n"
+    capture.close()
 
 
 async def test_the_end_of_the_agent_kills_the_group_at_once(tmp_path: Path) -> None:
