@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from agent_client.execution.tail import Tail
-from agent_client.store.secure import FILE_MODE, SecureStore
+from agent_client.store.secure import FILE_MODE, SecureStore, StoreError
 from protocol.enumerations import OutputStream, TextEncoding
 from protocol.limits import OUTPUT_CHUNK_MAX_BYTES
 
@@ -59,6 +59,11 @@ class Capture:
                 _tail_path(path).unlink()
                 self.truncated = True
 
+    def compare(self, written: Mapping[OutputStream, int]) -> None:
+        """Take note of what the process wrote in a life before this one; a power cut may have left less of it."""
+        self.written = dict(written)
+        self.truncated = self.truncated or any(self.sizes.get(stream, 0) < size for stream, size in written.items())
+
     def write(self, stream: OutputStream, data: bytes) -> None:
         """Keep of `data` what the limit and the disk allow."""
         self.written[stream] = self.written.get(stream, 0) + len(data)
@@ -71,7 +76,7 @@ class Capture:
                 self.notify()
             if rest := data[len(kept) :]:
                 self._keep_end(stream, rest)
-        except OSError:  # a full disk ends the capture, not the job
+        except (OSError, StoreError):  # a full disk ends the capture, not the job
             self.truncated = True
 
     def is_full(self) -> bool:
@@ -84,8 +89,10 @@ class Capture:
         for stream, tail in self._tails.items():
             others = sum(held.values()) - held[stream]
             share = max(self._tail_bytes - others, self._tail_bytes // len(OutputStream))
-            with suppress(OSError):
+            try:
                 self._append_end(stream, tail, share)
+            except (OSError, StoreError):
+                self.truncated = True
             tail.discard()
         self._tails.clear()
 
@@ -120,13 +127,27 @@ class Capture:
     def read(self, stream: OutputStream, offset: int, *, is_complete: bool) -> Chunk | None:
         """Return the chunk that begins at `offset`, None when there is none yet.
 
-        UTF-8 stays text: a character that is not whole yet waits for its rest unless the stream `is_complete`.
+        UTF-8 stays text: a character that is not whole yet waits for its rest unless the stream `is_complete`. What the
+        disk does not give back ends the stream there, and counts as `truncated`.
         """
         if offset >= self.sizes.get(stream, 0):
             return None
-        file = self._file(stream)
-        file.seek(offset)
-        return as_chunk(file.read(CHUNK_MAX_BYTES), is_last=is_complete)
+        data = self._bytes_at(stream, offset)
+        if not data:
+            self.truncated = True
+            self.sizes[stream] = offset
+            if tail := self._tails.pop(stream, None):
+                tail.discard()
+            return None
+        return as_chunk(data, is_last=is_complete)
+
+    def _bytes_at(self, stream: OutputStream, offset: int) -> bytes:
+        try:
+            file = self._file(stream)
+            file.seek(offset)
+            return file.read(CHUNK_MAX_BYTES)
+        except (OSError, StoreError):
+            return b""
 
     def close(self) -> None:
         for file in self._files.values():
@@ -136,8 +157,9 @@ class Capture:
             tail.close()
 
     def discard(self) -> None:
-        """Close, and remove the files."""
+        """Close, and remove the files; nothing can be read any more."""
         self.close()
+        self.sizes.clear()
         for path in self._paths.values():
             with suppress(OSError):
                 path.unlink(missing_ok=True)
@@ -148,6 +170,13 @@ class Capture:
             SecureStore(self._directory).prepare()
             self._files[stream] = FileIO(self._paths[stream], "a+", opener=_open_private)
         return self._files[stream]
+
+
+def remove_strays(directory: Path, command_ids: Collection[str]) -> None:
+    """Remove the output of all other jobs: a crash came between an acknowledgement and its removal."""
+    for path in directory.glob("*.std*"):
+        if path.stem not in command_ids:
+            path.unlink(missing_ok=True)
 
 
 def as_chunk(data: bytes, *, is_last: bool) -> Chunk | None:

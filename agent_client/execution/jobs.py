@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from msgspec import Struct, field
 from agent_client.clock import Clock
 from agent_client.errors import AgentError
 from agent_client.execution.actions import Actions, Done
-from agent_client.execution.capture import Capture
+from agent_client.execution.capture import Capture, remove_strays
 from agent_client.execution.journal import Entry, Journal
 from agent_client.execution.orders import refusal_of
 from agent_client.execution.process import Ending, Valve, Watch
@@ -100,18 +100,8 @@ class Jobs:
         self._slots = asyncio.Semaphore(bounds.running_max)
         self._is_signed_by = is_signed_by or _loaded_at_first_use
         self._arrivals: asyncio.Queue[tuple[Job, JobEnvelope]] = asyncio.Queue(2 * UNFINISHED_MAX)
-        jobs = [self._reopen(entry) for entry in journal.open_entries()]
-        remains = self._actions.end_remains([job.command_id for job in jobs if job.state is JobState.STARTED])
-        for job in jobs:
-            if job.state is JobState.STARTED:
-                ended = remains.get(job.command_id, 0)
-                _log.warn("job interrupted by the executor's end", command_id=job.command_id, processes_ended=ended)
-                self._interrupt(job, f"; {ended} processes it had left were ended" if ended else "")
-        for envelope in journal.not_started():
-            waiting = self.open[envelope.job_id]
-            job = self._make(envelope.job_id, JobState.ACCEPTED, waiting.accepted_at, envelope.output_limit_bytes)
-            self._arrivals.put_nowait((job, envelope))
-        _remove_strays(output, self.open)
+        self._take_up([self._reopen(entry) for entry in journal.open_entries()])
+        remove_strays(output, self.open)
         self._scripts.remove_strays(self.open)
 
     async def run(self) -> None:
@@ -229,6 +219,23 @@ class Jobs:
 
     def unfinished(self) -> int:
         return sum(job.result is None for job in self.open.values())
+
+    def _take_up(self, jobs: list[Job]) -> None:
+        """Settle what the life before this one has left: what has started is interrupted, what waits goes on."""
+        remains = self._actions.end_remains([job.command_id for job in jobs if job.state is JobState.STARTED])
+        waiting = {envelope.job_id: envelope for envelope in self._journal.not_started()}
+        for job in jobs:
+            envelope = waiting.get(job.command_id)
+            if job.state is JobState.STARTED:
+                ended = remains.get(job.command_id, 0)
+                _log.warn("job interrupted by the executor's end", command_id=job.command_id, processes_ended=ended)
+                self._interrupt(job, f"; {ended} processes it had left were ended" if ended else "")
+            elif envelope is not None:
+                again = self._make(job.command_id, job.state, job.accepted_at, envelope.output_limit_bytes)
+                self._arrivals.put_nowait((again, envelope))
+            elif job.result is None:
+                message = "the order that was accepted cannot be read any more; it has not run"
+                self._finish(job, Ending(CommandOutcome.FAILED, CommandReason.START_FAILED, None, message))
 
     def _judge(self, command: Command) -> Permitted | Denied:
         if self.unfinished() >= UNFINISHED_MAX:
@@ -350,6 +357,8 @@ class Jobs:
         job.started_at = entry.started_at
         job.has_process = entry.started_at is not None
         job.result = entry.result
+        if entry.result and not entry.acknowledged:
+            job.capture.compare(entry.result.output_bytes)
         return job
 
     def _make(self, command_id: str, state: JobState, accepted_at: int, limit_bytes: int) -> Job:
@@ -377,13 +386,6 @@ def _refused(command_id: str, denied: Denied) -> CommandResult:
         result=denied.message[:4096],
         rule=denied.rule,
     )
-
-
-def _remove_strays(output: Path, open_ids: Collection[str]) -> None:
-    """Remove output that belongs to no open job: a crash came between an acknowledgement and its removal."""
-    for path in output.glob("*.std*"):
-        if path.stem not in open_ids:
-            path.unlink(missing_ok=True)
 
 
 def _nobody() -> None:

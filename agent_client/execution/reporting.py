@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Final
 
+import msgspec
 from msgspec import Struct, field
 
 from agent_client.clock import Clock
@@ -116,7 +117,7 @@ class Reporter:
 
     async def _tell_output(self, job: Job, told: _Told) -> bool:
         was_sent = False
-        for stream in job.capture.sizes:
+        for stream in list(job.capture.sizes):  # one may be added, or all forgotten, while something is sent
             flow = self._flow(job, told, stream)
             if self._in_flight() >= self._window or self._waits_for_more(job, stream, flow):
                 continue
@@ -140,7 +141,7 @@ class Reporter:
 
     def _waits_for_more(self, job: Job, stream: OutputStream, flow: _Flow) -> bool:
         """Gather the small writes that follow a chunk, so that a chatty program makes no frame a line."""
-        waiting_bytes = job.capture.sizes[stream] - flow.sent
+        waiting_bytes = job.capture.sizes.get(stream, 0) - flow.sent
         if job.result is not None or not 0 < waiting_bytes < CHUNK_MAX_BYTES:
             return False
         is_early = self._clock.monotonic() - flow.sent_monotonic < GATHER_SECONDS
@@ -152,7 +153,8 @@ class Reporter:
             return False
         told.result_sent = True
         told.quiet_since = self._clock.monotonic()
-        await self._send(job.result)
+        truncated = job.result.truncated or job.capture.truncated
+        await self._send(msgspec.structs.replace(job.result, truncated=truncated))
         return True
 
     def _is_all_sent(self, job: Job, told: _Told) -> bool:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import base64
+import os
 import re
+import resource
 import tempfile
 from pathlib import Path
 
@@ -139,6 +141,40 @@ def test_the_end_of_a_hundred_megabytes_costs_no_more_disk_than_the_limit(tmp_pa
     capture.finish()
     assert _kept(capture, OUT).endswith(b"xxthe end")
     assert capture.written == {OUT: 400 * (1 << 18) + 7}
+    capture.discard()
+
+
+def test_what_the_disk_does_not_give_back_ends_the_stream_there_and_is_said(tmp_path: Path) -> None:
+    capture = Capture(tmp_path / "jobs", "job-1", 1000)
+    capture.write(OUT, b"a" * 700)
+    os.truncate(tmp_path / "jobs" / "job-1.stdout", 300)
+    assert _kept(capture, OUT) == b"a" * 300
+    assert (capture.sizes, capture.truncated) == ({OUT: 300}, True)
+    capture.finish()
+    assert _kept(capture, OUT) == b"a" * 300
+    capture.discard()
+    assert capture.read(OUT, 0, is_complete=True) is None
+    assert list((tmp_path / "jobs").iterdir()) == []
+
+
+def test_a_folder_that_others_may_write_to_takes_no_output_and_that_is_said(tmp_path: Path) -> None:
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs").chmod(0o777)
+    capture = Capture(tmp_path / "jobs", "job-1", 1000)
+    capture.write(OUT, b"a")
+    assert (capture.sizes, capture.truncated, capture.written) == ({}, True, {OUT: 1})
+
+
+def test_an_end_that_the_disk_does_not_take_is_said_to_be_missing(tmp_path: Path) -> None:
+    capture = Capture(tmp_path / "jobs", "job-1", 1000)
+    capture.write(OUT, b"a" * 700)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (550, hard))
+    try:
+        capture.finish()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (capture.sizes, capture.truncated) == ({OUT: 550}, True)
     capture.discard()
 
 

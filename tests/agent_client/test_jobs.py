@@ -10,6 +10,7 @@ import pytest
 
 from agent_client.execution.jobs import AHEAD_MAX_BYTES, Jobs
 from agent_client.execution.journal import Journal
+from agent_client.execution.reporting import JobReport, Reporter
 from agent_client.execution.terms import Terms
 from agent_client.execution.verification import Rule
 from agent_client.spool.database import Database
@@ -164,6 +165,25 @@ async def test_what_was_accepted_and_not_started_runs_once_in_the_next_life(
     assert (tmp_path / "mark").read_text() == life.output() == "ran\n"
 
 
+async def test_an_accepted_order_that_this_version_cannot_read_is_told_not_to_have_run(
+    tmp_path: Path, clock: SteppingClock
+) -> None:
+    dead = Life(tmp_path, clock)
+    for job_id in ("job-1", "job-2"):
+        dead.jobs.receive(order(job_id, "touch", str(tmp_path / job_id)))
+    dead.database.execute("UPDATE jobs SET envelope = ? WHERE id = 'job-1'", (b'{"kind":"jtnt.job.v2"}',))
+    dead.close()
+    life = Life(tmp_path, clock)
+    async with life.running():
+        await life.first(CommandResult, 2)
+    life.close()
+    assert {result.command_id: result.reason for result in life.results()} == {
+        "job-1": CommandReason.START_FAILED,
+        "job-2": None,
+    }
+    assert [(tmp_path / job_id).exists() for job_id in ("job-1", "job-2")] == [False, True]
+
+
 async def test_what_waited_beyond_its_expiry_does_not_run(tmp_path: Path, clock: SteppingClock) -> None:
     dead = Life(tmp_path, clock)
     dead.jobs.receive(order("job-1", "touch", str(tmp_path / "ran")))
@@ -282,6 +302,48 @@ async def test_what_the_hub_is_silent_about_is_sent_again_in_the_same_session(li
         life.jobs.receive(order("job-1", "echo", "hi"))
         await life.first(CommandResult, 2)
     assert [frame.offset for frame in life.sent if isinstance(frame, CommandOutput)][:2] == [0, 0]
+
+
+async def test_output_that_the_disk_has_lost_ends_there_and_the_result_says_so(life: Life, tmp_path: Path) -> None:
+    async with life.running(life.reporter(window=0)):
+        life.jobs.receive(order("job-1", "echo", "hello"))
+        await life.finished("job-1")
+    os.truncate(tmp_path / "jobs" / "job-1.stdout", 2)
+    async with life.running():
+        result = await life.first(CommandResult)
+    assert life.output() == "he"
+    assert (result.truncated, result.output_bytes) == (True, {OUT: 6})
+
+
+async def test_output_that_a_power_cut_has_taken_is_said_to_be_missing(tmp_path: Path, clock: SteppingClock) -> None:
+    """The journal is on disk when a result is told, the output is on its way there."""
+    life = Life(tmp_path, clock)
+    async with life.running(life.reporter(window=0)):
+        life.jobs.receive(order("job-1", "echo", "hello"))
+        await life.finished("job-1")
+    life.close()
+    os.truncate(tmp_path / "jobs" / "job-1.stdout", 2)
+    again = Life(tmp_path, clock)
+    async with again.running():
+        result = await again.first(CommandResult)
+    again.close()
+    assert again.output() == "he"
+    assert (result.truncated, result.exit_code) == (True, 0)
+
+
+async def test_a_stream_that_begins_while_the_other_is_told_is_told_too(life: Life, tmp_path: Path) -> None:
+    async def send(frame: JobReport) -> None:
+        if isinstance(frame, CommandOutput) and frame.stream is OUT:
+            life.jobs.open["job-1"].capture.write(OutputStream.STDERR, b"meanwhile")
+        await life.send(frame)
+
+    reporter = Reporter(life.jobs, send, life.clock, said_in_hello=[], window=16, ack_timeout_seconds=30)
+    async with life.running(reporter):
+        life.jobs.receive(order("job-1", "sh", "-c", f"echo one; until [ -e {tmp_path}/go ]; do sleep 0.02; done"))
+        await life.first(CommandOutput, 2)
+        (tmp_path / "go").touch()
+        await life.first(CommandResult)
+    assert life.output() == "one\nmeanwhile"
 
 
 async def test_a_job_whose_result_the_hub_holds_leaves_no_file(life: Life, tmp_path: Path) -> None:
