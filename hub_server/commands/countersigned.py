@@ -64,6 +64,14 @@ def own_order(
     )
 
 
+def asked_order(request: CommandsCreate, own: JobEnvelope) -> JobEnvelope:
+    """Return the order that is asked for, to be compared with an earlier one: no signature is looked at.
+
+    Raises InvalidRequest for a payload that is no order.
+    """
+    return own if request.payload is None else _order_in(_bytes_of(request.payload, _PAYLOAD))
+
+
 def countersigned(
     request: CommandsCreate, own: JobEnvelope, key_of: Callable[[str], bytes | None]
 ) -> Countersigned | None:

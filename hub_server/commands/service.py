@@ -17,15 +17,15 @@ from hub_server.access.model import Permission, Principal
 from hub_server.audit.record import record_within
 from hub_server.bus.port import Bus
 from hub_server.clock import Clock, from_milliseconds, milliseconds
-from hub_server.commands.countersigned import countersigned, own_order
+from hub_server.commands.countersigned import asked_order, countersigned, own_order
 from hub_server.commands.engine import CancelRequested, advance, page_of, with_waiting
 from hub_server.commands.ledger import Ledger, Sessions
 from hub_server.commands.model import Command, open_command_of
 from hub_server.commands.orders import checked_data_of, encoded
 from hub_server.commands.recorder import changed_within
 from hub_server.commands.store import CommandStore
-from hub_server.commands.views import kept_data_of, listed_view_of, sameness_of, shortened, view_of, whole_data_of
-from hub_server.errors import Conflict, NotFound
+from hub_server.commands.views import kept_data_of, listed_view_of, says_the_same, shortened, view_of, whole_data_of
+from hub_server.errors import Conflict, HubError, NotFound
 from hub_server.storage.engine import EVERY_ORGANISATION, Database
 from protocol.actions import AnyData, Order, ScriptData, order_of, script_bytes
 from protocol.commands import (
@@ -39,6 +39,7 @@ from protocol.commands import (
     CommandsOutputReply,
 )
 from protocol.enumerations import CommandStatus, JobState, OutputStream
+from protocol.envelope import JobEnvelope
 from protocol.frames import (
     CommandAccepted,
     CommandOutput,
@@ -48,13 +49,12 @@ from protocol.frames import (
     JobProgress,
     Signature,
 )
-from protocol.limits import FRAME_MAX_BYTES, OUTPUT_CHUNK_MAX_BYTES
+from protocol.limits import OUTPUT_CHUNK_MAX_BYTES
 
 log = structlog.get_logger(component="commands")
 
 CommandIds = list[str]
 PageOfCommands = list[Command]
-PAYLOAD_MAX_BYTES: Final = FRAME_MAX_BYTES
 
 
 class Signer(Protocol):
@@ -117,21 +117,24 @@ class CommandService:
             self._counts = await connection.run_sync(self._store.load_counts)
 
     async def create(self, principal: Principal, request: CommandsCreate) -> CommandReply:
-        """Order a machine to run a command. The same idempotency key gives the same command again."""
+        """Order a machine to run a command. The same idempotency key gives the same command again, also when it would
+        not be given any more.
+        """
         organisation_id = authorize(principal, Permission.COMMANDS_RUN)
         data = checked_data_of(request)
-        if not self._agents.exists(organisation_id, request.agent_id):
-            raise _no_agent(request.agent_id)
-        if self._agents.is_revoked(organisation_id, request.agent_id):
-            raise Conflict("this agent was revoked and gets no commands any more", path="$.agentId")
-        is_countersigned = request.signature is not None
-        self._policies.check(
-            organisation_id, request.agent_id, data, reason=request.reason, is_countersigned=is_countersigned
-        )
-        command = self.ledger.on_its_way(await self._signed(principal, organisation_id, request, data))
+        now_ms = milliseconds(self._clock.now())
+        own = own_order(request, data, organisation_id=organisation_id, requested_by=principal.actor, now_ms=now_ms)
+        try:
+            self._check(organisation_id, request, data)
+            command = self.ledger.on_its_way(await self._signed(principal, request, data, own))
+        except HubError:
+            earlier = await self._earlier(request, own)
+            if earlier is None:
+                raise
+            return await self._reply(earlier)
         earlier = await self._store_once(principal, command, order_of(data), request.reason)
         if earlier is not None:
-            return await self._again(earlier, command)
+            return await self._again(earlier, asked_order(request, own))
         self._counts[command.agent_id] = self._counts.get(command.agent_id, 0) + 1
         log.info("command created", command_id=command.id, agent_id=command.agent_id, actor=principal.actor)
         self.ledger.created(command)
@@ -247,17 +250,32 @@ class CommandService:
         """Bring the open commands in line with an agent's journal; return the ids for `welcome.jobs`."""
         return await self.ledger.reconcile(organisation_id, agent_id, jobs)
 
-    async def _signed(
-        self, principal: Principal, organisation_id: str, request: CommandsCreate, data: AnyData
-    ) -> Command:
-        now_ms = milliseconds(self._clock.now())
-        own = own_order(request, data, organisation_id=organisation_id, requested_by=principal.actor, now_ms=now_ms)
+    def _check(self, organisation_id: str, request: CommandsCreate, data: AnyData) -> None:
+        """Raises NotFound, Conflict or Forbidden when the machine may not be asked to do this now."""
+        if not self._agents.exists(organisation_id, request.agent_id):
+            raise _no_agent(request.agent_id)
+        if self._agents.is_revoked(organisation_id, request.agent_id):
+            raise Conflict("this agent was revoked and gets no commands any more", path="$.agentId")
+        is_countersigned = request.signature is not None
+        self._policies.check(
+            organisation_id, request.agent_id, data, reason=request.reason, is_countersigned=is_countersigned
+        )
+
+    async def _earlier(self, request: CommandsCreate, own: JobEnvelope) -> Command | None:
+        """Return the command that was given with this key, where it was the same: its answer may have been lost."""
+        if request.idempotency_key is None:
+            return None
+        async with self._database.read(own.organisation_id) as connection:
+            found = await connection.run_sync(self._store.find_by_key, own.organisation_id, request.idempotency_key)
+        return found if found is not None and says_the_same(found, asked_order(request, own)) else None
+
+    async def _signed(self, principal: Principal, request: CommandsCreate, data: AnyData, own: JobEnvelope) -> Command:
         given = countersigned(request, own, self._signer.operator_key)
         envelope, payload = (own, encoded(own)) if given is None else (given.envelope, given.payload)
         beside = [] if given is None else [given.signature]
         return Command(
             id=envelope.job_id,
-            organisation_id=organisation_id,
+            organisation_id=own.organisation_id,
             agent_id=request.agent_id,
             command_type=request.command_type,
             command_data=kept_data_of(request.command_data, data),
@@ -342,8 +360,8 @@ class CommandService:
                 cut.update([command.id] if data else [])
         return commands, cut, total
 
-    async def _again(self, earlier: Command, asked: Command) -> CommandReply:
-        if sameness_of(earlier) != sameness_of(asked):
+    async def _again(self, earlier: Command, asked: JobEnvelope) -> CommandReply:
+        if not says_the_same(earlier, asked):
             raise Conflict(
                 "this idempotency key belongs to another command; use a new key for a new command",
                 path="$.idempotencyKey",

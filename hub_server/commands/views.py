@@ -102,9 +102,12 @@ def shortened(command_data: dict[str, Any]) -> dict[str, Any]:
     return beginning
 
 
-def sameness_of(command: Command) -> tuple[object, ...]:
-    """Return what makes two orders the same, whenever they were given."""
-    envelope = msgspec.json.decode(command.payload, type=JobEnvelope)
+def says_the_same(command: Command, order: JobEnvelope) -> bool:
+    """Tell whether `command` does what `order` asks for, whenever either was given."""
+    return _sameness_of(msgspec.json.decode(command.payload, type=JobEnvelope)) == _sameness_of(order)
+
+
+def _sameness_of(envelope: JobEnvelope) -> tuple[object, ...]:
     return (
         envelope.agent_id, envelope.action, envelope.argv, envelope.environment, envelope.working_directory,
         envelope.timeout_sec, envelope.run_as, envelope.interpreter, envelope.script_sha256,

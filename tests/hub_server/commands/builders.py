@@ -22,6 +22,7 @@ from hub_server.commands.service import CommandService
 from hub_server.commands.store import CommandStore
 from hub_server.commands.tables import CommandRow
 from hub_server.commands.worker import Dispatcher
+from hub_server.errors import Forbidden
 from hub_server.events import Deliver
 from hub_server.fleet.store import FleetStore
 from hub_server.fleet.tables import AgentRow
@@ -111,12 +112,17 @@ class KnownAgents:
         return (organisation_id, agent_id) in self.revoked
 
 
-class NoPolicies:
-    """An organisation that has none."""
+class FakePolicies:
+    """Refuse every job as soon as `refusal` says why."""
 
-    def check(
-        self, organisation_id: str, agent_id: str, data: AnyData, *, reason: str, is_countersigned: bool
-    ) -> None: ...
+    def __init__(self) -> None:
+        self.refusal = ""
+        self.asked: list[tuple[object, ...]] = []
+
+    def check(self, organisation_id: str, agent_id: str, data: AnyData, *, reason: str, is_countersigned: bool) -> None:
+        self.asked.append((organisation_id, agent_id, data, reason, is_countersigned))
+        if self.refusal:
+            raise Forbidden(self.refusal)
 
 
 class Connections:
@@ -138,6 +144,7 @@ class Hub:
         self.agents = agents
         self.sessions = Connections()
         self.signer = FakeSigner()
+        self.policies = FakePolicies()
         self.service = CommandService(
             database=database,
             bus=bus,
@@ -147,7 +154,7 @@ class Hub:
             agents=agents,
             sessions=self.sessions,
             quotas=Quotas(agents=FleetStore().counts, open_commands=CommandStore().open_counts),
-            policies=NoPolicies(),
+            policies=self.policies,
         )
         self.dispatcher = Dispatcher(bus=bus, ledger=self.service.ledger)
         self.principal = technician_of(organisation_id)

@@ -166,6 +166,9 @@ async def test_the_same_order_makes_one_command(operator: Operator) -> None:
     first = await operator.ask(envelope, idempotency_key="once")
     assert await operator.ask(envelope, idempotency_key="once") == first
     assert await operator.ask(idempotency_key="once") == first  # signed anew, because the answer was lost
+    operator.hub.clock.advance(600)
+    assert await operator.ask(envelope, idempotency_key="once") == first  # too old to be taken as a new one
+    operator.hub.clock.advance(-600)
     for again in ({}, {"idempotency_key": "other"}):
         with pytest.raises(Conflict, match="sign a new order"):
             await operator.ask(envelope, **again)

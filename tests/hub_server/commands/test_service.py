@@ -133,6 +133,31 @@ async def test_an_idempotency_key_gives_the_same_command_again(hub: Hub, agent_i
     assert len(await audit_actions(hub)) == 2
 
 
+async def test_an_idempotency_key_gives_the_command_again_when_it_would_not_be_given_any_more(
+    hub: Hub, agent_id: str
+) -> None:
+    """The answer was lost; the machine may have run it."""
+    first = await hub.create(agent_id, idempotency_key="k1")
+    hub.policies.refusal = "nothing may be done on this machine"
+    assert await hub.create(agent_id, idempotency_key="k1") == first
+    others: list[dict[str, Any]] = [
+        {},
+        {"idempotency_key": "k2"},
+        {"idempotency_key": "k1", "command_data": {"argv": ["id"]}},
+    ]
+    for fields in others:
+        with pytest.raises(Forbidden, match="nothing may be done"):
+            await hub.create(agent_id, **fields)
+    hub.agents.revoked.add((hub.organisation_id, agent_id))
+    assert await hub.create(agent_id, idempotency_key="k1") == first
+    request = CommandsCreate(agent_id=agent_id, command_data={"argv": ["uname", "-a"]}, idempotency_key="k1")
+    with pytest.raises(Forbidden):
+        await hub.service.create(technician_of(hub.organisation_id, Role.VIEWER), request)
+    with pytest.raises(NotFound):
+        await hub.service.create(technician_of("another"), request)
+    assert await stored_commands(hub) == 1
+
+
 async def test_an_idempotency_key_is_for_one_content(hub: Hub, agent_id: str) -> None:
     await hub.create(agent_id, idempotency_key="k1", timeout_sec=5)
     others: list[dict[str, Any]] = [{"timeout_sec": 6}, {"timeout_sec": 5, "command_data": {"argv": ["reboot"]}}]
