@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from hub_server.commands.engine import WAITING_BYTES_MAX, IllegalStep, Signal, advance
+from hub_server.commands.engine import WAITING_BYTES_MAX, Finished, IllegalStep, Signal, advance
 from hub_server.commands.model import Command
 from hub_server.commands.store import CommandStore
 from hub_server.storage.engine import Database, scope_of
@@ -30,6 +30,8 @@ COMMANDS_A_COMMIT: Final = 256
 BYTES_A_COMMIT: Final = 2 * 1024 * 1024
 BYTES_A_ROW: Final = 256 * 1024
 ENTRIES_MAX: Final = 50_000
+CHARS_AN_ENTRY: Final = 256
+"""So much of a result's text counts as an entry more: results are never kept out by output that waits."""
 RACES_MAX: Final = 20
 RETRY_FIRST_SECONDS: Final = 0.1
 RETRY_MAX_SECONDS: Final = 5.0
@@ -250,7 +252,7 @@ class Recorder:
         self._bell.set()
 
     def _count(self, entries: Sequence[Entry], sign: int) -> None:
-        self._entries += sign * len(entries)
+        self._entries += sign * sum(map(_weight_of, entries))
         self.waiting_bytes += sign * sum(map(_bytes_in, entries))
 
 
@@ -329,3 +331,10 @@ def _has_news(entry: Entry) -> bool:
 
 def _bytes_in(entry: Entry) -> int:
     return len(entry.data) if isinstance(entry, Piece) else 0
+
+
+def _weight_of(entry: Entry) -> int:
+    """Return as how many entries it counts."""
+    if isinstance(entry, Step) and isinstance(entry.signal, Finished):
+        return 1 + len(entry.signal.result) // CHARS_AN_ENTRY
+    return 1

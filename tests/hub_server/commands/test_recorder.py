@@ -301,6 +301,21 @@ async def test_a_stranger_holds_up_nobodys_end(hub: Hub, agent_id: str, command_
     assert len(await deliveries.events()) == 2  # both are acknowledged
 
 
+async def test_long_results_fill_what_may_wait_sooner(
+    hub: Hub, gate: Gate, agent_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the database is away, agents may say what they like: the hub's memory is not theirs."""
+    monkeypatch.setattr("hub_server.commands.recorder.ENTRIES_MAX", 32)
+    for number in range(8):
+        frame = result(f"unheard-of-{number}", result="x" * 4096)
+        hub.service.result(hub.organisation_id, agent_id, frame)
+    recorder = hub.service.ledger.recorder
+    assert [any(recorder.of(f"{agent_id} unheard-of-{number}")) for number in range(3)] == [True, True, False]
+    await hub.settle()
+    hub.service.result(hub.organisation_id, agent_id, result("unheard-of-8"))
+    assert any(recorder.of(f"{agent_id} unheard-of-8"))
+
+
 async def test_a_lost_race_is_read_again(hub: Hub, agent_id: str, command_id: str) -> None:
     """Between the reading of a command and its saving another writer changes it: nothing of either is lost."""
     store = CommandStore()
