@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from protocol.identity import key_id_of
 from tests.hub_server.signing.orders import order, payload
 
 Open = Callable[..., Desk]
+os_write = os.write
 
 
 @pytest.fixture
@@ -162,6 +164,21 @@ def test_too_many_are_refused_with_when_to_ask_again_and_one_line(opened: Open, 
     assert isinstance(answers[2], Refused)
     assert answers[2].retry_after_seconds > 100
     assert [line["outcome"] for line in lines(tmp_path)] == ["made a key", "signed", "signed", "rate limited"]
+
+
+def test_a_line_that_the_disk_took_half_of_spoils_no_other(
+    opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = opened()
+    key_id, one = made(desk)
+    question = Sign(2, key_id, one.sealed, payload())
+    with monkeypatch.context() as nearly_full:
+        nearly_full.setattr("hub_server.signing.logbook.os.write", lambda fd, data: os_write(fd, data[:20]))
+        assert refused(desk, question).refusal is Refusal.LOG
+    for another in (opened(), desk):
+        assert isinstance(another.answer(question), Signed)
+    whole = [line for line in (tmp_path / "signer.log").read_text().splitlines() if line.endswith("}")]
+    assert [json.loads(line)["outcome"] for line in whole] == ["made a key", "signed", "signed"]
 
 
 def _full(_descriptor: int, _data: bytes) -> int:
