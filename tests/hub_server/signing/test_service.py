@@ -93,6 +93,23 @@ async def _refusal(signer: Signer, key_id: str, sealed: bytes) -> Unavailable:
     return away.value
 
 
+async def test_the_keeper_waits_longer_each_time_that_there_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 7:
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr("hub_server.signing.worker.asyncio.sleep", sleep)
+    nobody = Signer(terms_in(tmp_path), listens_at=tmp_path / "signer.sock")
+    with pytest.raises(asyncio.CancelledError):
+        await SignerKeeper(nobody).run()
+    assert pauses == [1, 2, 4, 8, 16, 30, 30]
+
+
 async def test_one_that_does_not_answer_is_replaced(tmp_path: Path) -> None:
     async with signer_in(tmp_path, answer_seconds=0.3) as signer:
         public_key, sealed = await signer.make()
