@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+import structlog
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -26,7 +27,7 @@ from hub_server.errors import Conflict, InvalidRequest
 from hub_server.pki import certificates, files
 from hub_server.pki.archive import Archive
 from hub_server.pki.engine import ROTATED, Lifetimes, Retire, Revoke, Rotate, Rotated, Step
-from hub_server.pki.founding import Founding, keyring_in
+from hub_server.pki.founding import HANDED_OVER, Founding, keyring_in
 from hub_server.pki.keyring import ISSUING, Keyring, vaulted_job_key
 from hub_server.pki.model import IssuedCertificate, ServerCredentials, serial_text
 from hub_server.pki.operator_keys import OperatorChange, operator_key_of
@@ -44,6 +45,8 @@ from protocol.envelope import SignedTrust
 from protocol.frames import Signature
 from protocol.identity import AgentIdentity
 from protocol.oversight import AuthoritiesListReply
+
+log = structlog.get_logger(component="keys")
 
 LOCAL_NAMES: Final = ("localhost", "127.0.0.1", "::1")
 RENEWALS_OVER_MAX_SECONDS: Final = 86400
@@ -329,6 +332,7 @@ class Authority:
                 if key is not None:
                     _, sealed = await self._job_keys.adopt(key.private_bytes_raw())
                     await self._archive.reseal(connection, record.id, sealed)
+                    log.warning(HANDED_OVER, key_id=record.id)
                     await _audit(connection, self._clock.now(), "hub", "authorities:hand-over", record.id)
             self._keyring = await self._again(connection)
 

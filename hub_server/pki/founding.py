@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -33,7 +34,14 @@ from hub_server.storage.private_files import KeysRefused
 from hub_server.storage.vault import Vault
 from protocol.enumerations import AuthorityUse
 from protocol.envelope import SignedTrust, TrustDocument
+from protocol.identity import key_id_of
 
+log = structlog.get_logger(component="keys")
+
+HANDED_OVER: Final = (
+    "the signer took over the key of commands; earlier copies of the database still open with the secrets key: "
+    "run `jtnt-hub ca rotate jobs` once"
+)
 ACCESS_LIFETIME: Final = timedelta(days=3650)
 
 
@@ -153,7 +161,11 @@ class Founding:
     async def _jobs(self, earlier: EarlierKeys) -> Record:
         """A signer that agents know already keeps the end that they were told."""
         key = earlier.jobs_key
-        made = await (self._job_keys.make() if key is None else self._job_keys.adopt(key.private_bytes_raw()))
+        if key is None:
+            made = await self._job_keys.make()
+        else:
+            made = await self._job_keys.adopt(key.private_bytes_raw())
+            log.warning(HANDED_OVER, key_id=key_id_of(made[0]))
         before = None if earlier.trust is None else document_of(earlier.trust)
         if key is None or before is None or not before.signers:
             return job_key_record(*made, self._now, Term(self._now, self._now + self._lifetimes.signer))

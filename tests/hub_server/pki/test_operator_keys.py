@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from sqlalchemy import select, update
 from sqlmodel import col
+from structlog.testing import capture_logs
 
 from hub_server.audit.tables import AuditRow
 from hub_server.errors import Conflict, InvalidRequest, NotFound
@@ -132,7 +133,10 @@ async def test_the_keys_of_an_earlier_version_are_handed_to_the_signer(
         statement = update(AuthorityRow).where(col(AuthorityRow.id) == old_id)
         await connection.execute(statement.values(values))
     await _trust(authority, database, old_id, key)
-    opened = await authority_on(database, tmp_path / "pki", clock=clock)
+    with capture_logs() as logs:
+        opened = await authority_on(database, tmp_path / "pki", clock=clock)
+    [said] = [line for line in logs if "ca rotate jobs" in line["event"]]
+    assert (said["log_level"], said["key_id"]) == ("warning", new_id)
     signature = await opened.sign_job(b"the bytes")
     assert signature.key_id == new_id
     key.public_key().verify(base64.b64decode(signature.signature), b"the bytes")
