@@ -72,16 +72,17 @@ def section_of(fact: Fact) -> Section | None:
 
 
 def inventory_readings(asked: Iterable[Asked], bodies: Mapping[Section, bytes | str]) -> dict[Asked, Reading]:
-    """Return a reading of every fact, from sections in JSON; of those that are not there nothing is known."""
+    """Return a reading of every fact, from sections in JSON; of those that are not there nothing is known.
+
+    One that cannot be read tells as little: it must not keep other machines from being judged.
+    """
     wanted: dict[Section, list[Asked]] = {}
     for one in asked:
         wanted.setdefault(_SECTIONS[one.fact], []).append(one)
     readings: dict[Asked, Reading] = {}
     for section, of_section in wanted.items():
-        if section in bodies:
-            readings |= _section_readings(of_section, msgspec.json.decode(bodies[section], type=SECTIONS[section]))
-        else:
-            readings |= dict.fromkeys(of_section)
+        body = _body_of(section, bodies.get(section))
+        readings |= dict.fromkeys(of_section) if body is None else _section_readings(of_section, body)
     return readings
 
 
@@ -178,6 +179,13 @@ def _is_same(found: Value, wanted: CheckValue) -> bool:
     if isinstance(found, str) and isinstance(wanted, str):
         return found.strip().casefold() == wanted.strip().casefold()
     return found == wanted
+
+
+def _body_of(section: Section, body: bytes | str | None) -> Any:
+    try:
+        return None if body is None else msgspec.json.decode(body, type=SECTIONS[section])
+    except msgspec.MsgspecError:
+        return None
 
 
 def _section_readings(asked: Sequence[Asked], section: Any) -> dict[Asked, Reading]:

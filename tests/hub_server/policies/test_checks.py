@@ -35,6 +35,12 @@ def check(fact: Fact, operator: Op, value: Any = None, subject: str = "") -> Che
     return Check(name="c", fact=fact, operator=operator, value=value, subject=subject)
 
 
+@pytest.mark.parametrize("body", ["", "{", '{"items": 1}', "[]"])
+def test_a_section_that_cannot_be_read_tells_nothing(body: str) -> None:
+    asked = Asked(Fact.PACKAGE, "openssl")
+    assert inventory_readings([asked], {Section.PACKAGES: body}) == {asked: None}
+
+
 @pytest.mark.parametrize(
     ("fact", "operator", "value", "reading", "state", "found"),
     [
