@@ -11,9 +11,14 @@ from sqlmodel import col
 
 from hub_server.access.tables import OrganisationRow, RefreshTokenRow
 from hub_server.audit.tables import AuditHeadRow, AuditRow
+from hub_server.commands.model import open_command_of
+from hub_server.commands.store import CommandStore
+from hub_server.commands.views import says_the_same
 from hub_server.fleet.tables import AgentRow
 from hub_server.storage.engine import EVERY_ORGANISATION, Database
 from hub_server.storage.migrate import migrate, with_alembic
+from protocol.enumerations import Action, CommandStatus, OutputStream
+from protocol.envelope import JobEnvelope
 from tests.clocks import FakeClock
 
 ROWS_OF_THE_FIRST_RELEASE = """
@@ -30,6 +35,15 @@ insert into agents (id, organisation_id, hostname, name, site, tags, os_type, os
         memory_total_bytes, ip_addresses, agent_version, boot_id, config, thresholds, applied_config_hash, enrolled_at)
     values ('a', 'o', 'db-1', 'db-1', '', '[]', 'linux', '', '', 1,
         1, '[]', '1', '', '{}', '{}', '', '2026-11-22 12:00:00');
+insert into agent_commands (id, organisation_id, agent_id, command_type, command_data, signatures, status, result,
+        truncated, idempotency_key, created_at, created_by, expires_at, cancel_requested, version, payload)
+    values ('c', 'o', 'a', 'exec', '{"argv": ["id"]}', '[]', 'SENT', '',
+        false, 'k', '2026-11-22 12:00:00', 'user:ada', '2026-11-22 12:15:00', false, 2,
+        '{"kind":"jtnt.job.v1","jobId":"c","organisationId":"o","agentId":"a","action":"exec","argv":["id"],"issuedAt":1,\
+"expiresAt":2,"timeoutSec":60,"environment":{},"workingDirectory":null,"runAs":null,"scriptSha256":null,\
+"outputLimitBytes":1048576}');
+insert into command_output (command_id, stream, start_offset, organisation_id, data)
+    values ('c', 'stdout', 0, 'o', 'uid');
 """
 
 
@@ -65,6 +79,32 @@ async def test_a_database_of_the_first_release_keeps_its_rows(bare: Database) ->
         refresh = (await connection.execute(select(RefreshTokenRow))).one()
         assert refresh.signed_in_at == refresh.created_at
         assert (await connection.execute(select(col(AgentRow.trust)))).scalars().all() == ["trusted"]
+
+
+async def test_a_command_that_the_first_release_sent_goes_on(bare: Database) -> None:
+    await with_alembic(bare, command.upgrade, "0001")
+    async with bare.write(EVERY_ORGANISATION) as connection:
+        for statement in ROWS_OF_THE_FIRST_RELEASE.split(";\n")[:-1]:
+            await connection.exec_driver_sql(statement)
+    await migrate(bare)
+    store = CommandStore()
+    async with bare.read("o") as connection:
+        sent = await connection.run_sync(store.find_by_key, "o", "k")
+        assert sent is not None
+        assert await connection.run_sync(store.load_open) == [open_command_of(sent)]
+        assert (await connection.run_sync(store.output_sizes, "o", ["c"]))["c"][OutputStream.STDOUT] == 3
+    asked = JobEnvelope(
+        job_id="another",
+        organisation_id="o",
+        agent_id="a",
+        action=Action.EXEC,
+        argv=["id"],
+        issued_at=1,
+        expires_at=2,
+        timeout_sec=60,
+    )
+    assert (sent.status, sent.timeout_sec, sent.output_bytes) == (CommandStatus.SENT, None, {})
+    assert says_the_same(sent, asked)
 
 
 async def test_a_write_that_raises_leaves_nothing(database: Database, clock: FakeClock) -> None:
