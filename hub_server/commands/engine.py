@@ -49,7 +49,13 @@ class Finished(Struct, frozen=True, kw_only=True):
 
 
 class Expired(Struct, frozen=True):
-    """Its time to begin is over, and no agent has begun."""
+    """Its time to begin is over, and its agent does not know it."""
+
+    at: datetime
+
+
+class NeverSent(Struct, frozen=True):
+    """Its time to begin is over, and it waits still. One that another hub sent meanwhile may have begun."""
 
     at: datetime
 
@@ -70,7 +76,7 @@ class Lost(Struct, frozen=True):
     at: datetime
 
 
-Signal = Dispatched | Accepted | Started | Finished | Expired | CancelRequested | NeverBegun | Lost
+Signal = Dispatched | Accepted | Started | Finished | Expired | NeverSent | CancelRequested | NeverBegun | Lost
 
 
 class IllegalStep(Exception):
@@ -94,6 +100,7 @@ STEPS: Final[Mapping[tuple[CommandStatus, type[Signal]], CommandStatus | None]] 
     (_PENDING, Started): _EXECUTING,
     (_PENDING, Finished): _REPORTED,
     (_PENDING, Expired): CommandStatus.FAILED,
+    (_PENDING, NeverSent): CommandStatus.FAILED,
     (_PENDING, CancelRequested): CommandStatus.CANCELLED,
     (_SENT, Dispatched): _SENT,  # again after a reconnect
     (_SENT, Accepted): _SENT,
@@ -149,7 +156,7 @@ def _changes(command: Command, signal: Signal) -> dict[str, Any]:
                 "truncated": command.truncated or signal.truncated,
                 "output_bytes": dict(signal.output_bytes),
             }
-        case Expired():
+        case Expired() | NeverSent():
             return {"reason": CommandReason.EXPIRED, "finished_at": signal.at}
         case CancelRequested():
             if command.status is _PENDING:

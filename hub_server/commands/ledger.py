@@ -13,25 +13,37 @@ from typing import Final, Protocol
 
 import msgspec
 import structlog
-from sqlalchemy import Connection
 
 from hub_server.bus.port import Bus
 from hub_server.clock import Clock, from_milliseconds, milliseconds
-from hub_server.commands.engine import Dispatched, Expired, Finished, Lost, NeverBegun, Signal, Started, advance
-from hub_server.commands.model import Command, OpenCommand, OpenCommands, OrderWindow, open_command_of
-from hub_server.commands.recorder import Entry, Recorder, Step, Stored, changed_within, step_of
+from hub_server.commands.engine import (
+    Dispatched,
+    Expired,
+    Finished,
+    Lost,
+    NeverBegun,
+    NeverSent,
+    Signal,
+    Started,
+    advance,
+)
+from hub_server.commands.model import Command, OpenCommand, OpenCommands, OrderWindow, later_of, open_command_of
+from hub_server.commands.recorder import Entry, Recorder, Step, Stored, step_of
+from hub_server.commands.steps import Steps
 from hub_server.commands.store import CommandStore
 from hub_server.commands.streams import Streams
 from hub_server.commands.views import frame_of
 from hub_server.events import CommandCreated, CommandFinished, CommandStatusChanged, Deliver
 from hub_server.storage.engine import EVERY_ORGANISATION, Database, scope_of
-from protocol.enumerations import CommandStatus, JobState, OutputStream
+from protocol.enumerations import CommandStatus, JobState
 from protocol.frames import CommandCancel, CommandQuery, CommandResult, CommandResultAck, HubFrame, JobProgress
 from protocol.limits import OUTBOX_MAX_BYTES
 
 log = structlog.get_logger(component="commands")
 
 UNACCEPTED_BYTES_MAX: Final = OUTBOX_MAX_BYTES // 2
+DISPATCHED_AT_ONCE: Final = 64
+"""Commands that share a transaction, and memory for their payloads and scripts."""
 REDELIVER_SECONDS: Final = 15.0
 EXPIRY_GRACE_SECONDS: Final = 15.0
 """An order that was sent may be accepted in its last second: the hub waits this much longer before it says expired."""
@@ -51,9 +63,11 @@ class Ledger:
         self._bus = bus
         self._clock = clock
         self._store = store
+        self._steps = Steps(store)
         self._sessions = sessions
         self._delivered_monotonic: dict[str, float] = {}
         self._accepted: set[str] = set()
+        self._gone: frozenset[str] = frozenset()
         self._window = OrderWindow(UNACCEPTED_BYTES_MAX)
         self.opened: Final = OpenCommands()
         self.recorder: Final = Recorder(database=database, store=store, stored=self._on_stored)
@@ -130,7 +144,7 @@ class Ledger:
         return command
 
     async def dispatch(self, commands: Iterable[OpenCommand], *, again: bool = False) -> None:
-        """Mark those of connected agents as sent, in one transaction, and send them.
+        """Mark those of connected agents as sent, DISPATCHED_AT_ONCE in a transaction, and send them.
 
         `again`: also those that were sent a moment ago, for the agent has a new session.
         """
@@ -141,17 +155,24 @@ class Ledger:
             and (again or self._is_unanswered(command))
             and self._window.enter(command)
         ]
-        if not due:
-            return
         for command in due:
             self._delivered_monotonic[command.id] = self._clock.monotonic()
         try:
-            steps = await self._mark_sent(due)
+            for first in range(0, len(due), DISPATCHED_AT_ONCE):
+                await self._send(due[first : first + DISPATCHED_AT_ONCE])
         except BaseException:
             for command in due:
                 self._delivered_monotonic.pop(command.id, None)
             raise
-        for before, after in steps:
+
+    async def _send(self, commands: Sequence[OpenCommand]) -> None:
+        scope = scope_of(command.organisation_id for command in commands)
+        steps = await self._database.transact(scope, partial(self._steps.mark_sent, commands, self._clock.now()))
+        for command in commands:
+            if command.id not in steps:
+                self._close(command.id)
+                continue
+            before, after = steps[command.id]
             self.changed(before, after)
             if after.status is CommandStatus.SENT and not after.cancel_requested:
                 self._deliver(after, frame_of(after))
@@ -161,35 +182,61 @@ class Ledger:
         self._deliver(command, CommandCancel(command_id=command.id))
 
     async def resume(self, agent_id: str) -> None:
-        """Send a connected agent what it has not accepted yet, and the cancels it has not obeyed."""
+        """Send a connected agent what it has not accepted yet, the cancels it has not obeyed, and what is asked."""
         self._window.empty(agent_id)
         commands = self.opened.of_agent(agent_id)
         for command in commands:
-            if command.cancel_requested:
-                self.deliver_cancel(command)
+            self._remind(command)
         await self.dispatch((command for command in commands if self._awaits_acceptance(command)), again=True)
 
     async def sweep(self) -> None:
-        """Heal what a crash or a lost frame left: end what expired, send again what was not accepted."""
+        """Heal what a crash or a lost frame left: end what expired, send again what was not accepted, ask."""
+        await self._catch_up()
+        now = self._clock.now()
+        for command in self.opened:
+            if command.status is CommandStatus.PENDING:
+                if self._is_overdue(command, now):
+                    await self.signal(command.organisation_id, command.agent_id, command.id, NeverSent(now))
+            elif self._is_unanswered(command):
+                self._remind(command)
+        await self.dispatch(command for command in self.opened if self._awaits_acceptance(command))
+
+    async def _catch_up(self) -> None:
+        """Learn what is stored and was not told here: by another hub, or for somebody who did not wait for it.
+
+        An end is told when two sweeps have found it: whoever stored it tells it sooner.
+        """
         known = self.opened.ids()
         async with self._database.read(EVERY_ORGANISATION) as connection:
             stored = await connection.run_sync(self._store.load_open)
-        for command_id in known.difference(command.id for command in stored):
-            self._close(command_id)
+            gone = known.difference(command.id for command in stored)
+            late = [command for command_id in gone & self._gone if (command := self.opened.get(command_id))]
+            ended = await connection.run_sync(partial(self._steps.ended, late))
+        for command in late:
+            if command.id in ended:
+                self.changed(ended[command.id], ended[command.id])
+            else:
+                self._close(command.id)
+        self._gone = gone
         for command in stored:
-            if command.id not in known:
+            mine = self.opened.get(command.id)
+            if mine is not None:
+                self.opened.put(later_of(mine, command))
+            elif command.id not in known:
                 self.opened.put(command)
-        now = self._clock.now()
-        for command in [command for command in stored if self._is_overdue(command, now)]:
-            if command.status is CommandStatus.PENDING:
-                await self.signal(command.organisation_id, command.agent_id, command.id, Expired(now))
-            elif self._is_unanswered(command) and not command.cancel_requested:  # its own word of it may be lost
-                self._delivered_monotonic[command.id] = self._clock.monotonic()
-                self._deliver(command, CommandQuery(command_id=command.id))
-        for command in self.opened:
-            if command.cancel_requested and self._is_unanswered(command):
-                self.deliver_cancel(command)
-        await self.dispatch(command for command in self.opened if self._awaits_acceptance(command))
+
+    def _remind(self, command: OpenCommand) -> None:
+        """Say a cancel again; ask an agent that is here for what it has not named, and may have begun all the same.
+
+        What its `hello` leaves out is not lost by that: whoever wrote it may not have heard from its own journal.
+        """
+        is_late = command.status is CommandStatus.SENT and self._is_overdue(command, self._clock.now())
+        is_unnamed = command.status is CommandStatus.EXECUTING and command.id not in self._accepted
+        if command.cancel_requested:
+            self.deliver_cancel(command)
+        elif is_late or (is_unnamed and self._sessions.is_connected(command.agent_id)):
+            self._delivered_monotonic[command.id] = self._clock.monotonic()
+            self._deliver(command, CommandQuery(command_id=command.id))
 
     # What an agent says.
 
@@ -197,7 +244,7 @@ class Ledger:
         """Take `signal` to the command and return it as it stands; None when the agent has no such command."""
         await self.recorder.settle(command_id)
         work = partial(
-            self._step, organisation_id=organisation_id, agent_id=agent_id, command_id=command_id, signal=signal
+            self._steps.take, organisation_id=organisation_id, agent_id=agent_id, command_id=command_id, signal=signal
         )
         step = await self._database.transact(organisation_id, work)
         if step is None:
@@ -251,7 +298,7 @@ class Ledger:
             result=frame.result or refusal,
             started_at=None if frame.started_at is None else self.moment(frame.started_at),
             truncated=frame.truncated,
-            output_bytes=self._output_bytes(frame),
+            output_bytes=self.streams.written_bytes(frame),
         )
         identity = {"organisation_id": organisation_id, "agent_id": agent_id, "command_id": frame.command_id}
         step = Step(**identity, signal=signal, is_own=opened is not None, is_shown=False)
@@ -265,11 +312,17 @@ class Ledger:
             await self._reconcile_one(organisation_id, agent_id, command, JobState.UNKNOWN)
 
     async def reconcile(self, organisation_id: str, agent_id: str, jobs: Iterable[JobProgress]) -> list[str]:
-        """Bring the hub's open commands in line with the agent's journal; return those that stay open."""
+        """Bring the hub's open commands in line with what an agent's `hello` names; return those that stay open.
+
+        What it does not name is asked for (`resume`): only the agent's journal says that it does not know a command.
+        """
         journal: Mapping[str, JobState] = {job.command_id: job.state for job in jobs}
         self.streams.forget(command.id for command in self.opened.of_agent(agent_id))
         for command in self.opened.of_agent(agent_id):
-            await self._reconcile_one(organisation_id, agent_id, command, journal.get(command.id, JobState.UNKNOWN))
+            if command.id in journal:
+                await self._reconcile_one(organisation_id, agent_id, command, journal[command.id])
+            else:
+                self._accepted.discard(command.id)
         return [command.id for command in self.opened.of_agent(agent_id)]
 
     def moment(self, unix_ms: int | None) -> datetime:
@@ -284,61 +337,6 @@ class Ledger:
         for entry in stored.entries if stored.is_acknowledged else ():
             if _is_end(entry):
                 self._deliver(entry, CommandResultAck(command_id=entry.command_id))
-
-    def _output_bytes(self, frame: CommandResult) -> Mapping[OutputStream, int]:
-        """Return what the process wrote: what the agent says, and no less than what was seen of it."""
-        seen = self.streams.known_ends(frame.command_id)
-        return {
-            stream: max(seen.get(stream, 0), frame.output_bytes.get(stream, 0))
-            for stream in OutputStream
-            if stream in seen or stream in frame.output_bytes
-        }
-
-    async def _mark_sent(self, commands: Sequence[OpenCommand]) -> list[tuple[Command, Command]]:
-        scope = scope_of(command.organisation_id for command in commands)
-        steps = await self._database.transact(scope, partial(self._mark_all_sent, commands, self._clock.now()))
-        for command in commands:
-            if command.id not in steps:
-                self._close(command.id)
-        return [steps[command.id] for command in commands if command.id in steps]
-
-    def _mark_all_sent(
-        self, commands: Sequence[OpenCommand], at: datetime, connection: Connection
-    ) -> dict[str, tuple[Command, Command]]:
-        """In the order of ids, so that two hubs never wait for each other."""
-        steps: dict[str, tuple[Command, Command]] = {}
-        for command in sorted(commands, key=lambda each: each.id):
-            step = self._step(
-                connection,
-                organisation_id=command.organisation_id,
-                agent_id=command.agent_id,
-                command_id=command.id,
-                signal=Dispatched(at),
-            )
-            if step is not None:
-                before, after = step
-                steps[command.id] = before, self._with_script(connection, after)
-        return steps
-
-    def _with_script(self, connection: Connection, command: Command) -> Command:
-        if command.script_sha256 is None:
-            return command
-        script = self._store.script(connection, command.organisation_id, command.script_sha256)
-        return msgspec.structs.replace(command, script=script or b"")
-
-    def _step(
-        self, connection: Connection, *, organisation_id: str, agent_id: str, command_id: str, signal: Signal
-    ) -> tuple[Command, Command] | None:
-        found = self._store.find(connection, organisation_id, command_id)
-        if found is None or found.agent_id != agent_id:
-            log.warning("not a command of this agent", agent_id=agent_id, command_id=command_id)
-            return None
-
-        def change(before: Command) -> tuple[tuple[Command, Command], Command]:
-            after = step_of(before, signal)
-            return (before, after), after
-
-        return changed_within(connection, self._store, found, change)
 
     async def _reconcile_one(self, organisation_id: str, agent_id: str, command: OpenCommand, state: JobState) -> None:
         now = self._clock.now()

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Final
 
+import msgspec
 from msgspec import Struct
 
 from protocol.enumerations import CommandReason, CommandStatus, OutputStream
@@ -81,6 +82,18 @@ def open_command_of(command: Command) -> OpenCommand:
         payload_bytes=len(command.payload),
         script_bytes=len(command.script),
     )
+
+
+_WAY: Final = (CommandStatus.PENDING, CommandStatus.SENT, CommandStatus.EXECUTING)
+
+
+def later_of(mine: OpenCommand, stored: OpenCommand) -> OpenCommand:
+    """Return `mine` with what `stored` knows beyond it: no command goes back, and no cancel is taken back."""
+    status = max(mine.status, stored.status, key=_WAY.index)
+    cancel_requested = mine.cancel_requested or stored.cancel_requested
+    if (status, cancel_requested) == (mine.status, mine.cancel_requested):
+        return mine
+    return msgspec.structs.replace(mine, status=status, cancel_requested=cancel_requested)
 
 
 class OpenCommands:

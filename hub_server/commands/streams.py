@@ -18,7 +18,7 @@ from hub_server.events import CommandOutputStored, Deliver
 from hub_server.storage.engine import Database
 from protocol.codec import BadFrame
 from protocol.enumerations import OutputStream, TextEncoding
-from protocol.frames import CommandOutput, CommandOutputAck
+from protocol.frames import CommandOutput, CommandOutputAck, CommandResult
 from protocol.limits import OUTPUT_STORED_MAX_BYTES
 
 log = structlog.get_logger(component="commands")
@@ -60,9 +60,14 @@ class Streams:
             ends[piece.stream] = max(ends[piece.stream], piece.start + len(piece.data))
         return ends
 
-    def known_ends(self, command_id: str) -> Mapping[OutputStream, int]:
-        """Return how many bytes of each stream were seen, as far as that needs no question to the store."""
-        return self._ends.get(command_id, {})
+    def written_bytes(self, frame: CommandResult) -> Ends:
+        """Return what a process wrote: what its agent says, and no less than what was seen of it here."""
+        seen = self._ends.get(frame.command_id, {})
+        return {
+            stream: max(seen.get(stream, 0), frame.output_bytes.get(stream, 0))
+            for stream in OutputStream
+            if stream in seen or stream in frame.output_bytes
+        }
 
     async def chunk(self, organisation_id: str, agent_id: str, frame: CommandOutput) -> None:
         """Show the bytes that are new, and pass them on to be stored. Raises BadFrame for data that are not base64."""

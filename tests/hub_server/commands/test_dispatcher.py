@@ -19,7 +19,7 @@ from hub_server.storage.engine import Database
 from protocol.commands import CommandsCancel
 from protocol.enumerations import CommandReason, CommandStatus, JobState
 from protocol.frames import Command, CommandCancel, CommandQuery, CommandState
-from tests.hub_server.commands.builders import Hub, accepted, started
+from tests.hub_server.commands.builders import Hub, accepted, result, started
 from tests.hub_server.commands.conftest import Listener
 
 MINUTE = 60.0
@@ -134,7 +134,9 @@ async def test_a_command_whose_time_is_over_fails_as_expired(
     assert hub.service.pending_total(hub.organisation_id) == 0
 
 
-async def test_a_command_that_was_sent_does_not_expire_while_its_agent_is_away(hub: Hub, agent_id: str) -> None:
+async def test_a_command_that_was_sent_does_not_expire_while_its_agent_is_away(
+    hub: Hub, agent_id: str, deliveries: Listener
+) -> None:
     view = await hub.create(agent_id)
     await hub.send(view.id)
     hub.sessions.connected.clear()
@@ -142,6 +144,13 @@ async def test_a_command_that_was_sent_does_not_expire_while_its_agent_is_away(h
     await hub.service.ledger.sweep()
     assert (await hub.get(view.id)).status is CommandStatus.SENT
     await hub.service.reconcile(hub.organisation_id, agent_id, [])
+    await deliveries.events()
+    await connect(hub, agent_id)
+    assert [event.frame for event in await deliveries.events() if isinstance(event, Deliver)] == [
+        CommandQuery(command_id=view.id)
+    ]
+    unknown = CommandState(command_id=view.id, state=JobState.UNKNOWN)
+    await hub.service.state(hub.organisation_id, agent_id, unknown)
     assert (await hub.get(view.id)).reason is CommandReason.EXPIRED
 
 
@@ -180,7 +189,7 @@ async def test_a_cancel_is_said_again_until_the_command_ends(hub: Hub, agent_id:
 
 
 async def test_the_sweep_finds_what_another_hub_created_and_ended(
-    hub: Hub, agent_id: str, deliveries: Listener
+    hub: Hub, agent_id: str, heard: Listener, deliveries: Listener
 ) -> None:
     other = await hub.restarted()
     view = await other.create(agent_id)
@@ -190,10 +199,51 @@ async def test_the_sweep_finds_what_another_hub_created_and_ended(
     assert hub.service.pending_total(hub.organisation_id) == 1
     await other.service.ledger.sweep()
     await other.started(agent_id, started(view.id))
-    hub.service.ledger.opened.put(next(iter(other.service.ledger.opened)))
-    await other.service.reconcile(hub.organisation_id, agent_id, [])
+    await other.result(agent_id, result(view.id))
+    await heard.events()
     await hub.service.ledger.sweep()
+    assert await heard.events() == []  # whoever stored it has not told it yet, for all that is known
+    for _ in range(2):
+        await hub.service.ledger.sweep()
+    [end] = await heard.ends()
+    assert (end.command_id, end.status) == (view.id, CommandStatus.COMPLETED)
     assert hub.service.pending_total(hub.organisation_id) == 0
+
+
+async def test_the_sweep_finds_a_cancel_that_nobody_here_has_heard_of(
+    hub: Hub, agent_id: str, deliveries: Listener
+) -> None:
+    """Another hub stored it, or whoever asked for it did not wait for the commit."""
+    view = await hub.create(agent_id)
+    await hub.send(view.id)
+    other = await hub.restarted()
+    await other.service.cancel(hub.principal, CommandsCancel(command_id=view.id))
+    await deliveries.frames()
+    hub.clock.advance(15)
+    await hub.service.ledger.sweep()
+    assert await deliveries.frames() == [CommandCancel(command_id=view.id)]
+
+
+async def test_many_commands_are_sent_in_transactions_of_a_few(
+    hub: Hub, agent_id: str, deliveries: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hub_server.commands.ledger.DISPATCHED_AT_ONCE", 2)
+    views = [await hub.create(agent_id) for _ in range(5)]
+    counting = CountingDatabase(hub.database)
+    monkeypatch.setattr(hub.service.ledger, "_database", counting)
+    await connect(hub, agent_id)
+    assert [frame.command_id for frame in await deliveries.frames()] == [view.id for view in views]
+    assert counting.transactions == 3
+
+
+class CountingDatabase(Database):
+    def __init__(self, real: Database) -> None:
+        self.__dict__ = real.__dict__.copy()
+        self.transactions = 0
+
+    async def transact(self, organisation_id: str, work: Callable[[Connection], T]) -> T:
+        self.transactions += 1
+        return await super().transact(organisation_id, work)
 
 
 class AwayDatabase(Database):

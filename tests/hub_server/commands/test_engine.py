@@ -20,6 +20,7 @@ from hub_server.commands.engine import (
     IllegalStep,
     Lost,
     NeverBegun,
+    NeverSent,
     Signal,
     Started,
     advance,
@@ -40,6 +41,7 @@ SIGNALS: tuple[Signal, ...] = (
     Finished(outcome=CommandOutcome.FAILED, at=AT, exit_code=3, reason=CommandReason.EXIT_CODE),
     Finished(outcome=CommandOutcome.CANCELLED, at=AT, reason=CommandReason.CANCELLED_BY_PERSON),
     Expired(AT),
+    NeverSent(AT),
     CancelRequested(AT),
     NeverBegun(AT),
     Lost(AT),
@@ -79,6 +81,12 @@ def test_a_waiting_command_is_cancelled_at_once_and_a_sent_one_by_its_agent() ->
 def test_nobody_invents_how_a_lost_command_ended() -> None:
     lost = after(Dispatched(AT), Started(AT), Lost(LATER))
     assert (lost.status, lost.reason, lost.exit_code) == (CommandStatus.FAILED, CommandReason.UNKNOWN, None)
+
+
+def test_a_command_that_another_hub_sent_meanwhile_does_not_expire_unasked() -> None:
+    assert after(NeverSent(AT)).reason is CommandReason.EXPIRED
+    with pytest.raises(IllegalStep):
+        advance(after(Dispatched(AT)), NeverSent(LATER))
 
 
 def test_a_command_that_runs_does_not_expire() -> None:

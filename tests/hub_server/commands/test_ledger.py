@@ -8,10 +8,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hub_server.clock import milliseconds
+from hub_server.events import Deliver
 from protocol.codec import BadFrame
 from protocol.commands import CommandsCancel
 from protocol.enumerations import CommandOutcome, CommandReason, CommandStatus, JobState, OutputStream, TextEncoding
-from protocol.frames import CommandOutput, CommandState, JobProgress
+from protocol.frames import CommandCancel, CommandOutput, CommandQuery, CommandState, JobProgress
 from protocol.limits import OUTPUT_CHUNK_MAX_BYTES, OUTPUT_CREDITS, OUTPUT_STORED_MAX_BYTES
 from tests.hub_server.commands.builders import Hub, accepted, bytes_in, chunk, result, started
 from tests.hub_server.commands.conftest import Listener
@@ -29,10 +31,12 @@ async def test_a_command_runs_to_its_end(hub: Hub, agent_id: str, command_id: st
     service, organisation_id = hub.service, hub.organisation_id
     await heard.events()
     await service.accepted(organisation_id, agent_id, accepted(command_id))
-    await hub.started(agent_id, started(command_id, ts=1_700_000_000_000))
+    began_ms = milliseconds(hub.clock.now())
+    hub.clock.advance(5)
+    await hub.started(agent_id, started(command_id, ts=began_ms))
     ack = await hub.chunk(agent_id, chunk(command_id, 0, "Linux\n"))
     assert (ack.offset, ack.stream, ack.credits) == (6, OutputStream.STDOUT, OUTPUT_CREDITS)
-    done = result(command_id, finished_at=1_700_000_001_000)
+    done = result(command_id, finished_at=began_ms + 1000)
     assert (await hub.result(agent_id, done)).command_id == command_id
     view = await hub.get(command_id)
     assert (view.status, view.exit_code, view.reason) == (CommandStatus.COMPLETED, 0, None)
@@ -174,7 +178,9 @@ async def test_stored_output_is_a_true_beginning_of_what_was_printed(
     assert bytes_in(await hub.output(view.id)) == output[:held]
 
 
-async def test_hello_ends_what_the_agent_lost_and_keeps_the_rest(hub: Hub, agent_id: str, heard: Listener) -> None:
+async def test_hello_keeps_what_it_does_not_name_until_the_agent_says_that_it_does_not_know_it(
+    hub: Hub, agent_id: str, heard: Listener, deliveries: Listener
+) -> None:
     ids = []
     for _ in range(5):
         ids.append((await hub.create(agent_id)).id)
@@ -191,29 +197,48 @@ async def test_hello_ends_what_the_agent_lost_and_keeps_the_rest(hub: Hub, agent
             JobProgress(command_id=accepted_one, state=JobState.STARTED),
             JobProgress(command_id="unheard-of", state=JobState.STARTED),
         ]
-        assert await each.service.reconcile(each.organisation_id, agent_id, jobs) == [
-            waiting,
-            sent,
-            running,
-            accepted_one,
-        ]
+        open_ids = await each.service.reconcile(each.organisation_id, agent_id, jobs)
+        assert open_ids == [waiting, sent, running, lost, accepted_one]
+    assert await heard.ends() == []
+    await deliveries.events()
+    hub.sessions.connected.add(agent_id)
+    await hub.service.ledger.resume(agent_id)
+    await hub.service.ledger.sweep()
+    frames = [event.frame for event in await deliveries.events() if isinstance(event, Deliver)]
+    assert [frame for frame in frames if isinstance(frame, CommandQuery)] == [CommandQuery(command_id=lost)]
+    await hub.service.state(hub.organisation_id, agent_id, CommandState(command_id=lost, state=JobState.UNKNOWN))
     views = [await hub.get(command_id) for command_id in ids]
     assert [view.status for view in views] == [
-        CommandStatus.PENDING,
+        CommandStatus.SENT,
         CommandStatus.SENT,
         CommandStatus.EXECUTING,
         CommandStatus.FAILED,
         CommandStatus.EXECUTING,
     ]
     assert views[3].reason is CommandReason.UNKNOWN
-    assert {end.command_id for end in await heard.ends()} == {lost}  # said by each hub that had it open
+    assert [end.command_id for end in await heard.ends()] == [lost]
 
 
-async def test_a_cancelled_command_that_never_reached_its_agent_ends_at_hello(hub: Hub, agent_id: str) -> None:
+async def test_a_result_counts_that_hello_did_not_promise(hub: Hub, agent_id: str, command_id: str) -> None:
+    """Whoever said hello had not heard in time from the process that runs jobs."""
+    await hub.started(agent_id, started(command_id))
+    assert await hub.service.reconcile(hub.organisation_id, agent_id, []) == [command_id]
+    await hub.result(agent_id, result(command_id, exit_code=3, outcome=CommandOutcome.FAILED))
+    assert (await hub.get(command_id)).exit_code == 3
+
+
+async def test_a_cancelled_command_ends_when_its_agent_says_that_it_never_got_it(
+    hub: Hub, agent_id: str, deliveries: Listener
+) -> None:
     view = await hub.create(agent_id)
     await hub.send(view.id)
     await hub.service.cancel(hub.principal, CommandsCancel(command_id=view.id))
-    assert await hub.service.reconcile(hub.organisation_id, agent_id, []) == []
+    assert await hub.service.reconcile(hub.organisation_id, agent_id, []) == [view.id]
+    await deliveries.frames()
+    await hub.service.ledger.resume(agent_id)
+    assert await deliveries.frames() == [CommandCancel(command_id=view.id)]
+    unknown = CommandState(command_id=view.id, state=JobState.UNKNOWN)
+    await hub.service.state(hub.organisation_id, agent_id, unknown)
     assert (await hub.get(view.id)).status is CommandStatus.CANCELLED
 
 
