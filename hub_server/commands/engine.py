@@ -138,21 +138,23 @@ def advance(command: Command, signal: Signal) -> Command:
 
 
 def _changes(command: Command, signal: Signal) -> dict[str, Any]:
+    """No agent's clock puts anything before the command was made: what seems to be old is deleted."""
+    made_at = command.created_at
     match signal:
         case Dispatched():
             return {"sent_at": command.sent_at or signal.at}
         case Accepted():
             return {}
         case Started():
-            return {"started_at": command.started_at or signal.at}
+            return {"started_at": command.started_at or max(signal.at, made_at)}
         case Finished():
             return {
                 "status": CommandStatus(signal.outcome.value),
                 "reason": signal.reason,
                 "exit_code": signal.exit_code,
                 "result": signal.result,
-                "started_at": signal.started_at or command.started_at,
-                "finished_at": signal.at,
+                "started_at": command.started_at if signal.started_at is None else max(signal.started_at, made_at),
+                "finished_at": max(signal.at, made_at),
                 "truncated": command.truncated or signal.truncated,
                 "output_bytes": dict(signal.output_bytes),
             }

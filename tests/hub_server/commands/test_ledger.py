@@ -9,6 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hub_server.clock import milliseconds
+from hub_server.commands.retention import Retention
+from hub_server.commands.store import CommandStore
 from hub_server.events import Deliver
 from protocol.codec import BadFrame
 from protocol.commands import CommandsCancel
@@ -82,6 +84,20 @@ async def test_an_agents_clock_does_not_put_an_end_in_the_future(hub: Hub, agent
     await hub.result(agent_id, result(command_id, finished_at=2**53, started_at=2**53))
     view = await hub.get(command_id)
     assert (view.started_at, view.finished_at) == (hub.clock.now(), hub.clock.now())
+
+
+async def test_an_agents_clock_does_not_make_an_end_so_old_that_it_is_deleted(
+    hub: Hub, agent_id: str, command_id: str
+) -> None:
+    made_at = hub.clock.now()
+    hub.clock.advance(5)
+    await hub.result(agent_id, result(command_id, started_at=0, finished_at=1))
+    retention = Retention(
+        database=hub.database, clock=hub.clock, store=CommandStore(), commands_days=90, output_days=30
+    )
+    await retention.apply()
+    view = await hub.get(command_id)
+    assert (view.started_at, view.finished_at) == (made_at, made_at)
 
 
 async def test_what_another_agent_says_is_ignored(hub: Hub, agent_id: str, command_id: str, heard: Listener) -> None:
