@@ -134,6 +134,9 @@ class OpenCommands:
         """Return the agent's open commands, oldest first."""
         return [self._commands[command_id] for command_id in self._of_agent.get(agent_id, ())]
 
+    def count_of_agent(self, agent_id: str) -> int:
+        return len(self._of_agent.get(agent_id, ()))
+
     def total(self, organisation_id: str) -> int:
         return self._totals.get(organisation_id, 0)
 

@@ -25,7 +25,7 @@ from hub_server.commands.orders import checked_data_of, encoded
 from hub_server.commands.recorder import changed_within
 from hub_server.commands.store import CommandStore
 from hub_server.commands.views import kept_data_of, listed_view_of, says_the_same, shortened, view_of, whole_data_of
-from hub_server.errors import Conflict, HubError, NotFound
+from hub_server.errors import Conflict, HubError, NotFound, QuotaReached
 from hub_server.storage.engine import EVERY_ORGANISATION, Database
 from protocol.actions import AnyData, Order, ScriptData, order_of, script_bytes
 from protocol.commands import (
@@ -55,6 +55,7 @@ log = structlog.get_logger(component="commands")
 
 CommandIds = list[str]
 PageOfCommands = list[Command]
+OPEN_OF_AN_AGENT_MAX: Final = 2000
 
 
 class Signer(Protocol):
@@ -251,11 +252,13 @@ class CommandService:
         return await self.ledger.reconcile(organisation_id, agent_id, jobs)
 
     def _check(self, organisation_id: str, request: CommandsCreate, data: AnyData) -> None:
-        """Raises NotFound, Conflict or Forbidden when the machine may not be asked to do this now."""
+        """Raises NotFound, Conflict, QuotaReached or Forbidden when the machine may not be asked to do this now."""
         if not self._agents.exists(organisation_id, request.agent_id):
             raise _no_agent(request.agent_id)
         if self._agents.is_revoked(organisation_id, request.agent_id):
             raise Conflict("this agent was revoked and gets no commands any more", path="$.agentId")
+        if self.ledger.opened.count_of_agent(request.agent_id) >= OPEN_OF_AN_AGENT_MAX:
+            raise QuotaReached(f"{OPEN_OF_AN_AGENT_MAX} commands wait for this machine already; cancel some, or wait")
         is_countersigned = request.signature is not None
         self._policies.check(
             organisation_id, request.agent_id, data, reason=request.reason, is_countersigned=is_countersigned

@@ -251,6 +251,19 @@ async def test_output_is_read_in_pages_from_any_offset(hub: Hub, agent_id: str) 
         )
 
 
+async def test_no_more_commands_wait_for_one_machine_than_a_hub_can_hold(
+    hub: Hub, agent_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hub_server.commands.service.OPEN_OF_AN_AGENT_MAX", 2)
+    first, _ = await hub.create(agent_id, idempotency_key="k1"), await hub.create(agent_id)
+    with pytest.raises(QuotaReached, match="wait for this machine"):
+        await hub.create(agent_id)
+    assert await hub.create(agent_id, idempotency_key="k1") == first
+    await hub.create(await hub.add_agent())
+    await hub.service.cancel(hub.principal, CommandsCancel(command_id=first.id))
+    await hub.create(agent_id)
+
+
 async def test_no_more_commands_are_under_way_than_the_organisation_may_have(hub: Hub, agent_id: str) -> None:
     async with hub.database.write(EVERY_ORGANISATION) as connection:
         await connection.execute(
