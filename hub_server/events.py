@@ -109,8 +109,11 @@ class CommandCreated(OrganisationEvent, frozen=True):
 
 
 class CommandStatusChanged(OrganisationEvent, frozen=True):
+    """Its status is another one, or somebody has asked for its end."""
+
     command_id: str
     status: CommandStatus
+    cancel_requested: bool = False
 
 
 class CommandOutputStored(OrganisationEvent, frozen=True):

@@ -140,9 +140,12 @@ class AgentAlert(DashboardEvent, frozen=True):
 
 
 class AgentCommandStatus(DashboardEvent, frozen=True):
+    """Also sent when somebody asks for the end of a command that goes on until its agent has ended it."""
+
     agent_id: str
     command_id: str
     status: CommandStatus
+    cancel_requested: bool = False
 
 
 class AgentCommandOutput(DashboardEvent, frozen=True):

@@ -32,8 +32,8 @@ from hub_server.commands.recorder import Entry, Recorder, Step, Stored, step_of
 from hub_server.commands.steps import Steps
 from hub_server.commands.store import CommandStore
 from hub_server.commands.streams import Streams
-from hub_server.commands.views import frame_of
-from hub_server.events import CommandCreated, CommandFinished, CommandStatusChanged, Deliver
+from hub_server.commands.views import frame_of, told_of
+from hub_server.events import CommandCreated, CommandFinished, Deliver
 from hub_server.storage.engine import EVERY_ORGANISATION, Database, scope_of
 from protocol.enumerations import CommandStatus, JobState
 from protocol.frames import CommandCancel, CommandQuery, CommandResult, CommandResultAck, HubFrame, JobProgress
@@ -103,7 +103,7 @@ class Ledger:
             self._deliver(command, frame_of(command))
         self._bus.publish(CommandCreated(**identity))
         if command.status is CommandStatus.SENT:
-            self._bus.publish(CommandStatusChanged(**identity, status=command.status))
+            self._bus.publish(told_of(command))
 
     def _deliver(self, command: Command | OpenCommand | Entry, frame: HubFrame) -> None:
         self._deliver_to(command.organisation_id, command.agent_id, frame)
@@ -118,12 +118,13 @@ class Ledger:
             self._close(after.id)
         else:
             self._note(after)
-        if after.status is before.status and not is_untold_end:
+        is_same = (after.status, after.cancel_requested) == (before.status, before.cancel_requested)
+        if is_same and not is_untold_end:
             return
         log.info("command changed", command_id=after.id, agent_id=after.agent_id, status=after.status)
         identity = {"organisation_id": after.organisation_id, "agent_id": after.agent_id, "command_id": after.id}
         if not (is_shown and after.status is CommandStatus.EXECUTING):
-            self._bus.publish(CommandStatusChanged(**identity, status=after.status))
+            self._bus.publish(told_of(self.as_known(after)))
         if after.has_ended:
             self._bus.publish(
                 CommandFinished(
@@ -268,8 +269,9 @@ class Ledger:
         step = Step(**identity, signal=Started(at), is_own=is_open, is_shown=is_open)
         is_told = opened is not None and opened.status is CommandStatus.EXECUTING
         if not is_told and self.recorder.add(step) and opened is not None:
-            self.opened.put(msgspec.structs.replace(opened, status=CommandStatus.EXECUTING))
-            self._bus.publish(CommandStatusChanged(**identity, status=CommandStatus.EXECUTING))
+            executing = msgspec.structs.replace(opened, status=CommandStatus.EXECUTING)
+            self.opened.put(executing)
+            self._bus.publish(told_of(executing))
 
     def _is_own(self, opened: OpenCommand, organisation_id: str, agent_id: str) -> bool:
         is_own = (opened.organisation_id, opened.agent_id) == (organisation_id, agent_id)

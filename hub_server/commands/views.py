@@ -9,7 +9,8 @@ from typing import Any, Final
 import msgspec
 
 from hub_server.clock import milliseconds
-from hub_server.commands.model import Command
+from hub_server.commands.model import Command, OpenCommand
+from hub_server.events import CommandStatusChanged
 from protocol.actions import AnyData, ScriptData, script_bytes, script_hash
 from protocol.commands import CommandView
 from protocol.enumerations import OutputStream
@@ -34,6 +35,17 @@ def frame_of(command: Command) -> CommandFrame:
         signatures=command.signatures,
         expires_at=milliseconds(command.expires_at),
         script=base64.b64encode(command.script).decode(),
+    )
+
+
+def told_of(command: Command | OpenCommand) -> CommandStatusChanged:
+    """Return what is said of a command that goes on."""
+    return CommandStatusChanged(
+        organisation_id=command.organisation_id,
+        agent_id=command.agent_id,
+        command_id=command.id,
+        status=command.status,
+        cancel_requested=command.cancel_requested,
     )
 
 

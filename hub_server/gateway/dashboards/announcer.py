@@ -208,7 +208,12 @@ def _told(event: DomainEvent) -> shown.DashboardEvent | None:
                 agent_id=event.agent_id, command_id=event.command_id, status=CommandStatus.PENDING
             )
         case CommandStatusChanged():
-            return shown.AgentCommandStatus(agent_id=event.agent_id, command_id=event.command_id, status=event.status)
+            return shown.AgentCommandStatus(
+                agent_id=event.agent_id,
+                command_id=event.command_id,
+                status=event.status,
+                cancel_requested=event.cancel_requested,
+            )
         case CommandOutputStored():
             return _output(event)
         case CommandFinished():

@@ -16,6 +16,7 @@ from hub_server.audit.tables import AuditRow
 from hub_server.clock import milliseconds
 from hub_server.commands.tables import CommandRow
 from hub_server.errors import Conflict, Forbidden, InvalidRequest, NotFound, QuotaReached
+from hub_server.events import CommandStatusChanged
 from hub_server.fleet.tables import AgentRow
 from hub_server.storage.engine import EVERY_ORGANISATION
 from protocol.commands import CommandsCancel, CommandsCreate, CommandsGet, CommandsList, CommandsOutput
@@ -190,16 +191,38 @@ async def test_a_waiting_command_is_cancelled_at_once(hub: Hub, agent_id: str, h
     assert [action for _, action, _ in await audit_actions(hub)] == ["commands:create", "commands:cancel"]
 
 
-async def test_a_running_command_is_cancelled_by_its_agent(hub: Hub, agent_id: str, deliveries: Listener) -> None:
+async def test_a_running_command_is_cancelled_by_its_agent(
+    hub: Hub, agent_id: str, deliveries: Listener, heard: Listener
+) -> None:
     view = await hub.create(agent_id)
     await hub.send(view.id)
     await hub.started(agent_id, started(view.id))
     await deliveries.frames()
+    await heard.events()
     reply = await hub.service.cancel(hub.principal, CommandsCancel(command_id=view.id))
     assert reply.command.status is CommandStatus.EXECUTING
     assert await deliveries.frames() == [CommandCancel(command_id=view.id)]
+    await hub.service.cancel(hub.principal, CommandsCancel(command_id=view.id))
+    assert await told(heard) == [(CommandStatus.EXECUTING, True)]
     with pytest.raises(NotFound):
         await hub.service.cancel(hub.principal, CommandsCancel(command_id="other"))
+
+
+async def test_who_is_cancelled_before_it_began_is_told_as_cancelled_when_it_begins(
+    hub: Hub, agent_id: str, heard: Listener
+) -> None:
+    view = await hub.create(agent_id)
+    await hub.send(view.id)
+    await heard.events()
+    await hub.service.cancel(hub.principal, CommandsCancel(command_id=view.id))
+    hub.service.started(hub.organisation_id, agent_id, started(view.id))
+    assert await told(heard) == [(CommandStatus.SENT, True), (CommandStatus.EXECUTING, True)]
+
+
+async def told(heard: Listener) -> list[tuple[CommandStatus, bool]]:
+    """Return what was said of the way of commands, and whether their end was asked for."""
+    events = [event for event in await heard.events() if isinstance(event, CommandStatusChanged)]
+    return [(event.status, event.cancel_requested) for event in events]
 
 
 async def test_lists_are_newest_first_filtered_and_paged(hub: Hub, agent_id: str) -> None:

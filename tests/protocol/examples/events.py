@@ -77,7 +77,7 @@ EVENTS: Final[tuple[DashboardEvent, ...]] = (
         state=AlertState.OPEN,
         at=AT,
     ),
-    AgentCommandStatus(agent_id=AGENT_ID, command_id=COMMAND_ID, status=CommandStatus.EXECUTING),
+    AgentCommandStatus(agent_id=AGENT_ID, command_id=COMMAND_ID, status=CommandStatus.EXECUTING, cancel_requested=True),
     AgentCommandOutput(
         agent_id=AGENT_ID,
         command_id=COMMAND_ID,
