@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final
 
 from hub_server.policies.model import Allowed, Decision, Policy, Proposal, Refused
@@ -30,7 +30,8 @@ def decide(proposal: Proposal, tags: Collection[str], policies: Iterable[Policy]
             objection = objection_of(policy.terms, proposal)
             if objection is not None:
                 name = policy.terms.name
-                return Refused(name, rule, f"the policy “{name}” refuses this ({rule}): {objection}")
+                message = f"the policy “{name}” refuses this ({rule}): {objection}"
+                return Refused(name, rule, message, _place_of(rule, proposal.order.action))
     return Allowed()
 
 
@@ -103,7 +104,7 @@ def _reason(terms: PolicyTerms, proposal: Proposal) -> str | None:
 
 def _second_signature(terms: PolicyTerms, proposal: Proposal) -> str | None:
     is_missing = terms.commands.second_signature_required and not proposal.is_countersigned
-    return "it has to be signed with a person's key too" if is_missing else None
+    return "it has to be signed with a person's key too, as `jtnt run --sign` does" if is_missing else None
 
 
 RULES: Final[tuple[tuple[str, Rule], ...]] = (
@@ -119,6 +120,27 @@ RULES: Final[tuple[tuple[str, Rule], ...]] = (
     ("reasonRequired", _reason),
     ("secondSignatureRequired", _second_signature),
 )
+
+_PROGRAM: Final[Mapping[Action, str]] = {
+    Action.EXEC: "$.commandData.argv[0]",
+    Action.SCRIPT: "$.commandData.interpreter",
+}
+_PLACES: Final[Mapping[str, str]] = {
+    "deniedScripts": "$.commandData.script",
+    "allowedScripts": "$.commandData.script",
+    "allowedEnvironment": "$.commandData.environment",
+    "allowedRunAs": "$.commandData.runAs",
+    "reasonRequired": "$.reason",
+    "secondSignatureRequired": "$.signature",
+}
+_ACTION: Final = "$.commandType"
+
+
+def _place_of(rule: str, action: Action) -> str:
+    """Return the request's field that has to change before `rule` lets it through."""
+    if rule in {"deniedPrograms", "allowedPrograms"}:
+        return _PROGRAM[action]
+    return _PLACES.get(rule, _ACTION)
 
 
 def _lists(rules: CommandRules) -> bool:

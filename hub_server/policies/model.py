@@ -46,11 +46,12 @@ class Allowed(Struct, frozen=True):
 
 
 class Refused(Struct, frozen=True):
-    """`rule`: the field of the policy's terms that refuses."""
+    """`rule`: the field of the policy's terms that refuses; `path`: the request's field that it is about."""
 
     policy: str
     rule: str
     message: str
+    path: str
 
 
 Decision = Allowed | Refused

@@ -93,7 +93,7 @@ class PolicyService:
         decision = decide(proposal, agent.tags, policies.values())
         if isinstance(decision, Refused):
             log.info("job refused", agent_id=agent_id, policy=decision.policy, rule=decision.rule)
-            raise Forbidden(decision.message)
+            raise Forbidden(decision.message, path=decision.path)
 
     async def list(self, principal: Principal, request: PoliciesList) -> PoliciesListReply:  # noqa: ARG002
         organisation_id = authorize(principal, Permission.POLICIES_READ)

@@ -145,5 +145,23 @@ def test_a_refusal_names_the_policy_and_the_rule() -> None:
     assert decision.message == "the policy “Web servers” refuses this (deniedPrograms): rm may not run on this machine"
 
 
+@pytest.mark.parametrize(
+    ("asked", "rules", "path"),
+    [
+        (program("rm"), {"denied_programs": ["rm"]}, "$.commandData.argv[0]"),
+        (script("python3"), {"denied_programs": ["python3"]}, "$.commandData.interpreter"),
+        (script(), {"denied_scripts": [SHA]}, "$.commandData.script"),
+        (program("id", runAs="root"), {"allowed_run_as": ["deploy"]}, "$.commandData.runAs"),
+        (order(Action.REBOOT), {"denied_actions": [Action.REBOOT]}, "$.commandType"),
+        (order(Action.REBOOT), {"reason_required": True}, "$.reason"),
+        (order(Action.REBOOT), {"second_signature_required": True}, "$.signature"),
+    ],
+)
+def test_a_refusal_names_the_field_to_change(asked: Order, rules: dict[str, Any], path: str) -> None:
+    decision = decide(proposal(asked), [], [policy(rules=rules)])
+    assert isinstance(decision, Refused)
+    assert decision.path == path
+
+
 def test_every_rule_of_the_protocol_is_applied() -> None:
     assert {name for name, _ in RULES} == {"turnedOff", *CommandRules.__struct_encode_fields__}
