@@ -163,14 +163,15 @@ class Operator:
         timeout_seconds: float | None = None,
         expires_in_seconds: int | None = None,
         idempotency_key: str | None = None,
+        reason: str = "",
         key: OperatorKey | None = None,
     ) -> Job:
         """Order a machine to do something; return the job as soon as the hub has it.
 
         `order`: the program and its arguments, or another action's data (`ScriptData(script=…)`, `ServiceData(…)`).
         `timeout_seconds`: for its run; `expires_in_seconds`: for a machine that is away to come back. However often
-        this is asked for one `idempotency_key`, there is one job; without one it gets its own. `key`: signs the order
-        beside the hub's signer. Raises what `ask` raises.
+        this is asked for one `idempotency_key`, there is one job; without one it gets its own. `reason`: why, for the
+        audit; a policy may ask for it. `key`: signs the order beside the hub's signer. Raises what `ask` raises.
         """
         data = order if not isinstance(order, Sequence) else ExecData(argv=list(order))
         request = CommandsCreate(
@@ -180,6 +181,7 @@ class Operator:
             timeout_sec=timeout_seconds,
             expires_in_sec=expires_in_seconds,
             idempotency_key=idempotency_key or str(uuid.uuid4()),
+            reason=reason,
         )
         if key is not None:
             request = await self._signed(request, data, key)

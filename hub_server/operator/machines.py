@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Final
 
 from msgspec import structs
@@ -65,6 +65,18 @@ async def machine_called(hub: Asking, called: str) -> AgentSummary:
     similar = ", ".join(agent.name for agent in found[:SUGGESTED_MAX])
     hint = f"; did you mean one of: {similar}?" if similar else "; `jtnt agents` lists them"
     raise NoSuchMachine(f"there is no machine called {called}{hint}")
+
+
+async def names_of(hub: Asking, agent_ids: Iterable[str]) -> Mapping[str, str]:
+    """Return machines' names by id; one that was deleted, or may not be read, has none. Raises what `hub.ask` raises."""
+    names = {}
+    for agent_id in dict.fromkeys(agent_ids):
+        try:
+            names[agent_id] = (await hub.ask("agents:get", AgentsGet(agent_id=agent_id), AgentsGetReply)).agent.name
+        except Refused as error:
+            if error.code not in {ErrorCode.NOT_FOUND, ErrorCode.FORBIDDEN}:
+                raise
+    return names
 
 
 async def _machine_of_id(hub: Asking, called: str) -> AgentSummary | None:

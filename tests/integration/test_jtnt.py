@@ -88,7 +88,8 @@ class Typed:
 
 async def test_jtnt_runs_a_job_and_ends_as_it_does(own_hub: RunningHub, machine: Identity, signed_in: Jtnt) -> None:
     async with greeted(own_hub, machine) as agent, asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(signed_in("run", "web-1", "--env", "A=b=c", "--cwd", "/", "--", "id", "--help"))
+        options = ("--env", "A=b=c", "--cwd", "/", "--reason", "ticket 7")
+        running = tasks.create_task(signed_in("run", "web-1", *options, "--", "id", "--help"))
         order = await agent.take(Command)
         assert order.command_data == {"argv": ["id", "--help"], "environment": {"A": "b=c"}, "workingDirectory": "/"}
         await agent.send(CommandStarted(command_id=order.command_id, ts=now_ms()))
@@ -103,8 +104,12 @@ async def test_jtnt_runs_a_job_and_ends_as_it_does(own_hub: RunningHub, machine:
     watched = await signed_in("watch", order.command_id, "--json")
     events = [json.loads(line) for line in watched.out.splitlines()]
     assert (watched.code, [event["event"] for event in events]) == (7, ["job", "output", "output", "result"])
+    assert {event["agent"] for event in events} == {"web-1"}
     listed = json.loads((await signed_in("jobs", "--agent", "web-1", "--json")).out)
     assert listed["commands"][0]["id"] == order.command_id
+    async with watching(own_hub, await own_hub.sign_in()) as person:
+        [audited] = (await person.do("audit:search", target=f"command:{order.command_id}"))["entries"]
+    assert audited["detail"]["reason"] == "ticket 7"
     assert order.command_id in (await signed_in("jobs", "--status", "failed")).out
 
 
@@ -136,6 +141,22 @@ async def test_jtnt_orders_nothing_that_is_not_waited_for_and_lists_and_cancels_
     assert await signed_in("watch", command_id) == (130, "", f"jtnt: {command_id}: it was cancelled\n")
     lost = await signed_in("watch", "no-such-job")
     assert (lost.code, "no" in lost.err) == (125, True)
+
+
+async def test_what_a_policy_demands_is_said_with_the_option_that_gives_it(
+    own_hub: RunningHub, machine: Identity, signed_in: Jtnt
+) -> None:
+    async with watching(own_hub, await own_hub.sign_in()) as person:
+        terms = {"name": "Say why", "commands": {"reasonRequired": True}}
+        policy = (await person.do("policies:create", terms=terms))["policy"]
+        try:
+            refused = await signed_in("run", "web-1", "--no-wait", "--", "true")
+            given = await signed_in("run", "web-1", "--no-wait", "--reason", "ticket 7", "--", "true")
+        finally:
+            await person.do("policies:delete", policyId=policy["id"])
+    assert (refused.code, "Say why" in refused.err, "(--reason)" in refused.err) == (125, True, True)
+    assert given.code == 0
+    assert (await signed_in("cancel", given.out.strip())).code == 0
 
 
 async def test_jtnt_lists_machines(machine: Identity, signed_in: Jtnt) -> None:
@@ -221,6 +242,7 @@ async def test_a_hubs_own_certificate_is_trusted_by_its_fingerprint_and_no_other
         saved = book.find(url)
         assert saved is not None
         authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(pem)
+        assert "somebody may stand between" in (await log_in()).err
         with pytest.raises(NotTrusted, match="another certificate"):
             async with Operator.connect(url, token="x", anchors=saved.anchors):
                 pass

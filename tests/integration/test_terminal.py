@@ -149,6 +149,25 @@ async def test_a_second_ctrl_c_leaves_the_job_and_says_where_it_is(
             assert await shown.ended() == 0
 
 
+async def test_ctrl_c_leaves_a_job_that_is_only_watched(hub: RunningHub, machine: Identity, home: Path) -> None:
+    async with greeted(hub, machine) as agent:
+        async with terminal(home, "run", machine.agent_id, "--no-wait", "--", "sleep") as shown:
+            command_id = await begin(agent)
+            assert await shown.ended() == 0
+        async with terminal(home, "watch", command_id) as shown:
+            await write(agent, command_id, OUT, 0, "begun\n")
+            await shown.until("begun")
+            shown.press_ctrl_c()
+            assert await shown.ended() == 130
+            await shown.until("left as it is")
+        async with terminal(home, "job", command_id) as shown:
+            assert await shown.ended() == 0
+            await shown.until("Output")
+            assert "EXECUTING" in shown.seen
+            assert "asked to end" not in shown.seen
+        await finish(agent, command_id)
+
+
 async def test_a_reader_that_goes_ends_the_program_and_not_the_job(
     hub: RunningHub, machine: Identity, home: Path
 ) -> None:

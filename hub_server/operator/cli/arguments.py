@@ -16,10 +16,12 @@ EPILOG: Final = """examples:
   jtnt run web-1 -- uptime                        live output; its exit code is passed on
   jtnt run web-1 web-2 --script check.sh -- -v    a script with arguments on two machines
   jtnt jobs --agent web-1                         what was run there
+  jtnt watch JOB                                  its output from the first byte; Ctrl-C leaves it running
   JTNT_HUB=https://hub.example:3000 JTNT_TOKEN=jtntk_… jtnt agents --json
 
-exit codes: that of the job · 1 one of several machines failed · 2 wrong usage, no such machine · 3 no connection
-4 not signed in · 124 timeout · 125 refused, denied, expired · 126 could not start · 130 cancelled
+exit codes: that of the job, 128 and the signal's number where one ended it · 1 one of several machines failed
+2 wrong usage, no such machine · 3 no connection · 4 not signed in · 124 timeout
+125 refused, denied, expired, lost half-way · 126 could not start · 130 cancelled, or left with Ctrl-C
 
 Every command has --help with examples. JTNT_TOKEN: an API key, in place of a sign-in.
 """
@@ -117,7 +119,12 @@ def _add_listing(words: _Words) -> None:
     )
     agents.add_argument("text", nargs="?", default="", metavar="TEXT", help="found in name, host name, site, tags")
     agents.add_argument(
-        "--status", action="append", default=[], metavar="STATUS", type=str.upper, help="may be repeated"
+        "--status",
+        action="append",
+        default=[],
+        metavar="STATUS",
+        type=str.upper,
+        help="ACTIVE, OFFLINE, ERROR or MAINTENANCE; may be repeated",
     )
     agents.add_argument("--tag", action="append", default=[], metavar="TAG", help="may be repeated; all must be there")
     agents.add_argument("--site", metavar="SITE")
@@ -134,7 +141,9 @@ def _add_run(words: _Words) -> None:
         "  jtnt run web-1 --script check.sh --interpreter bash -- --verbose\n"
         "  jtnt run laptop --expires 2d --no-wait -- softwareupdate -l\n"
         "  jtnt run db-1 --as postgres --env PGDATABASE=app --cwd /tmp --sign -- psql -c 'select 1'\n"
-        "  jtnt run web-1 -- sh -c 'df -h | tail -1'      there is no shell unless you ask for one",
+        "  jtnt run web-1 --reason 'disk full, ticket 4711' -- sh -c 'df -h | tail -1'\n"
+        "There is no shell unless you ask for one. Ctrl-C cancels the job, Ctrl-C again leaves it running.\n"
+        "Exit code: that of the job; `jtnt --help` lists the others.",
     )
     run.add_argument("agents", nargs="+", metavar="AGENT", help="id, name or host name")
     run.add_argument("--script", type=Path, metavar="FILE", help="its text is sent; what follows -- are its arguments")
@@ -149,7 +158,11 @@ def _add_run(words: _Words) -> None:
 def _add_actions(words: _Words) -> None:
     verbs = "start, stop, restart, reload, status, enable or disable"
     service = words.add(
-        "service", "orders", "service", "do something to a service", "  jtnt service web-1 restart nginx"
+        "service",
+        "orders",
+        "service",
+        "do something to a service",
+        "  jtnt service web-1 restart nginx\n  jtnt service web-1 status nginx; echo $?    as systemctl ends",
     )
     _add_arguments(service, ("agent", "AGENT"), ("verb", "VERB"), ("name", "SERVICE"))
     service.description = f"{service.description} VERB: {verbs}."
@@ -162,13 +175,15 @@ def _add_actions(words: _Words) -> None:
         "orders",
         "packages",
         "install, remove, upgrade or refresh packages",
-        "  jtnt packages web-1 refresh\n  jtnt packages web-1 upgrade openssl curl --timeout 10m",
+        "  jtnt packages web-1 refresh\n  jtnt packages web-1 install jq --timeout 10m\n"
+        "  jtnt packages web-1 upgrade --timeout 30m        all of them",
     )
+    packages.description = f"{packages.description} VERB: install, remove, upgrade or refresh."
     _add_arguments(packages, ("agent", "AGENT"), ("verb", "VERB"))
     packages.add_argument("names", nargs="*", metavar="PACKAGE")
     reboot = words.add("reboot", "orders", "reboot", "restart a machine", "  jtnt reboot web-1 --delay 60")
     _add_arguments(reboot, ("agent", "AGENT"))
-    reboot.add_argument("--delay", type=int, default=5, metavar="SECONDS")
+    reboot.add_argument("--delay", type=int, default=5, metavar="SECONDS", help="before it, 3600 at most (default: 5)")
     restart = words.add(
         "restart-agent", "orders", "restart_agent", "restart a machine's agent", "  jtnt restart-agent web-1"
     )
@@ -185,8 +200,10 @@ def _add_jobs(words: _Words) -> None:
         "list the newest jobs",
         "  jtnt jobs\n  jtnt jobs --agent web-1 --status FAILED --limit 10 --json",
     )
-    jobs.add_argument("--agent", metavar="AGENT")
-    jobs.add_argument("--status", metavar="STATUS", type=str.upper)
+    jobs.add_argument("--agent", metavar="AGENT", help="of this machine: id, name or host name")
+    jobs.add_argument(
+        "--status", metavar="STATUS", type=str.upper, help="PENDING, SENT, EXECUTING, COMPLETED, FAILED or CANCELLED"
+    )
     jobs.add_argument("--limit", type=int, default=50, metavar="N", help="how many, 1000 at most (default: 50)")
     _add_json(jobs, "print one JSON document")
     job = words.add("job", "listing", "job", "show one job", "  jtnt job JOB\n  jtnt job JOB --output > kept.txt")
@@ -199,7 +216,8 @@ def _add_jobs(words: _Words) -> None:
         "orders",
         "watch",
         "follow a job to its end, from its first byte",
-        "  jtnt watch JOB\n  jtnt watch JOB --json",
+        "  jtnt watch JOB\n  jtnt watch JOB --json\n"
+        "Ctrl-C leaves the job running; `jtnt cancel JOB` ends it. Exit code: that of the job.",
     )
     _add_arguments(watch, ("job", "JOB"))
     _add_json(watch, "print JSON lines: output and result")
@@ -232,6 +250,7 @@ def _add_order_options(command: Command) -> None:
     command.add_argument(
         "--wait", action=argparse.BooleanOptionalAction, default=True, help="follow it to its end (default)"
     )
+    command.add_argument("--reason", default="", metavar="TEXT", help="why, for the audit; a policy may ask for it")
     command.add_argument("--sign", action="store_true", help="sign the order with your key too: `jtnt keys make`")
     _add_json(command, "print JSON lines: job, output and result")
     _add_raw(command)

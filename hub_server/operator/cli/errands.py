@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
-from hub_server.operator.cli.outcome import Exit, exit_code_of, exit_of, sentence_of
+from hub_server.operator.cli.outcome import Exit, cut_of, exit_code_of, exit_of, sentence_of
 from hub_server.operator.cli.printing import Printer
 from hub_server.operator.errors import OperatorError, Refused
 from hub_server.operator.jobs import Job
@@ -17,6 +17,8 @@ from hub_server.terminal.columns import visible
 
 AT_A_TIME: Final = 32
 """Machines whose jobs are created at a time."""
+OPTIONS: Final = {"$.reason": "--reason", "$.timeoutSec": "--timeout", "$.expiresInSec": "--expires"}
+"""What sets a field of an order; its data have names that people know."""
 
 
 class Presses:
@@ -66,6 +68,7 @@ class Errand:
             await self._printer.end(view)
             self.outcome = exit_code_of(view)
             say(self.name, sentence_of(view))
+            say(self.name, cut_of(view))
         except OperatorError as error:
             self.outcome = exit_of(error)
             say(self.name, _words_of(error) + self._what_is_left())
@@ -89,15 +92,17 @@ class Errand:
         return f"; the job goes on, follow it with `jtnt watch {self.job.id}`"
 
 
-async def attend(errands: Sequence[Errand], *, waits: bool) -> int:
-    """Do all of it, and return the exit code. The first Ctrl-C cancels the jobs, the second one leaves them."""
+async def attend(errands: Sequence[Errand], *, waits: bool, cancels: bool = True) -> int:
+    """Do all of it, and return the exit code. The first Ctrl-C cancels the jobs if `cancels`, the next leaves them."""
     room = asyncio.Semaphore(AT_A_TIME)
     with interrupts() as presses:
         async with asyncio.TaskGroup() as tasks:
             running = [
                 tasks.create_task(errand.order(room, waits=waits), name=f"errand-{errand.name}") for errand in errands
             ]
-            stopping = tasks.create_task(_stop_when_told(presses, errands, running), name="errands-interrupted")
+            stopping = tasks.create_task(
+                _stop_when_told(presses, errands, running, cancels=cancels), name="errands-interrupted"
+            )
             await asyncio.wait(running)
             stopping.cancel()
     outcomes = {errand.outcome for errand in errands}
@@ -127,8 +132,21 @@ def interrupts() -> Iterator[Presses]:
         signal.signal(signal.SIGINT, before)
 
 
-async def _stop_when_told(presses: Presses, errands: Sequence[Errand], running: Sequence[asyncio.Task[None]]) -> None:
+async def _stop_when_told(
+    presses: Presses, errands: Sequence[Errand], running: Sequence[asyncio.Task[None]], *, cancels: bool
+) -> None:
     await presses.reach(1)
+    if cancels:
+        await _cancel_until(presses, errands, running)
+    for errand, task in zip(errands, running, strict=True):
+        if not task.done():
+            task.cancel()
+            if errand.job is not None:
+                say(errand.name, f"left as it is; follow it with `jtnt watch {errand.job.id}`")
+
+
+async def _cancel_until(presses: Presses, errands: Sequence[Errand], running: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel what goes on, and return at the second Ctrl-C."""
     print("jtnt: cancelling; Ctrl-C again leaves it running", file=sys.stderr)
     async with asyncio.TaskGroup() as tasks:
         cancelling = [
@@ -139,16 +157,11 @@ async def _stop_when_told(presses: Presses, errands: Sequence[Errand], running: 
         await presses.reach(2)
         for each in cancelling:
             each.cancel()
-    for errand, task in zip(errands, running, strict=True):
-        if not task.done():
-            task.cancel()
-            if errand.job is not None:
-                say(errand.name, f"left as it is; follow it with `jtnt watch {errand.job.id}`")
 
 
 def _words_of(error: OperatorError) -> str:
     if not isinstance(error, Refused):
         return error.message
-    place = f" ({error.path})" if error.path else ""
+    place = f" ({OPTIONS.get(error.path, error.path.rpartition('.')[2])})" if error.path else ""
     later = f"; try again in {error.retry_after_seconds} s" if error.retry_after_seconds else ""
     return f"{error.message}{place}{later}"

@@ -8,19 +8,18 @@ from datetime import datetime
 from enum import Enum
 from typing import Any, Final, TypeVar
 
-from hub_server.operator.cli.outcome import Exit, Failed
+from hub_server.operator.cli.outcome import Exit, Failed, cut_of
 from hub_server.operator.cli.printing import json_text, own_streams, text_of
 from hub_server.operator.cli.session import connected
 from hub_server.operator.client import Operator
-from hub_server.operator.errors import Refused
-from hub_server.operator.jobs import Job
-from hub_server.operator.machines import machine_called, machines_in
+from hub_server.operator.jobs import ENDED, Job
+from hub_server.operator.machines import machine_called, machines_in, names_of
 from hub_server.operator.output import chunk_of
 from hub_server.terminal.columns import print_columns, visible
 from protocol.commands import CommandsList, CommandsListReply, CommandsOutput, CommandsOutputReply, CommandView
 from protocol.enumerations import Action, AgentStatus, CommandStatus, OutputStream
 from protocol.events import AgentSummary
-from protocol.operations import AgentsGet, AgentsGetReply, AgentsList
+from protocol.operations import AgentsList
 from protocol.requests import AgentFilter
 
 W = TypeVar("W", bound=Enum)
@@ -57,7 +56,7 @@ async def jobs(options: argparse.Namespace) -> int:
         agent_id = None if options.agent is None else (await machine_called(hub, options.agent)).id
         request = CommandsList(agent_id=agent_id, status=status, limit=options.limit)
         reply = await hub.ask("commands:list", request, CommandsListReply)
-        names = {} if options.as_json else await _names_of(hub, reply.commands)
+        names = {} if options.as_json else await names_of(hub, (each.agent_id for each in reply.commands))
     if options.as_json:
         _print_json({"commands": reply.commands, "total": reply.total})
     elif not reply.commands:
@@ -71,7 +70,7 @@ async def jobs(options: argparse.Namespace) -> int:
 async def job(options: argparse.Namespace) -> int:
     async with connected(options) as hub:
         found = await hub.job(options.job)
-        names = await _names_of(hub, [found.view])
+        names = await names_of(hub, [found.agent_id])
         kept = {stream: await _kept(hub, found, stream) for stream in OutputStream} if options.output else {}
     if options.as_json:
         shown = {"output": {stream: text_of(data) for stream, data in kept.items()}} if options.output else {}
@@ -98,17 +97,6 @@ async def _kept(hub: Operator, found: Job, stream: OutputStream) -> bytes:
         is_more = not reply.complete and reply.next_offset > offset
         offset = reply.next_offset
     return b"".join(pages)
-
-
-async def _names_of(hub: Operator, views: list[CommandView]) -> Mapping[str, str]:
-    """Return the machines' names by id; one that was deleted has none."""
-    names = {}
-    for agent_id in dict.fromkeys(view.agent_id for view in views):
-        try:
-            names[agent_id] = (await hub.ask("agents:get", AgentsGet(agent_id=agent_id), AgentsGetReply)).agent.name
-        except Refused:
-            continue
-    return names
 
 
 def _line_of_agent(agent: AgentSummary) -> tuple[str, ...]:
@@ -138,11 +126,12 @@ def _line_of_job(view: CommandView, machine: str) -> tuple[str, ...]:
 
 def _details_of(view: CommandView, machine: str) -> list[tuple[str, str]]:
     sizes = ", ".join(f"{stream} {view.output_bytes.get(stream, 0)}" for stream in OutputStream)
+    status = view.status.value + (f" ({view.reason})" if view.reason else "")
     return [
         ("Job", view.id),
         ("Machine", f"{machine} ({view.agent_id})"),
         ("What", summary_of(view)),
-        ("Status", view.status.value + (f" ({view.reason})" if view.reason else "")),
+        ("Status", f"{status}, asked to end" if view.cancel_requested and view.status not in ENDED else status),
         ("Exit code", NOTHING if view.exit_code is None else str(view.exit_code)),
         ("Result", view.result or NOTHING),
         ("Asked by", view.created_by),
@@ -150,7 +139,7 @@ def _details_of(view: CommandView, machine: str) -> list[tuple[str, str]]:
         ("Started at", _moment(view.started_at)),
         ("Finished at", _moment(view.finished_at)),
         ("Expires at", _moment(view.expires_at)),
-        ("Output", f"bytes: {sizes}" + (", cut at the limit" if view.truncated else "")),
+        ("Output", f"bytes: {sizes}" + (f"; {cut}" if (cut := cut_of(view)) else "")),
     ]
 
 
@@ -168,7 +157,8 @@ def summary_of(view: CommandView) -> str:
 
 
 def _moment(at: datetime | None) -> str:
-    return NOTHING if at is None else f"{at.astimezone():%Y-%m-%d %H:%M:%S}"
+    """Return local time with its distance from UTC."""
+    return NOTHING if at is None else at.astimezone().isoformat(sep=" ", timespec="seconds")
 
 
 def _word(words: type[W], given: str, option: str) -> W:

@@ -16,9 +16,10 @@ from hub_server.operator.cli.outcome import Exit, Failed
 from hub_server.operator.cli.printing import JsonLines, NamedLines, Printer, json_text, own_streams
 from hub_server.operator.cli.session import connected
 from hub_server.operator.client import Operator
+from hub_server.operator.errors import NotConnected
 from hub_server.operator.jobs import Job
 from hub_server.operator.keys import OperatorKey, needs_passphrase
-from hub_server.operator.machines import machine_called
+from hub_server.operator.machines import machine_called, names_of
 from hub_server.operator.saved import KEY_NAME, config_folder
 from protocol.actions import AnyData, BadOrder, data_of
 from protocol.enumerations import Action, AgentStatus
@@ -66,11 +67,12 @@ async def restart_agent(options: argparse.Namespace) -> int:
 
 
 async def watch(options: argparse.Namespace) -> int:
-    """Follow a job that is there already."""
+    """Follow a job that is there already, and may be somebody else's: Ctrl-C leaves it."""
     async with connected(options) as hub:
         job = await hub.job(options.job)
-        printer = JsonLines(sys.stdout.buffer, job.agent_id) if options.as_json else own_streams(raw=options.raw)
-        return await attend([Errand(job.id, partial(hub.job, job.id), printer)], waits=True)
+        name = (await names_of(hub, [job.agent_id])).get(job.agent_id, job.agent_id)
+        printer = _printer(options, name, is_one=True)
+        return await attend([Errand(job.id, partial(hub.job, job.id), printer)], waits=True, cancels=False)
 
 
 async def cancel(options: argparse.Namespace) -> int:
@@ -113,7 +115,17 @@ async def _order(options: argparse.Namespace, called: list[str], data: AnyData) 
 async def _created(
     hub: Operator, options: argparse.Namespace, agent_id: str, data: AnyData, key: OperatorKey | None
 ) -> Job:
-    return await hub.run(agent_id, data, timeout_seconds=options.timeout, expires_in_seconds=options.expires, key=key)
+    try:
+        return await hub.run(
+            agent_id,
+            data,
+            timeout_seconds=options.timeout,
+            expires_in_seconds=options.expires,
+            reason=options.reason,
+            key=key,
+        )
+    except NotConnected as error:
+        raise NotConnected(f"{error.message}; it may have been ordered all the same: `jtnt jobs` tells") from error
 
 
 def _printer(options: argparse.Namespace, name: str, *, is_one: bool) -> Printer:

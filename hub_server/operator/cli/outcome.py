@@ -70,6 +70,14 @@ def sentence_of(view: CommandView) -> str:
     return "" if is_told else view.result
 
 
+def cut_of(view: CommandView) -> str:
+    """Return how much of a job's output there is, for a person; empty when that is all of it."""
+    written, kept = sum(view.output_bytes.values()), sum(view.kept_bytes.values())
+    if not view.truncated:
+        return ""
+    return f"its output was too long: {kept} of {written} bytes were kept" if written > kept else "its output was cut"
+
+
 def exit_of(error: OperatorError) -> Exit:
     match error:
         case NotSignedIn():

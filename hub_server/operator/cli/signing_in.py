@@ -49,7 +49,7 @@ def _login(options: argparse.Namespace) -> int:
     except NotTrusted as error:
         if options.ca is not None or options.fingerprint is not None:
             raise
-        anchors = _pinned_by_person(address, error)
+        anchors = _pinned_by_person(address, error, was_pinned=anchors.pinned_pem is not None)
         signed_in = _with_code(SignInDoor(address, anchors), request)
     hub = SavedHub(url=address.url, username=username, ca_pem=anchors.ca_pem, pinned_pem=anchors.pinned_pem)
     book.save(with_sign_in(hub, signed_in), is_current=True)
@@ -83,10 +83,14 @@ def _with_code(door: SignInDoor, request: SignInRequest) -> SignedIn:
         raise Failed(f"{error.message}{wait}", Exit.NOT_SIGNED_IN) from error
 
 
-def _pinned_by_person(address: HubAddress, why: NotTrusted) -> Anchors:
+def _pinned_by_person(address: HubAddress, why: NotTrusted, *, was_pinned: bool) -> Anchors:
     """Show the certificate's fingerprint; return it as trusted when a person says so. Raises NotTrusted."""
     pem = certificate_shown_at(address)
-    print(f"{address.url} shows a certificate of its own, which no authority vouches for.", file=sys.stderr)
+    if was_pinned:
+        print(f"{address.url} shows ANOTHER certificate than the one you trusted before.", file=sys.stderr)
+        print("Unless it was renewed, somebody may stand between you and the hub.", file=sys.stderr)
+    else:
+        print(f"{address.url} shows a certificate of its own, which no authority vouches for.", file=sys.stderr)
     print(f"SHA-256: {fingerprint_of(pem)}", file=sys.stderr)
     print("On the hub's machine: openssl x509 -in CERTIFICATE -noout -fingerprint -sha256", file=sys.stderr)
     if not sys.stdin.isatty() or _asked("Is it this one? Trust it from now on [y/N] ").strip().lower() not in YES:

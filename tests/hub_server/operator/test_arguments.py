@@ -8,10 +8,10 @@ from hub_server.operator.address import HubAddress
 from hub_server.operator.cli import orders
 from hub_server.operator.cli.arguments import parsed
 from hub_server.operator.cli.main import run
-from hub_server.operator.cli.outcome import Exit, Failed, exit_code_of, sentence_of
+from hub_server.operator.cli.outcome import Exit, Failed, cut_of, exit_code_of, sentence_of
 from hub_server.operator.errors import BadAddress
 from protocol.commands import CommandView
-from protocol.enumerations import CommandReason, CommandStatus
+from protocol.enumerations import CommandReason, CommandStatus, OutputStream
 from tests.hub_server.operator.test_printing import VIEW
 
 
@@ -95,6 +95,13 @@ def test_the_exit_code_says_how_the_job_ended(view: CommandView, code: int) -> N
     assert exit_code_of(view) == code
     is_plain = view.reason in {None, CommandReason.EXIT_CODE} and view.status is not CommandStatus.CANCELLED
     assert (sentence_of(view) == "") is is_plain
+
+
+def test_output_that_was_cut_is_said() -> None:
+    sizes = {"output_bytes": {OutputStream.STDOUT: 100}, "kept_bytes": {OutputStream.STDOUT: 10}}
+    assert cut_of(structs.replace(VIEW, truncated=False, **sizes)) == ""
+    assert cut_of(structs.replace(VIEW, truncated=True, **sizes)) == "its output was too long: 10 of 100 bytes were kept"
+    assert cut_of(structs.replace(VIEW, truncated=True, output_bytes={}, kept_bytes={})) == "its output was cut"
 
 
 def test_help_needs_nothing_of_the_hub_and_little_of_the_client() -> None:
