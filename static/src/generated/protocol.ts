@@ -1800,10 +1800,14 @@ export interface AgentCommandResult {
   result: string;
   finishedAt: string | null;
 }
+/**
+ * Also sent when somebody asks for the end of a command that goes on until its agent has ended it.
+ */
 export interface AgentCommandStatus {
   agentId: string;
   commandId: string;
   status: CommandStatus;
+  cancelRequested: boolean;
 }
 export interface AgentConnected {
   agentId: string;
