@@ -91,8 +91,13 @@ async def test_output_is_complete_and_in_order_when_the_hub_is_killed_in_between
 async def test_a_job_is_cancelled_and_run_again(dashboard: Page, demo: Demo) -> None:
     command_id = await start(dashboard, demo, "sh", "-c", 'trap "" TERM; echo begun; exec sleep 600')
     await expect(dashboard.get_by_test_id("command-output")).to_contain_text("begun")
+    other = await dashboard.context.new_page()
+    await other.goto(f"{demo.url}/#/jobs/{command_id}")
+    await expect(other.get_by_test_id("command-output")).to_contain_text("begun")
     await dashboard.get_by_test_id("command-cancel").click()
     await expect(dashboard.get_by_test_id("asked-to-stop")).to_be_visible()
+    await expect(other.get_by_test_id("asked-to-stop")).to_be_visible()
+    await other.close()
     await expect(dashboard.get_by_test_id("command-status")).to_have_attribute("data-status", "CANCELLED")
     await expect(dashboard.get_by_test_id("asked-to-stop")).to_have_count(0)
 

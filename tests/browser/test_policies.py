@@ -17,6 +17,8 @@ async def make(dashboard: Page) -> None:
     await dashboard.get_by_test_id("policy-name").fill("Newest agents")
     await dashboard.get_by_test_id("policy-denied").fill("rm\nmkfs")
     await dashboard.get_by_test_id("may-reboot").uncheck()
+    await dashboard.get_by_test_id("deny-kill").check()
+    await dashboard.get_by_test_id("policy-reason").check()
     await dashboard.get_by_test_id("check-example").filter(has_text="Firewall is on").click()
     await dashboard.get_by_test_id("check-add").click()
     check = dashboard.get_by_test_id("check-fields").nth(1)
@@ -28,10 +30,22 @@ async def make(dashboard: Page) -> None:
     await dashboard.get_by_test_id("policy-save").click()
 
 
+async def run_with_a_reason(dashboard: Page) -> None:
+    """Order what the policy lets nobody order without a word: the refusal leads to the field."""
+    await dashboard.get_by_test_id("command-input").fill("uname")
+    await dashboard.get_by_test_id("command-run").click()
+    reason = dashboard.get_by_test_id("job-reason")
+    await expect(reason).to_be_focused()
+    await expect(dashboard.get_by_role("alert").filter(has_text="“Newest agents” refuses this")).to_be_visible()
+    await reason.press_sequentially("ticket 7")
+    await reason.press("Enter")
+    await expect(dashboard.get_by_test_id("command-status")).to_have_attribute("data-status", "COMPLETED")
+
+
 async def test_a_policy_is_made_its_check_fails_on_a_machine_and_it_is_deleted(dashboard: Page, demo: Demo) -> None:
     await make(dashboard)
     row = dashboard.get_by_test_id("policy-row")
-    await expect(row).to_contain_text("1 turned off · 2 denied · 2 checks")
+    await expect(row).to_contain_text("1 turned off · never kill · 2 denied · reason · 2 checks")
     await expect(row.get_by_test_id("policy-failed")).to_be_visible(timeout=JUDGED_MS)
     await row.get_by_test_id("policy-failed").click()
     of_this_machine = f'[data-testid="compliance-row"][data-key^="{demo.written["agentId"]}"]'
@@ -45,10 +59,12 @@ async def test_a_policy_is_made_its_check_fails_on_a_machine_and_it_is_deleted(d
         assert "“Newest agents” refuses this (turnedOff)" in refused["error"]["message"]
     await dashboard.evaluate(f"location.hash = '#/machines/{demo.written['agentId']}'")
     await expect(dashboard.get_by_test_id("machine-check").filter(has_text="Agent is new")).to_contain_text("Failed")
+    await run_with_a_reason(dashboard)
 
     await dashboard.evaluate("location.hash = '#/policies'")
     await row.get_by_test_id("policy-edit").click()
     await expect(dashboard.get_by_test_id("policy-denied")).to_have_value("rm\nmkfs")
+    await expect(dashboard.get_by_test_id("deny-kill")).to_be_checked()
     await dashboard.get_by_test_id("policy-enabled").uncheck()
     await dashboard.get_by_test_id("policy-save").click()
     await expect(row).to_contain_text("not in force")

@@ -26,6 +26,13 @@ test('environment, directory and user are sent where they are filled in', () => 
   assert.deepEqual(dataOf(draft), { argv: ['env'], environment: { A: 'b=c' }, workingDirectory: '/srv', runAs: 'www-data' })
 })
 
+test('why is sent as it is given, and asked anew for a job that is run again', () => {
+  const checked = orderOf({ ...emptyDraft('reboot'), reason: ' ticket 7 ' }, 'posix')
+  assert.ok('order' in checked)
+  assert.equal(checked.order.reason, 'ticket 7')
+  assert.equal(draftOf(checked.order as Parameters<typeof draftOf>[0], 'posix').reason, '')
+})
+
 test('what is missing is said of its field', () => {
   const fieldWith = (changes: Partial<Draft>) => {
     const checked = orderOf({ ...emptyDraft(), ...changes }, 'posix')
@@ -72,8 +79,8 @@ test('the time to run follows the action until a person sets it', () => {
 
 test('a refusal of the hub is shown at its field', () => {
   assert.deepEqual(
-    ['$.commandData.argv[0]', '$.commandData.names[3]', '$.commandData.name', '$.agentId', '$.commandData', null].map(fieldOf),
-    ['line', 'packageNames', 'serviceName', 'machine', null, null],
+    ['$.commandData.argv[0]', '$.commandData.names[3]', '$.commandData.name', '$.agentId', '$.reason', '$.commandType', null].map(fieldOf),
+    ['line', 'packageNames', 'serviceName', 'machine', 'reason', null, null],
   )
 })
 

@@ -44,10 +44,12 @@ export interface Draft {
   runAs: string
   timeoutSec: number
   expiresInSec: number
+  /** Why: for the audit, and for policies that ask for it. */
+  reason: string
 }
 
 export type DraftField = Exclude<keyof Draft, 'action'> | 'machine'
-export type Order = Pick<CommandsCreate, 'commandType' | 'commandData' | 'timeoutSec' | 'expiresInSec'>
+export type Order = Pick<CommandsCreate, 'commandType' | 'commandData' | 'timeoutSec' | 'expiresInSec' | 'reason'>
 export type Checked = { order: Order } | { field: DraftField; problem: string }
 
 export function emptyDraft(action: Action = 'exec'): Draft {
@@ -69,6 +71,7 @@ export function emptyDraft(action: Action = 'exec'): Draft {
     runAs: '',
     timeoutSec: USUAL_SECONDS[action],
     expiresInSec: WAIT_SECONDS,
+    reason: '',
   }
 }
 
@@ -82,7 +85,8 @@ export function withAction(draft: Draft, action: Action): Draft {
 export function orderOf(draft: Draft, quoting: Quoting): Checked {
   const data = dataOf(draft, quoting)
   if ('problem' in data) return data
-  return { order: { commandType: draft.action, commandData: data.data, timeoutSec: draft.timeoutSec, expiresInSec: draft.expiresInSec } }
+  const { action, timeoutSec, expiresInSec, reason } = draft
+  return { order: { commandType: action, commandData: data.data, timeoutSec, expiresInSec, reason: reason.trim() } }
 }
 
 type Found = { data: Record<string, unknown> } | { field: DraftField; problem: string }
@@ -172,6 +176,7 @@ const FIELDS: readonly [RegExp, DraftField][] = [
   [/^\$\.agentId/, 'machine'],
   [/^\$\.timeoutSec/, 'timeoutSec'],
   [/^\$\.expiresInSec/, 'expiresInSec'],
+  [/^\$\.reason/, 'reason'],
   [/^\$\.commandData\.argv/, 'line'],
   [/^\$\.commandData\.script/, 'script'],
   [/^\$\.commandData\.interpreter/, 'interpreter'],

@@ -2,9 +2,12 @@ import type { AgentCommandResult, AgentCommandStatus, CommandStatus, CommandView
 import { wordsOf } from '../hub/refusal'
 import { type HubSocket } from '../hub/socket.svelte'
 import { isFinished } from '../text/words'
+import { pageOfLists } from './newest_first'
 
 const NEW_PAUSE_MS = 300
 const ENDED_PAUSE_MS = 1_500
+/** So many of one status the hub lists at once, and of all that have not ended can be shown. */
+const LIST_MOST = 1_000
 export const RUNNING: readonly CommandStatus[] = ['PENDING', 'SENT', 'EXECUTING']
 
 /** Null is any. `createdBy`: an actor as the hub writes it, as in `user:admin`. `fromMs`: made then or later. */
@@ -41,7 +44,7 @@ export class JobHistory {
   open(): () => void {
     const offs = [
       this.#hub.whenLive(() => void this.#load()),
-      this.#hub.on('agent:command:status', (event) => this.#change(event, { status: event.status })),
+      this.#hub.on('agent:command:status', (event) => this.#change(event, { status: event.status, cancelRequested: event.cancelRequested })),
       this.#hub.on('agent:command:result', (event) => this.#change(event, resultOf(event))),
     ]
     return () => {
@@ -80,15 +83,22 @@ export class JobHistory {
     }, pauseMs)
   }
 
+  async #listed(): Promise<{ commands: readonly CommandView[]; total: number }> {
+    const { status, limit, offset, ...filter } = this.#page
+    if (status !== 'RUNNING') return this.#hub.ask('commands:list', { ...filter, status, limit, offset })
+    const upTo = Math.min(offset + limit, LIST_MOST)
+    const replies = await Promise.all(RUNNING.map((one) => this.#hub.ask('commands:list', { ...filter, status: one, limit: upTo, offset: 0 })))
+    const total = replies.reduce((sum, reply) => sum + reply.total, 0)
+    return { commands: pageOfLists(replies.map((reply) => reply.commands), limit, offset), total }
+  }
+
   async #load(): Promise<void> {
     const asked = ++this.#asked
-    const { status, ...rest } = this.#page
     try {
-      const statuses = status === 'RUNNING' ? RUNNING : [status]
-      const replies = await Promise.all(statuses.map((one) => this.#hub.ask('commands:list', { ...rest, status: one })))
+      const { commands, total } = await this.#listed()
       if (asked !== this.#asked) return
-      this.commands = replies.flatMap((reply) => reply.commands).toSorted((a, b) => b.createdAt.localeCompare(a.createdAt))
-      this.total = replies.reduce((sum, reply) => sum + reply.total, 0)
+      this.commands = commands
+      this.total = total
       this.loaded = true
       this.problem = ''
     } catch (error) {

@@ -48,7 +48,7 @@ export class JobRun {
       this.#hub.on('agent:command:output', (event) => event.commandId === this.id && this.#output(event)),
       this.#hub.on('agent:command:status', (event) => {
         if (event.commandId !== this.id || this.command === null || isFinished(this.command.status)) return
-        this.command = { ...this.command, status: event.status }
+        this.command = { ...this.command, status: event.status, cancelRequested: event.cancelRequested }
         if (!isFinished(event.status)) void this.#learn()
       }),
       this.#hub.on('agent:command:result', (event) => {

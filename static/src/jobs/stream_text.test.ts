@@ -48,7 +48,7 @@ test('what could do more than show leaves nothing behind', () => {
     '\u001bPq#0\u001b\\',
     '\u001b[21t\u001b[6n\u001b[c\u001b[5i',
     '\u001b[2J\u001b[3J\u001b[10;5H\u001b[A\u001b[?1049h\u001b[?2004h\u001b[1;2r',
-    '\u001bc\u001b(0\u001b#8\u001b[!p\u001b[8m',
+    '\u001bc\u001b(0\u001b#8\u001b[!p\u001b[8m\u001b[08m\u001b[8:1m',
   ]
   assert.equal(shown(hostile).ansi.replaceAll('\u001b[0m', ''), 'link')
   assert.equal(shown(['a\u001b]0;never ended', ' and more\u0018b\u001b]0;\u001b[Kc']).plain, 'abc')

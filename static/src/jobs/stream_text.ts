@@ -19,7 +19,8 @@ const SEQUENCE_MAX_CHARS = 128
 /** A title or the like that goes on for longer is taken for text. */
 const STRING_MAX_CHARS = 4096
 const PEN_MAX_PARTS = 16
-const CONCEALED = '8'
+/** Also as `08` and, with an argument of its own, as `8:1`. */
+const CONCEALED = /^0*8(:|$)/
 /** Final characters of sequences that stay within the line, with the parameters they may have. */
 const WITHIN_LINE: Record<string, RegExp> = { K: /^[012]?$/, C: /^\d{0,4}$/, D: /^\d{0,4}$/, G: /^\d{0,4}$/ }
 
@@ -126,7 +127,7 @@ function penAfter(pen: readonly string[], parameters: string): readonly string[]
   for (const part of partsOf(parameters)) {
     if (/^0*$/.test(part)) result = []
     else if (part === '39') result = result.filter((one) => !/^(3[0-8]|9[0-7])/.test(one))
-    else if (part !== CONCEALED) result = [...result.filter((one) => one !== part), part].slice(-PEN_MAX_PARTS)
+    else if (!CONCEALED.test(part)) result = [...result.filter((one) => one !== part), part].slice(-PEN_MAX_PARTS)
   }
   return result
 }

@@ -43,6 +43,8 @@ test('a list that is turned off allows everything again', () => {
   const { commands } = termsOf({ ...draftOf(FULL), lists: false }, FULL)
   assert.deepEqual([commands.allowedPrograms, commands.allowedScripts, commands.allowedEnvironment], [null, null, []])
   assert.deepEqual(termsOf({ ...draftOf(NEW_POLICY), lists: true }, NEW_POLICY).commands.allowedPrograms, [])
+  assert.equal(termsOf({ ...draftOf(FULL), onlyActions: false }, FULL).commands.allowedActions, null)
+  assert.deepEqual(termsOf({ ...draftOf(NEW_POLICY), onlyActions: true }, NEW_POLICY).commands.allowedActions, [])
 })
 
 test('what the hub would refuse is told before it is sent', () => {
@@ -50,6 +52,8 @@ test('what the hub would refuse is told before it is sent', () => {
   const [first, ...rest] = good.checks
   assert.ok(first)
   assert.match(draftProblem({ ...good, name: ' ' }) ?? '', /name/)
+  assert.match(draftProblem({ ...good, deniedActions: ['exec', 'kill'] }) ?? '', /^Actions: “Program”/)
+  assert.equal(draftProblem({ ...good, deniedActions: ['exec'], onlyActions: false }), null)
   assert.match(draftProblem({ ...good, tagText: 'x'.repeat(65) }) ?? '', /^Tags/)
   assert.match(draftProblem({ ...good, scripts: 'rotate.sh' }) ?? '', /^Scripts: “rotate.sh”/)
   assert.equal(draftProblem({ ...good, scripts: 'rotate.sh', lists: false }), null)
@@ -84,5 +88,5 @@ test('the examples are good checks', () => {
 
 test('a policy is told in a few words', () => {
   assert.deepEqual(gist(NEW_POLICY), [])
-  assert.deepEqual(gist(FULL), ['1 turned off', 'only listed programs', 'some actions only', '2 denied', 'some users only', 'reason', 'second signature', '5 checks'])
+  assert.deepEqual(gist(FULL), ['1 turned off', 'only listed programs', 'only program', 'never kill', '2 denied', 'some users only', 'reason', 'second signature', '5 checks'])
 })

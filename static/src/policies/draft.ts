@@ -1,4 +1,5 @@
-import type { Capability, CommandRules, ListedScript, PolicyTerms } from '../generated/protocol'
+import type { Action, Capability, CommandRules, ListedScript, PolicyTerms } from '../generated/protocol'
+import { actionName } from '../jobs/order_words.ts'
 import { tagsOf, tagsProblem } from '../text/labels.ts'
 import { type CheckDraft, checkDraftOf, checkOf, checkProblem } from './facts.ts'
 
@@ -8,6 +9,10 @@ export interface Draft {
   enabled: boolean
   tagText: string
   turnedOff: Capability[]
+  /** Only `allowedActions` may be asked for. */
+  onlyActions: boolean
+  allowedActions: Action[]
+  deniedActions: Action[]
   /** Only what is listed may run. */
   lists: boolean
   programs: string
@@ -46,6 +51,9 @@ export function draftOf(terms: PolicyTerms): Draft {
     enabled: terms.enabled,
     tagText: terms.tags.join(' '),
     turnedOff: [...terms.turnedOff],
+    onlyActions: commands.allowedActions !== null,
+    allowedActions: [...(commands.allowedActions ?? [])],
+    deniedActions: [...commands.deniedActions],
     lists: commands.allowedPrograms !== null || commands.allowedScripts !== null,
     programs: (commands.allowedPrograms ?? []).join('\n'),
     scripts: (commands.allowedScripts ?? []).map(({ sha256, interpreter, note }) => [sha256, interpreter, note].join(' ').trim()).join('\n'),
@@ -59,7 +67,7 @@ export function draftOf(terms: PolicyTerms): Draft {
   }
 }
 
-/** The terms that the hub takes. `before`: what the form does not show stays as it was. */
+/** The terms that the hub takes. `before`: what the form does not know stays as it was. */
 export function termsOf(draft: Draft, before: PolicyTerms): PolicyTerms {
   const runAs = tagsOf(draft.runAs)
   return {
@@ -69,6 +77,8 @@ export function termsOf(draft: Draft, before: PolicyTerms): PolicyTerms {
     turnedOff: draft.turnedOff,
     commands: {
       ...before.commands,
+      allowedActions: draft.onlyActions ? draft.allowedActions : null,
+      deniedActions: draft.deniedActions,
       allowedPrograms: draft.lists ? linesOf(draft.programs) : null,
       allowedScripts: draft.lists ? linesOf(draft.scripts).map(scriptOf) : null,
       allowedEnvironment: draft.lists ? tagsOf(draft.environment) : [],
@@ -85,6 +95,8 @@ export function termsOf(draft: Draft, before: PolicyTerms): PolicyTerms {
 /** Why the hub would refuse this policy, and where; null where it would not. */
 export function draftProblem(draft: Draft): string | null {
   if (draft.name.trim() === '') return 'Give the policy a name.'
+  const both = draft.onlyActions ? draft.allowedActions.find((action) => draft.deniedActions.includes(action)) : undefined
+  if (both !== undefined) return `Actions: “${actionName(both)}” is allowed and denied; take one of them away.`
   const tags = tagsProblem(draft.tagText)
   if (tags !== '') return `Tags: ${tags}.`
   const script = draft.lists ? linesOf(draft.scripts).find((line) => !isScript(line)) : undefined
@@ -120,12 +132,17 @@ function shortened(text: string): string {
   return text.length > 40 ? `${text.slice(0, 39)}…` : text
 }
 
+function actionsIn(actions: readonly Action[]): string {
+  return actions.map((action) => actionName(action).toLowerCase()).join(', ')
+}
+
 /** What a policy says, in a few words each. */
 export function gist({ commands, turnedOff, checks }: PolicyTerms): string[] {
   const rules: string[] = []
   if (turnedOff.length > 0) rules.push(`${turnedOff.length} turned off`)
   if (commands.allowedPrograms !== null || commands.allowedScripts !== null) rules.push('only listed programs')
-  if (commands.allowedActions !== null || commands.deniedActions.length > 0) rules.push('some actions only')
+  if (commands.allowedActions !== null) rules.push(`only ${actionsIn(commands.allowedActions) || 'no action'}`)
+  if (commands.deniedActions.length > 0) rules.push(`never ${actionsIn(commands.deniedActions)}`)
   const denied = commands.deniedPrograms.length + commands.deniedScripts.length
   if (denied > 0) rules.push(`${denied} denied`)
   if (commands.allowedRunAs !== null) rules.push('some users only')

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { ago, brief, bytes, count, duration, percent, rate, fieldOfTime, timeOfField } from './format.ts'
+import { ago, brief, bytes, count, duration, exact, exactWithZone, percent, rate, fieldOfTime, timeOfField, zoneWords } from './format.ts'
 
 test('bytes are binary and never show 1024 of a unit', () => {
   assert.deepEqual([0, 1023, 1024, 1536, 1024 ** 2 - 1, 17_179_869_184].map(bytes), [
@@ -45,6 +45,12 @@ test('one machine, two machines', () => {
   assert.equal(count(1, 'machine'), '1 machine')
   assert.equal(count(0, 'machine'), '0 machines')
   assert.equal(count(2, 'entry', 'entries'), '2 entries')
+})
+
+test('a zone is told as it is apart from UTC', () => {
+  assert.deepEqual([0, -60, 210, -345].map(zoneWords), ['UTC', 'UTC+01:00', 'UTC-03:30', 'UTC+05:45'])
+  assert.ok(exactWithZone(0).startsWith(`${exact(0)} UTC`))
+  assert.equal(exactWithZone(null), 'never')
 })
 
 test('a field of time holds what it was given, to the minute', () => {

@@ -76,6 +76,18 @@ export function exact(ms: number | null): string {
   return `${dayOf(at)} ${clockOf(at)}`
 }
 
+/** Local time to the second with its zone: `2026-03-01 14:05:09 UTC+01:00`. */
+export function exactWithZone(ms: number | null): string {
+  return ms === null ? exact(ms) : `${exact(ms)} ${zoneWords(new Date(ms).getTimezoneOffset())}`
+}
+
+/** How a zone is apart from UTC; `behindMinutes` as a Date tells it. */
+export function zoneWords(behindMinutes: number): string {
+  if (behindMinutes === 0) return 'UTC'
+  const minutes = Math.abs(behindMinutes)
+  return `UTC${behindMinutes < 0 ? '+' : '-'}${two(Math.floor(minutes / 60))}:${two(minutes % 60)}`
+}
+
 export function dayOf(at: Date): string {
   return `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}`
 }
