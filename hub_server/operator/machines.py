@@ -68,7 +68,7 @@ async def machine_called(hub: Asking, called: str) -> AgentSummary:
 
 
 async def names_of(hub: Asking, agent_ids: Iterable[str]) -> Mapping[str, str]:
-    """Return machines' names by id; one that was deleted, or may not be read, has none. Raises what `hub.ask` raises."""
+    """Return names by id; a machine that is gone, or may not be read, has none. Raises what `hub.ask` raises."""
     names = {}
     for agent_id in dict.fromkeys(agent_ids):
         try:

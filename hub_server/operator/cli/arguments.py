@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--version", action="store_true", help="print the version, and nothing else")
     words = _Words(parser)
     for add in (_add_signing_in, _add_listing, _add_run, _add_actions, _add_jobs, _add_keys):
         add(words)

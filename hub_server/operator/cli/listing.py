@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Mapping
 from datetime import datetime
 from enum import Enum
@@ -134,6 +135,7 @@ def _details_of(view: CommandView, machine: str) -> list[tuple[str, str]]:
         ("Status", f"{status}, asked to end" if view.cancel_requested and view.status not in ENDED else status),
         ("Exit code", NOTHING if view.exit_code is None else str(view.exit_code)),
         ("Result", view.result or NOTHING),
+        ("May run for", NOTHING if view.timeout_sec is None else f"{view.timeout_sec:g} s"),
         ("Asked by", view.created_by),
         ("Asked at", _moment(view.created_at)),
         ("Started at", _moment(view.started_at)),
@@ -148,7 +150,7 @@ def summary_of(view: CommandView) -> str:
     data = view.command_data
     match view.command_type:
         case Action.EXEC:
-            words = data.get("argv", [])
+            return shlex.join(map(str, data.get("argv", [])))
         case Action.SCRIPT:
             words = ["script", data.get("interpreter", ""), *data.get("arguments", [])]
         case _:

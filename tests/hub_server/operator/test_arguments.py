@@ -7,6 +7,7 @@ from msgspec import structs
 from hub_server.operator.address import HubAddress
 from hub_server.operator.cli import orders
 from hub_server.operator.cli.arguments import parsed
+from hub_server.operator.cli.listing import summary_of
 from hub_server.operator.cli.main import run
 from hub_server.operator.cli.outcome import Exit, Failed, cut_of, exit_code_of, sentence_of
 from hub_server.operator.errors import BadAddress
@@ -97,10 +98,18 @@ def test_the_exit_code_says_how_the_job_ended(view: CommandView, code: int) -> N
     assert (sentence_of(view) == "") is is_plain
 
 
+def test_what_was_ordered_is_shown_as_it_would_be_typed() -> None:
+    assert summary_of(structs.replace(VIEW, command_data={"argv": ["sh", "-c", "a | b"]})) == "sh -c 'a | b'"
+    reboot = structs.replace(VIEW, command_type="reboot", command_data={"delaySec": 5})
+    assert summary_of(reboot) == "reboot 5"
+
+
 def test_output_that_was_cut_is_said() -> None:
     sizes = {"output_bytes": {OutputStream.STDOUT: 100}, "kept_bytes": {OutputStream.STDOUT: 10}}
     assert cut_of(structs.replace(VIEW, truncated=False, **sizes)) == ""
-    assert cut_of(structs.replace(VIEW, truncated=True, **sizes)) == "its output was too long: 10 of 100 bytes were kept"
+    assert (
+        cut_of(structs.replace(VIEW, truncated=True, **sizes)) == "its output was too long: 10 of 100 bytes were kept"
+    )
     assert cut_of(structs.replace(VIEW, truncated=True, output_bytes={}, kept_bytes={})) == "its output was cut"
 
 
