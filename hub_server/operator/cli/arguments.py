@@ -145,6 +145,10 @@ def _add_run(words: _Words) -> None:
         "There is no shell unless you ask for one. Ctrl-C cancels the job, Ctrl-C again leaves it running.\n"
         "Exit code: that of the job; `jtnt --help` lists the others.",
     )
+    run.usage = (
+        "jtnt run [options] AGENT [AGENT ...] -- PROGRAM [ARGUMENT ...]\n"
+        "       jtnt run [options] AGENT [AGENT ...] --script FILE [-- ARGUMENT ...]"
+    )
     run.add_argument("agents", nargs="+", metavar="AGENT", help="id, name or host name")
     run.add_argument("--script", type=Path, metavar="FILE", help="its text is sent; what follows -- are its arguments")
     run.add_argument("--interpreter", default=None, metavar="NAME", help="program that runs the script (default: sh)")
@@ -156,7 +160,6 @@ def _add_run(words: _Words) -> None:
 
 
 def _add_actions(words: _Words) -> None:
-    verbs = "start, stop, restart, reload, status, enable or disable"
     service = words.add(
         "service",
         "orders",
@@ -164,8 +167,10 @@ def _add_actions(words: _Words) -> None:
         "do something to a service",
         "  jtnt service web-1 restart nginx\n  jtnt service web-1 status nginx; echo $?    as systemctl ends",
     )
-    _add_arguments(service, ("agent", "AGENT"), ("verb", "VERB"), ("name", "SERVICE"))
-    service.description = f"{service.description} VERB: {verbs}."
+    _add_arguments(service, ("agent", "AGENT"))
+    verbs = ("start", "stop", "restart", "reload", "status", "enable", "disable")
+    service.add_argument("verb", metavar="VERB", choices=verbs, help=", ".join(verbs))
+    _add_arguments(service, ("name", "SERVICE"))
     kill = words.add("kill", "orders", "kill", "send a signal to a process", "  jtnt kill web-1 4711 --signal KILL")
     _add_arguments(kill, ("agent", "AGENT"))
     kill.add_argument("pid", type=int, metavar="PID")
@@ -178,8 +183,9 @@ def _add_actions(words: _Words) -> None:
         "  jtnt packages web-1 refresh\n  jtnt packages web-1 install jq --timeout 10m\n"
         "  jtnt packages web-1 upgrade --timeout 30m        all of them",
     )
-    packages.description = f"{packages.description} VERB: install, remove, upgrade or refresh."
-    _add_arguments(packages, ("agent", "AGENT"), ("verb", "VERB"))
+    _add_arguments(packages, ("agent", "AGENT"))
+    verbs = ("install", "remove", "upgrade", "refresh")
+    packages.add_argument("verb", metavar="VERB", choices=verbs, help=", ".join(verbs))
     packages.add_argument("names", nargs="*", metavar="PACKAGE")
     reboot = words.add("reboot", "orders", "reboot", "restart a machine", "  jtnt reboot web-1 --delay 60")
     _add_arguments(reboot, ("agent", "AGENT"))

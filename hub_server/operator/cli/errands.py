@@ -18,7 +18,9 @@ from hub_server.terminal.columns import visible
 AT_A_TIME: Final = 32
 """Machines whose jobs are created at a time."""
 OPTIONS: Final = {"$.reason": "--reason", "$.timeoutSec": "--timeout", "$.expiresInSec": "--expires"}
-"""What sets a field of an order; its data have names that people know."""
+"""What sets a field of an order."""
+DATA: Final = "$.commandData."
+"""The names of what is in there are told to people as they are."""
 
 
 class Presses:
@@ -162,6 +164,7 @@ async def _cancel_until(presses: Presses, errands: Sequence[Errand], running: Se
 def _words_of(error: OperatorError) -> str:
     if not isinstance(error, Refused):
         return error.message
-    place = f" ({OPTIONS.get(error.path, error.path.rpartition('.')[2])})" if error.path else ""
+    path = error.path or ""
+    place = OPTIONS.get(path, path.removeprefix(DATA) if path.startswith(DATA) else "")
     later = f"; try again in {error.retry_after_seconds} s" if error.retry_after_seconds else ""
-    return f"{error.message}{place}{later}"
+    return f"{error.message}{f' ({place})' if place else ''}{later}"

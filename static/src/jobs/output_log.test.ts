@@ -54,6 +54,15 @@ test('plain text is in blocks that end with a line, and full ones do not change'
   assert.equal(many.shown[0]?.key, first?.key)
 })
 
+test('a line without an end is in blocks that a page can lay out, and nothing of it is lost', () => {
+  const blocks = new Blocks()
+  const part = 'x'.repeat(50_000)
+  for (let at = 0; at < 20; at++) blocks.take(logOf(['stdout', part]).pieces)
+  blocks.take(logOf(['stdout', 'end\n']).pieces)
+  assert.equal(blocks.shown.map(({ text }) => text).join(''), `${part.repeat(20)}end\n`)
+  assert.ok(Math.max(...blocks.shown.map(({ text }) => text.length)) <= 3 * part.length)
+})
+
 test('of many short blocks the oldest are forgotten and counted', () => {
   const blocks = new Blocks()
   const chunks = Array.from({ length: BLOCKS_KEPT + 10 }, (_, at): [OutputStream, string] => [at % 2 === 0 ? 'stdout' : 'stderr', `${at}\n`])

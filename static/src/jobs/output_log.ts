@@ -17,6 +17,8 @@ export interface Block {
 
 export const STDERR_PEN = '38;2;242;169;158'
 const BLOCK_MAX_CHARS = 16 * 1024
+/** A line without an end is broken there: a page lays out one of a megabyte for seconds. */
+const LINE_MAX_CHARS = 4 * BLOCK_MAX_CHARS
 export const BLOCKS_KEPT = 10_000
 
 /** The output of a job as it came: each stream in its own order, both in the order of arrival. */
@@ -60,7 +62,7 @@ export class Blocks {
       if (last?.stream !== stream) blocks.push(this.#block(stream, plain))
       else if (last.text.length < BLOCK_MAX_CHARS) blocks[blocks.length - 1] = { ...last, text: last.text + plain }
       else {
-        const end = last.text.lastIndexOf('\n') + 1
+        const end = last.text.lastIndexOf('\n') + 1 || (last.text.length < LINE_MAX_CHARS ? 0 : last.text.length)
         if (end === 0) blocks[blocks.length - 1] = { ...last, text: last.text + plain }
         else {
           blocks[blocks.length - 1] = { ...last, text: last.text.slice(0, end) }

@@ -52,7 +52,7 @@ def test_wrong_usage_ends_with_2(arguments: list[str], capsys: pytest.CaptureFix
         (["run", "web-1", "--script", "/nowhere.sh"], "cannot be read"),
         (["run", "web-1", "--", ""], "program"),
         (["kill", "web-1", "1"], "pid"),
-        (["service", "web-1", "burn", "nginx"], "verb"),
+        (["service", "web-1", "burn", "nginx"], "'reload'"),
         (["packages", "web-1", "install"], "which packages"),
         (["service", "web-1", "restart", "x", "--", "-x"], "nothing may follow"),
     ],
