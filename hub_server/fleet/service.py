@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import msgspec
@@ -158,7 +159,8 @@ class FleetService:
         if not changes:
             return before
         async with self._database.write(organisation_id) as connection:
-            await self._change(connection, before, changes)
+            if not await connection.run_sync(self._store.update, organisation_id, before.id, changes):
+                raise self._deleted(before)
             await record(
                 connection,
                 organisation_id=organisation_id,
@@ -178,7 +180,8 @@ class FleetService:
         organisation_id = authorize(principal, Permission.FLEET_DELETE)
         agent = self.get(organisation_id, request.agent_id)
         async with self._database.write(organisation_id) as connection:
-            await self._store.lock_trust(connection, organisation_id, agent.id)  # no certificate is issued meanwhile
+            # The lock first: no certificate is issued meanwhile.
+            await connection.run_sync(self._store.lock_trust, organisation_id, agent.id)
             for purge in self._purges:
                 await purge(connection, organisation_id, agent.id)
             await self._store.delete(connection, organisation_id, agent.id)
@@ -292,14 +295,15 @@ class FleetService:
         changes = {name: value for name, value in said.items() if value != getattr(agent, name)}
         if not changes:
             return agent
-        async with self._database.write(agent.organisation_id) as connection:
-            await self._change(connection, agent, changes)
+        work = partial(self._store.update, organisation_id=agent.organisation_id, agent_id=agent.id, changes=changes)
+        if not await self._database.transact(agent.organisation_id, work):
+            raise self._deleted(agent)
         return self._changed(agent, changes)
 
-    async def _change(self, connection: AsyncConnection, agent: Agent, changes: Mapping[str, Any]) -> None:
-        if not await self._store.update(connection, agent.organisation_id, agent.id, changes):
-            self.forget(agent.organisation_id, agent.id)
-            raise NotFound("this agent was deleted meanwhile", path="$.agentId")
+    def _deleted(self, agent: Agent) -> NotFound:
+        """Forget an agent that the database has no more; return what says so."""
+        self.forget(agent.organisation_id, agent.id)
+        return NotFound("this agent was deleted meanwhile", path="$.agentId")
 
     def _changed(self, before: Agent, changes: Mapping[str, Any]) -> Agent:
         """Keep a committed change on top of whatever else was committed while it waited, and say so."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
-from sqlalchemy import RowMapping, delete, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, bindparam, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
 
@@ -15,6 +15,13 @@ from hub_server.fleet.tables import AgentRow
 from protocol.desired import AgentConfig
 from protocol.enumerations import AgentTrust
 from protocol.operations import Thresholds
+
+# Built once: building it again costs more than the database takes.
+_LOCK_TRUST: Final = (
+    select(col(AgentRow.trust))
+    .where(col(AgentRow.id) == bindparam("of_agent"), col(AgentRow.organisation_id) == bindparam("of_organisation"))
+    .with_for_update(key_share=True)
+)
 
 
 class FleetStore:
@@ -44,13 +51,9 @@ class FleetStore:
         )
         return {row[0]: row[1] for row in rows}
 
-    async def lock_trust(self, connection: AsyncConnection, organisation_id: str, agent_id: str) -> AgentTrust | None:
+    def lock_trust(self, connection: Connection, organisation_id: str, agent_id: str) -> AgentTrust | None:
         """Return how the agent stands, None when it is gone; nobody changes that until the transaction ends."""
-        trust = await connection.scalar(
-            select(col(AgentRow.trust))
-            .where(col(AgentRow.id) == agent_id, col(AgentRow.organisation_id) == organisation_id)
-            .with_for_update(key_share=True)
-        )
+        trust = connection.scalar(_LOCK_TRUST, {"of_agent": agent_id, "of_organisation": organisation_id})
         return None if trust is None else AgentTrust(trust)
 
     async def kept_out(self, connection: AsyncConnection) -> list[Agent]:
@@ -61,14 +64,12 @@ class FleetStore:
     async def add(self, connection: AsyncConnection, agent: Agent) -> None:
         await connection.execute(insert(AgentRow).values(**_values(agent)))
 
-    async def update(
-        self, connection: AsyncConnection, organisation_id: str, agent_id: str, changes: Mapping[str, Any]
-    ) -> bool:
+    def update(self, connection: Connection, organisation_id: str, agent_id: str, changes: Mapping[str, Any]) -> bool:
         """Write only what changed, so that two who change different things do not undo each other.
 
         Returns False when the agent is not there any more.
         """
-        written = await connection.execute(
+        written = connection.execute(
             update(AgentRow)
             .where(col(AgentRow.id) == agent_id, col(AgentRow.organisation_id) == organisation_id)
             .values(**{name: msgspec.to_builtins(value) for name, value in changes.items()})

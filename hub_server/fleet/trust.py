@@ -91,7 +91,7 @@ class TrustDesk:
     async def _decide(self, agent: Agent, trust: AgentTrust, reason: str, actor: str) -> Agent:
         organisation_id = agent.organisation_id
         async with self._database.write(organisation_id) as connection:
-            held = await self._store.lock_trust(connection, organisation_id, agent.id)
+            held = await connection.run_sync(self._store.lock_trust, organisation_id, agent.id)
             if held is None:
                 raise NotFound("this agent was deleted meanwhile", path="$.agentId")
             if held is trust:
@@ -99,7 +99,7 @@ class TrustDesk:
             if trust not in TRUST_STEPS[held]:
                 raise Conflict(f"this agent is {held}; it can only enroll anew", path="$.agentId")
             changes = {"trust": trust, "trust_reason": reason}
-            await self._store.update(connection, organisation_id, agent.id, changes)
+            await connection.run_sync(self._store.update, organisation_id, agent.id, changes)
             if trust is AgentTrust.REVOKED:
                 await self._certificates.revoke_agent(connection, organisation_id, agent.id)
             await record(

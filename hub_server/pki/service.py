@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 import msgspec
+from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from hub_server.access.authorization import authorize
@@ -31,7 +33,7 @@ SUSPICION_WINDOW: Final = timedelta(hours=1)
 LOOK_BACK: Final = timedelta(minutes=3)
 """How far a reload looks back behind the one before: clocks of hubs differ, and a commit takes its time."""
 
-LockTrust = Callable[[AsyncConnection, str, str], Awaitable[AgentTrust | None]]
+LockTrust = Callable[[Connection, str, str], AgentTrust | None]
 """Takes (organisation, agent) and says how it stands, None when it is gone; locked until the transaction ends."""
 
 
@@ -220,11 +222,8 @@ class CertificateService:
         known = self._register.get(serial)
         if known is None or known.is_used:
             return
-        organisation_id, agent_id = identity.organisation_id, identity.agent_id
-        async with self._database.write(organisation_id) as connection:
-            await self._lock_trust(connection, organisation_id, agent_id)  # before its certificates, as whoever revokes
-            superseded = await self._store.use(connection, organisation_id, agent_id, serial, self._clock.now())
-        self._register.use(serial, superseded)
+        work = partial(self._use_within, identity, serial, self._clock.now())
+        self._register.use(serial, await self._database.transact(identity.organisation_id, work))
 
     async def revoke_agent(self, connection: AsyncConnection, organisation_id: str, agent_id: str) -> None:
         """Revoke within the caller's transaction, which holds the agent's lock and says `note_revoked` afterwards."""
@@ -239,7 +238,7 @@ class CertificateService:
         """Store that two machines spoke as one agent; return how often that was in the last hour."""
         organisation_id, agent_id, now = identity.organisation_id, identity.agent_id, self._clock.now()
         async with self._database.write(organisation_id) as connection:
-            if await self._lock_trust(connection, organisation_id, agent_id) is None:
+            if await connection.run_sync(self._lock_trust, organisation_id, agent_id) is None:
                 return 0
             await self._suspicions.add(
                 connection, organisation_id, agent_id, now, older_address=older_address, newer_address=newer_address
@@ -256,9 +255,14 @@ class CertificateService:
             )
         return count
 
+    def _use_within(self, identity: AgentIdentity, serial: str, now: datetime, connection: Connection) -> Sequence[str]:
+        organisation_id, agent_id = identity.organisation_id, identity.agent_id
+        self._lock_trust(connection, organisation_id, agent_id)  # before its certificates, as whoever revokes
+        return self._store.use(connection, organisation_id, agent_id, serial, now)
+
     async def _refuse_untrusted(self, connection: AsyncConnection, organisation_id: str, agent_id: str) -> None:
         """Whoever revokes takes the same lock: either sees what the other has committed."""
-        trust = await self._lock_trust(connection, organisation_id, agent_id)
+        trust = await connection.run_sync(self._lock_trust, organisation_id, agent_id)
         if trust is None:
             raise NotFound("this agent was deleted; enroll it again")
         if trust is not AgentTrust.TRUSTED:

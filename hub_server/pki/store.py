@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Row, delete, func, insert, or_, select, text, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, delete, func, insert, or_, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
 
@@ -26,6 +26,33 @@ _KNOWN = (
     col(CertificateRow.first_used_at),
     col(CertificateRow.superseded_at),
     col(CertificateRow.revoked_at),
+)
+
+# Built once, for what each agent of a fleet that connects causes.
+_OF_AGENT: Final = (
+    col(CertificateRow.organisation_id) == bindparam("of_organisation"),
+    col(CertificateRow.agent_id) == bindparam("of_agent"),
+)
+_IS_UNUSED: Final = col(CertificateRow.first_used_at).is_(None)
+_USE: Final = (
+    update(CertificateRow)
+    .where(*_OF_AGENT, col(CertificateRow.serial) == bindparam("of_serial"), _IS_UNUSED)
+    .values(first_used_at=bindparam("at"))
+    .returning(col(CertificateRow.replaces), col(CertificateRow.not_before))
+)
+_SUPERSEDE: Final = (
+    update(CertificateRow)
+    .where(
+        *_OF_AGENT,
+        col(CertificateRow.serial) != bindparam("of_serial"),
+        col(CertificateRow.superseded_at).is_(None),
+        or_(
+            col(CertificateRow.serial) == bindparam("of_replaced"),
+            _IS_UNUSED & (col(CertificateRow.not_before) < bindparam("of_start")),
+        ),
+    )
+    .values(superseded_at=bindparam("at"))
+    .returning(col(CertificateRow.serial))
 )
 
 
@@ -86,37 +113,19 @@ class CertificateStore:
             )
         return bool(owners)
 
-    async def use(
-        self, connection: AsyncConnection, organisation_id: str, agent_id: str, serial: str, at: datetime
-    ) -> list[str]:
+    def use(
+        self, connection: Connection, organisation_id: str, agent_id: str, serial: str, at: datetime
+    ) -> Sequence[str]:
         """Note the first use of a certificate and return the serials that it supersedes.
 
         Those are the one it replaces and older ones that were never used: their keys are lost.
         """
-        of_agent = (col(CertificateRow.organisation_id) == organisation_id, col(CertificateRow.agent_id) == agent_id)
-        used = (
-            await connection.execute(
-                update(CertificateRow)
-                .where(*of_agent, col(CertificateRow.serial) == serial, col(CertificateRow.first_used_at).is_(None))
-                .values(first_used_at=at)
-                .returning(col(CertificateRow.replaces), col(CertificateRow.not_before))
-            )
-        ).one_or_none()
+        of = {"of_organisation": organisation_id, "of_agent": agent_id, "of_serial": serial, "at": at}
+        used = connection.execute(_USE, of).one_or_none()
         if used is None:
             return []
-        is_older = col(CertificateRow.first_used_at).is_(None) & (col(CertificateRow.not_before) < used.not_before)
-        superseded = await connection.scalars(
-            update(CertificateRow)
-            .where(
-                *of_agent,
-                col(CertificateRow.serial) != serial,
-                col(CertificateRow.superseded_at).is_(None),
-                or_(col(CertificateRow.serial) == (used.replaces or ""), is_older),
-            )
-            .values(superseded_at=at)
-            .returning(col(CertificateRow.serial))
-        )
-        return list(superseded)
+        than = {"of_replaced": used.replaces or "", "of_start": used.not_before}
+        return connection.scalars(_SUPERSEDE, of | than).all()
 
     async def revoke_all_of(
         self, connection: AsyncConnection, organisation_id: str, agent_id: str, at: datetime

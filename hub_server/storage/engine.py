@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
@@ -14,6 +13,9 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
+
+from hub_server.storage.group_commit import GroupCommit
+from hub_server.storage.turns import Turns
 
 SQLITE_PRAGMAS: Final = (
     "journal_mode=WAL",
@@ -43,7 +45,7 @@ class Database:
 
     SQLite has one writer, on a connection of its own that readers cannot use up: `write` queues in this process instead
     of failing with SQLITE_BUSY, and takes the file's write lock at once, so that a transaction that started never has
-    to be repeated.
+    to be repeated. Each `write` has a commit of its own; those who wait with `transact` share one.
     """
 
     def __init__(
@@ -58,8 +60,8 @@ class Database:
             _sqlite_engine(url, hub_id) if self.is_sqlite else _postgresql_engine(url, hub_id, command_timeout_seconds)
         )
         self._writing = _sqlite_engine(url, hub_id, connections=1) if self.is_sqlite else self.engine
-        self._writer = asyncio.Lock()
-        self._quick = _QuickWriter(url, hub_id) if self.is_sqlite else None
+        self._turns = Turns()
+        self._groups = GroupCommit(_sqlite_group_engine(url, hub_id), self._turns) if self.is_sqlite else None
         self.hub_id: Final = hub_id
 
     @asynccontextmanager
@@ -78,7 +80,7 @@ class Database:
                 await enter_scope(connection, organisation_id)
                 yield connection
             return
-        async with self._writer, self._writing.connect() as connection:
+        async with self._turns.taken(), self._writing.connect() as connection:
             writer = await connection.execution_options(**{_WRITES: True})
             async with writer.begin():
                 yield writer
@@ -87,14 +89,14 @@ class Database:
         """Return what `work` returns, run as one transaction: committed when it returns, rolled back when it raises.
 
         On SQLite it runs as a whole in the thread of the writer, which costs a fraction of as many hops there as there
-        are statements: `work` touches nothing that belongs to the event loop. When the caller is cancelled the
-        transaction may still be committed.
+        are statements: `work` touches nothing that belongs to the event loop. There it may share its commit with others
+        that wait, in a savepoint of its own: what it raises undoes it alone, and what stops the commit is raised to all
+        of them, whose works are all undone. When the caller is cancelled its work may still be committed.
         """
-        if self._quick is None:
+        if self._groups is None:
             async with self.write(organisation_id) as connection:
                 return await connection.run_sync(work)
-        async with self._writer:
-            return await asyncio.get_running_loop().run_in_executor(self._quick.thread, self._quick.run, work)
+        return await self._groups.transact(work)
 
     def without_deadline(self) -> Database:
         """Return another way into the same database, to close after use, whose statements may take any time."""
@@ -112,31 +114,8 @@ class Database:
     async def close(self) -> None:
         await self.engine.dispose()
         await self._writing.dispose()
-        if self._quick is not None:
-            await asyncio.to_thread(self._quick.close)
-
-
-class _QuickWriter:
-    """Whole transactions of SQLite in one thread."""
-
-    def __init__(self, url: str, hub_id: str) -> None:
-        self.thread: Final = ThreadPoolExecutor(max_workers=1, thread_name_prefix="database-writer")
-        address = make_url(url).set(drivername="sqlite")
-        self._engine = _with_pragmas(
-            create_engine(
-                address, pool_size=1, max_overflow=0, connect_args={"check_same_thread": False}, **_options(hub_id)
-            )
-        )
-
-    def run(self, work: Callable[[Connection], T]) -> T:
-        with self._engine.connect() as connection:
-            writer = connection.execution_options(**{_WRITES: True})
-            with writer.begin():
-                return work(writer)
-
-    def close(self) -> None:
-        self.thread.shutdown()
-        self._engine.dispose()
+        if self._groups is not None:
+            await asyncio.to_thread(self._groups.close)
 
 
 def scope_of(organisation_ids: Iterable[str]) -> str:
@@ -182,6 +161,15 @@ def _sqlite_engine(url: str, hub_id: str, connections: int = 8) -> AsyncEngine:
     engine = create_async_engine(url, pool_size=connections, max_overflow=0, pool_timeout=10, **_options(hub_id))
     _with_pragmas(engine.sync_engine)
     return engine
+
+
+def _sqlite_group_engine(url: str, hub_id: str) -> Engine:
+    """Every transaction of it writes; whichever thread takes the one connection."""
+    options = _options(hub_id)
+    options["execution_options"] |= {_WRITES: True}
+    address = make_url(url).set(drivername="sqlite")
+    once = {"check_same_thread": False}
+    return _with_pragmas(create_engine(address, pool_size=1, max_overflow=0, connect_args=once, **options))
 
 
 def _with_pragmas(engine: Engine) -> Engine:

@@ -76,8 +76,8 @@ class World:
         """Do what the fleet's desk does, in its order."""
         organisation_id, agent_id = agent.organisation_id, agent.agent_id
         async with self.database.write(organisation_id) as connection:
-            assert await FleetStore().lock_trust(connection, organisation_id, agent_id)
-            await FleetStore().update(connection, organisation_id, agent_id, {"trust": trust})
+            assert await connection.run_sync(FleetStore().lock_trust, organisation_id, agent_id)
+            await connection.run_sync(FleetStore().update, organisation_id, agent_id, {"trust": trust})
             if trust is AgentTrust.REVOKED:
                 await self.certificates.revoke_agent(connection, organisation_id, agent_id)
         if trust is AgentTrust.REVOKED:
