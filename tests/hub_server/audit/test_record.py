@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select
 from sqlmodel import col
 
-from hub_server.audit.record import record
+from hub_server.audit.record import record, record_within
 from hub_server.audit.service import AuditService
 from hub_server.audit.tables import AuditHeadRow, AuditRow
 from hub_server.audit.verification import verify
@@ -50,6 +51,36 @@ async def test_many_writers_of_whom_some_fail_make_one_chain_without_a_gap(
         last = await connection.scalar(select(col(AuditHeadRow.number)))
     assert last == WRITERS * 4 // 5
     assert seen == (last if database.is_sqlite else sum(n % 3 == 1 and n % 5 != 0 for n in range(WRITERS)))
+
+
+async def test_transactions_that_share_a_commit_leave_no_gap_where_one_of_them_fails(
+    database: Database, clock: FakeClock
+) -> None:
+    def write(number: int, connection: Connection) -> None:
+        for part in range(2):
+            record_within(
+                connection,
+                organisation_id="o1",
+                at=clock.now(),
+                actor="hub",
+                action="test:write",
+                target=f"number:{number}.{part}",
+            )
+        if number % 5 == 0:
+            raise ZeroDivisionError
+
+    async with asyncio.timeout(60):
+        ends = await asyncio.gather(
+            *(database.transact("o1", partial(write, number)) for number in range(50)), return_exceptions=True
+        )
+    assert [number for number, end in enumerate(ends) if isinstance(end, ZeroDivisionError)] == [*range(0, 50, 5)]
+    verdict = await verify(database, {})
+    assert (verdict.entries, verdict.faults) == (80, [])
+    async with database.read("o1") as connection:
+        targets = await connection.scalars(select(col(AuditRow.target)).order_by(col(AuditRow.number)))
+    stored = [target for target in targets if target.endswith(".1")]
+    assert len(stored) == 40
+    assert not any(f"number:{number}.1" in stored for number in range(0, 50, 5))
 
 
 async def test_a_checkpoint_is_made_when_the_chain_moved_and_outlives_the_hub(

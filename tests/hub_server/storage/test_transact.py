@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 from sqlalchemy import Connection, func, insert, select, text
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import col
 
 from hub_server.access.tables import OrganisationRow
@@ -48,6 +49,20 @@ async def test_what_raises_leaves_nothing(database: Database, adding: Adding) ->
     assert await count_in(database) == 0
     assert await database.transact(EVERY_ORGANISATION, lambda connection: adding.within(connection, 1)) == "hub"
     assert await count_in(database) == 1
+
+
+async def test_of_many_at_once_those_that_raise_leave_nothing_and_the_others_everything(
+    database: Database, adding: Adding
+) -> None:
+    with_doubles = [*range(10), 3, 7]
+    async with asyncio.timeout(30):
+        ends = await asyncio.gather(
+            *(database.transact(EVERY_ORGANISATION, partial(adding.within, number=n)) for n in with_doubles),
+            return_exceptions=True,
+        )
+    assert ends.count("hub") == 10
+    assert sum(isinstance(end, IntegrityError) for end in ends) == 2
+    assert await count_in(database) == 10
 
 
 async def test_both_ways_of_writing_take_turns(database: Database, adding: Adding) -> None:
