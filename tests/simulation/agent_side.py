@@ -28,6 +28,7 @@ from protocol.frames import (
     CommandResultAck,
     Hello,
     HubFrame,
+    JobProgress,
     StreamState,
     StreamStates,
     Welcome,
@@ -46,6 +47,8 @@ ACK_TIMEOUT_SECONDS: Final = 10.0
 WELCOME_SECONDS: Final = 10.0
 FAREWELL_SECONDS: Final = 3.0
 KILL_GRACE_SECONDS: Final = 1.0
+EXECUTOR_SILENT: Final = 0.1
+"""How often the process that runs jobs does not answer in time, so that `hello` names none of them."""
 _NO_SPOOL: Final = StreamState(epoch=1, oldest=1, newest=0)
 
 
@@ -126,7 +129,8 @@ class AgentProcess:
             self.life.check()
             link.to_hub.send(frame)
 
-        hello = _hello(self.jobs)
+        is_known = not self.life.chance.happens(EXECUTOR_SILENT)
+        hello = _hello(self.jobs.progress() if is_known else [])
         link.to_hub.send(hello, surely=True)
         async with asyncio.timeout(WELCOME_SECONDS):
             while not isinstance(welcome := decode_hub_frame(await link.to_agent.receive()), Welcome):
@@ -176,7 +180,7 @@ class AgentProcess:
             truth.is_cancelled_before_start = True
 
 
-def _hello(jobs: Jobs) -> Hello:
+def _hello(jobs: list[JobProgress]) -> Hello:
     return Hello(
         protocol=(1, 1),
         agent_version="1",
@@ -184,5 +188,5 @@ def _hello(jobs: Jobs) -> Hello:
         clock_ms=0,
         monotonic_ms=0,
         streams=StreamStates(live=_NO_SPOOL, backfill=_NO_SPOOL, events=_NO_SPOOL),
-        jobs=jobs.progress(),
+        jobs=jobs,
     )

@@ -28,7 +28,7 @@ from hub_server.commands.store import CommandStore
 from hub_server.commands.streams import Streams
 from protocol.enumerations import CommandReason, CommandStatus, JobState, OutputStream
 from protocol.envelope import JobEnvelope
-from protocol.frames import CommandOutput, CommandResult, CommandResultAck
+from protocol.frames import CommandOutput, CommandResult, CommandResultAck, JobProgress
 
 Planted = AbstractContextManager[Any]
 
@@ -181,6 +181,19 @@ def what_an_agent_has_not_got_counts_as_lost() -> Planted:
     return patch.object(Ledger, "_reconcile_one", reconcile)
 
 
+def what_hello_leaves_out_counts_as_lost() -> Planted:
+    genuine = Ledger.reconcile
+
+    async def reconcile(self: Ledger, organisation_id: str, agent_id: str, jobs: list[JobProgress]) -> list[str]:
+        named = {job.command_id for job in jobs}
+        for command in self.opened.of_agent(agent_id):
+            if command.id not in named:
+                await self._reconcile_one(organisation_id, agent_id, command, JobState.UNKNOWN)
+        return await genuine(self, organisation_id, agent_id, jobs)
+
+    return patch.object(Ledger, "reconcile", reconcile)
+
+
 def a_result_is_acknowledged_before_the_commit() -> Planted:
     genuine = Ledger.finished
 
@@ -236,6 +249,7 @@ PLANTED: Final[Mapping[str, Callable[[], Planted]]] = {
         the_last_end_wins,
         a_cancel_is_taken_for_an_end,
         what_an_agent_has_not_got_counts_as_lost,
+        what_hello_leaves_out_counts_as_lost,
         a_result_is_acknowledged_before_the_commit,
         output_is_acknowledged_before_the_commit,
         what_a_commit_did_not_take_is_dropped,
