@@ -232,8 +232,19 @@ class CommandStore:
 
     def load_open(self, connection: Connection) -> list[OpenCommand]:
         """Return every organisation's commands that have not ended, oldest first."""
-        rows = connection.execute(_LOAD_OPEN)
-        return [OpenCommand(**found._asdict() | {"status": CommandStatus(found.status)}) for found in rows]
+        return [
+            OpenCommand(
+                id=row[0],
+                organisation_id=row[1],
+                agent_id=row[2],
+                status=CommandStatus(row[3]),
+                expires_at=row[4],
+                cancel_requested=row[5],
+                payload_bytes=row[6],
+                script_bytes=row[7],
+            )
+            for row in connection.execute(_LOAD_OPEN).all()
+        ]
 
     def load_counts(self, connection: Connection) -> dict[str, int]:
         """Return how many commands of each agent are kept."""
