@@ -124,8 +124,8 @@ class Executor:
                 for task in tasks:
                     task.cancel()
         finally:
+            server.close()  # before the door, whose socket it lets go of
             self._door.close()
-            server.close()
             if self._channel is not None:
                 self._channel.close()
             self._marks.note()

@@ -36,9 +36,22 @@ from tests.agent_client.executors import end_executor, executor_of
 from tests.agent_client.fleet import Fleet
 from tests.agent_client.hub import Hub, running
 from tests.agent_client.test_daemon import daemon_of
+from tests.agent_client.test_privilege import process
 from tests.agent_client.test_process import gone, is_alive
 
 pytestmark = pytest.mark.usefixtures("hurried")
+PASSING = """
+import os, socket, sys
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[1] + ".new")
+listener.listen()
+os.rename(sys.argv[1] + ".new", sys.argv[1])
+os.dup2(listener.fileno(), 3)
+os.set_inheritable(3, True)
+os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
+os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+"""
+"""Becomes another program, to which it passes a socket as systemd does."""
 
 
 async def test_it_is_started_by_the_first_job_kept_for_the_next_and_ends_when_there_is_none(
@@ -252,6 +265,26 @@ async def test_a_daemon_that_stops_in_the_moment_in_which_its_executor_ends_does
             for _ in range(turns):
                 await asyncio.sleep(0)
             running_link.cancel()
+
+
+async def test_a_socket_that_a_service_manager_passes_on_is_served_and_stays_when_the_executor_ends(
+    fleet: Fleet, places: Places, tmp_path: Path
+) -> None:
+    async with running(fleet, tmp_path, Hub()) as hub:
+        fleet.enroll_by_hand(places, hub.port, executor_service=True)
+        service = ["executor", "--data-dir", str(places.state), "--folder", str(tmp_path / "executor")]
+        passing = [sys.executable, "-c", PASSING, str(places.state / "executor.sock")]
+        async with process(*passing, "-m", "agent_client.cli", *service) as executor:
+            await until((places.state / "executor.sock").exists)
+            async with alive(places):
+                peer = await hub.peer()
+                await peer.send(fleet.command(fleet.envelope("job-1", ["true"])))
+                assert (await peer.first(CommandResult)).exit_code == 0
+            executor.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(30):
+                assert await executor.wait() == 0
+            assert (places.state / "executor.sock").is_socket()
+            assert b'"steps":2' in (tmp_path / "executor" / "marks" / "journal.json").read_bytes()
 
 
 async def test_a_job_restarts_the_agent_after_its_result_was_told(fleet: Fleet, places: Places, tmp_path: Path) -> None:

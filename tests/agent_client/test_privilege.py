@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -60,7 +60,8 @@ async def process(*argv: str) -> AsyncIterator[asyncio.subprocess.Process]:
     try:
         yield started
     finally:
-        started.send_signal(signal.SIGTERM)
+        with suppress(ProcessLookupError):
+            started.send_signal(signal.SIGTERM)
         await started.communicate()
 
 
