@@ -208,12 +208,7 @@ def _told(event: DomainEvent) -> shown.DashboardEvent | None:
                 agent_id=event.agent_id, command_id=event.command_id, status=CommandStatus.PENDING
             )
         case CommandStatusChanged():
-            return shown.AgentCommandStatus(
-                agent_id=event.agent_id,
-                command_id=event.command_id,
-                status=event.status,
-                cancel_requested=event.cancel_requested,
-            )
+            return _status(event)
         case CommandOutputStored():
             return _output(event)
         case CommandFinished():
@@ -228,6 +223,15 @@ def _told(event: DomainEvent) -> shown.DashboardEvent | None:
             )
         case _:
             return None
+
+
+def _status(event: CommandStatusChanged) -> shown.AgentCommandStatus:
+    return shown.AgentCommandStatus(
+        agent_id=event.agent_id,
+        command_id=event.command_id,
+        status=event.status,
+        cancel_requested=event.cancel_requested,
+    )
 
 
 def _output(event: CommandOutputStored) -> shown.AgentCommandOutput:
