@@ -184,8 +184,8 @@ def _add_actions(words: _Words) -> None:
         "  jtnt packages web-1 upgrade --timeout 30m        all of them",
     )
     _add_arguments(packages, ("agent", "AGENT"))
-    verbs = ("install", "remove", "upgrade", "refresh")
-    packages.add_argument("verb", metavar="VERB", choices=verbs, help=", ".join(verbs))
+    changes = ("install", "remove", "upgrade", "refresh")
+    packages.add_argument("verb", metavar="VERB", choices=changes, help=", ".join(changes))
     packages.add_argument("names", nargs="*", metavar="PACKAGE")
     reboot = words.add("reboot", "orders", "reboot", "restart a machine", "  jtnt reboot web-1 --delay 60")
     _add_arguments(reboot, ("agent", "AGENT"))
