@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Engine
 
 from hub_server.storage.turns import Turns
 
-WORKS_A_GROUP: Final = 256
+WORKS_A_GROUP: Final = 128
 
 T = TypeVar("T")
 
