@@ -220,9 +220,9 @@ class AgentSession:
         """Deal with a text that was just read. False leaves it to the reader task, with all that come until that waits
         again: it also tells of what is wrong with it, and ends the session where that is called for.
         """
+        self._heard()  # whatever keeps the reader: the agent is not silent
         if not self._is_idle or self._ending is not None or self._handler is None:
             return False
-        self._heard()
         self._is_idle = False
         try:
             taken = self._refilled() >= 1 and self._handler.take(self, decode_agent_frame(text))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -11,9 +12,10 @@ from hub_server.gateway.agents.liveness import SUPERSEDED_GRACE_SECONDS, Livenes
 from hub_server.gateway.agents.registry import SessionRegistry
 from hub_server.gateway.agents.session import AgentSession, SessionEnded, Supersession
 from hub_server.pauses import PauseMeter
+from protocol.codec import encode_text
 from protocol.codes import CloseCode
 from protocol.enumerations import ConnectionReason, Lane
-from protocol.frames import Drain, Metrics, Sample
+from protocol.frames import AgentFrame, Drain, Heartbeat, HubFrame, Metrics, Sample
 from protocol.identity import AgentIdentity
 from protocol.limits import (
     HEARTBEAT_SECONDS,
@@ -22,7 +24,7 @@ from protocol.limits import (
     SEND_DEADLINE_AGENT_SECONDS,
 )
 from tests.clocks import FakeClock
-from tests.hub_server.gateway.peers import IDENTITY, FakePeer, ending_of, lived, session_with
+from tests.hub_server.gateway.peers import IDENTITY, FakePeer, Recorded, ending_of, lived, session_with
 
 
 class Suspicions:
@@ -103,6 +105,31 @@ async def test_a_silent_agent_is_pinged_and_then_given_up(watch: Watch) -> None:
     assert peer.pings == 1
     await watch.after(OFFLINE_AFTER_SECONDS - PING_AFTER_HEARTBEATS * HEARTBEAT_SECONDS)
     assert await ending_of(session) is ConnectionReason.SILENT
+
+
+async def test_an_agent_that_speaks_is_not_silent_while_the_hub_still_deals_with_what_it_said_before(
+    watch: Watch,
+) -> None:
+    class Stuck(Recorded):
+        async def handle(self, _session: AgentSession, _frame: AgentFrame) -> list[HubFrame]:
+            self.came.set()
+            await asyncio.Event().wait()
+            return []
+
+    peer, handler = FakePeer(), Stuck()
+    session = watch.join(peer)
+    beat = encode_text(Heartbeat(clock_ms=1, monotonic_ms=1))
+    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(session.run(handler), name="session")
+        await asyncio.sleep(0)
+        peer.say(beat)
+        await handler.came.wait()
+        for _ in range(5):
+            await watch.after(HEARTBEAT_SECONDS)
+            peer.say(beat)
+        assert (session.is_ending, peer.pings) == (False, 0)
+        await watch.after(OFFLINE_AFTER_SECONDS)
+    assert running.result() is ConnectionReason.SILENT
 
 
 async def test_a_frozen_hub_gives_nobody_up(watch: Watch) -> None:
