@@ -246,7 +246,7 @@ class AgentSession:
                 fault, self._fault = self._fault, None
                 raise fault
             if message.type is WSMsgType.TEXT:
-                self._heard()
+                self.heard_at = self.pauses.active_seconds()  # no answer to a ping: it may have come before that
                 await self._throttle()
                 await self._serve(handler, message.data)
             elif message.type is WSMsgType.PING:

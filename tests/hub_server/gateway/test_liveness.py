@@ -26,6 +26,8 @@ from protocol.limits import (
 from tests.clocks import FakeClock
 from tests.hub_server.gateway.peers import IDENTITY, FakePeer, Recorded, ending_of, lived, session_with
 
+BEAT = encode_text(Heartbeat(clock_ms=1, monotonic_ms=1))
+
 
 class Suspicions:
     """Counts as the certificates' service does, without its hour."""
@@ -118,15 +120,14 @@ async def test_an_agent_that_speaks_is_not_silent_while_the_hub_still_deals_with
 
     peer, handler = FakePeer(), Stuck()
     session = watch.join(peer)
-    beat = encode_text(Heartbeat(clock_ms=1, monotonic_ms=1))
     async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
         running = tasks.create_task(session.run(handler), name="session")
         await asyncio.sleep(0)
-        peer.say(beat)
+        peer.say(BEAT)
         await handler.came.wait()
         for _ in range(5):
             await watch.after(HEARTBEAT_SECONDS)
-            peer.say(beat)
+            peer.say(BEAT)
         assert (session.is_ending, peer.pings) == (False, 0)
         await watch.after(OFFLINE_AFTER_SECONDS)
     assert running.result() is ConnectionReason.SILENT
@@ -178,6 +179,36 @@ async def test_an_older_session_that_answers_is_another_machine(watch: Watch) ->
     assert watch.certificates.stored == [("192.0.2.1", "192.0.2.2")]
     await watch.after(1)  # it is ending: it counts once
     assert len(watch.certificates.stored) == 1
+
+
+async def test_what_an_older_session_said_before_the_newer_came_is_no_answer(watch: Watch) -> None:
+    """The hub was slow: the agent gave the connection up, and what it had said there is still being dealt with."""
+
+    class Slow(Recorded):
+        def __init__(self) -> None:
+            super().__init__()
+            self.may_go_on = asyncio.Event()
+
+        async def handle(self, session: AgentSession, frame: AgentFrame) -> list[HubFrame]:
+            await super().handle(session, frame)
+            await self.may_go_on.wait()
+            return []
+
+    peer, handler = FakePeer(), Slow()
+    older = watch.join(peer)
+    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+        tasks.create_task(older.run(handler), name="session")
+        await asyncio.sleep(0)
+        peer.say(BEAT)
+        peer.say(BEAT)
+        await handler.came.wait()
+        handler.came.clear()
+        watch.join(FakePeer())
+        await watch.supersede(older)
+        handler.may_go_on.set()
+        await handler.came.wait()
+        await watch.after(SUPERSEDED_GRACE_SECONDS + 0.5)
+    assert watch.certificates.stored == []
 
 
 async def test_an_agent_that_changes_over_to_its_new_certificate_is_no_clone(watch: Watch) -> None:
