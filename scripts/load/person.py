@@ -61,11 +61,21 @@ async def dashboard(web_url: str, token: str, handlers: Mapping[str, Any]) -> As
     client = socketio.AsyncClient(reconnection=False)
     for event, handler in handlers.items():
         client.on(event, handler)
-    await client.connect(web_url, auth={"token": token}, transports=["websocket"], socketio_path=DASHBOARD_SOCKET_PATH)
     try:
+        await client.connect(
+            web_url, auth={"token": token}, transports=["websocket"], socketio_path=DASHBOARD_SOCKET_PATH
+        )
         yield Person(client)
     finally:
         await client.disconnect()
+        await _let_go(client)
+
+
+async def _let_go(client: Any) -> None:
+    """Close what the library leaves open of a connection that failed, or that the hub has broken off."""
+    http = client.eio.http
+    if http is not None and not http.closed:
+        await http.close()
 
 
 async def sign_in(web_url: str, username: str, password: str) -> str:
