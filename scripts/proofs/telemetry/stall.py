@@ -30,6 +30,7 @@ SETTLED_MAX_BYTES: Final = 500_000
 SETTLING_MAX_SECONDS: Final = 1200.0
 PONG_SECONDS: Final = 10.0
 GROWTH_MAX_BYTES: Final = 2_000_000
+ROUNDS: Final = 2
 FRESH_SECONDS: Final = 30.0
 RECEIVE_BUFFER_BYTES: Final = 65_536
 
@@ -92,37 +93,40 @@ async def show(report: Report) -> None:
 async def full() -> str:
     """Return what was measured. Raises AssertionError when the hub grew too much or the browser stays behind.
 
-    The control is as long as the stall, just before it, in a hub that has stopped growing: caches are full.
+    A hub that packs an hour meanwhile grows by that, once: it is watched a second time then.
     """
     async with loaded_hub(AGENTS) as hub:
         token, reader = await hub.access_token(), Reader()
         async with dashboard(hub.web_url, token, {"agents:metrics": reader.batch}) as person:
             reader.person = person
             await person.ask("feed:subscribe", limit=IN_VIEW)
-            settling_seconds = await settled(hub)
-            before = await private_bytes_of(hub)
-            await asyncio.sleep(STALLED_SECONDS)
-            began = await private_bytes_of(hub)
-            control = began - before
-            async with browsing(hub, token) as browser:
-                await browser.begin()
-                batches = reader.batches
-                for _ in range(int(STALLED_SECONDS / PONG_SECONDS)):
-                    await asyncio.sleep(PONG_SECONDS)
-                    await browser.pong()
-                grown = await private_bytes_of(hub) - began
-                held = (await hub.metrics())["jtnt_dashboard_held_bytes_max", ""]
-                others = reader.batches - batches
-                how = await back(browser, hub, token)
-    seen = (
-        f"hub grew by {grown / 1e6:.2f} MB in {STALLED_SECONDS:.0f} s with a stalled browser, "
-        f"by {control / 1e6:.2f} MB in as long without, after {settling_seconds:.0f} s of settling; "
+            said = f"after {await settled(hub):.0f} s of settling"
+            for _ in range(ROUNDS):
+                grown, seen = await stalled(hub, token, reader)
+                said = f"{said}; {seen}"
+                if grown <= GROWTH_MAX_BYTES:
+                    return said
+    raise AssertionError(said)
+
+
+async def stalled(hub: Hub, token: str, reader: Reader) -> tuple[int, str]:
+    """Return by how many bytes the hub grew while a browser did not read, and the figures in words."""
+    began = await private_bytes_of(hub)
+    async with browsing(hub, token) as browser:
+        await browser.begin()
+        batches = reader.batches
+        for _ in range(int(STALLED_SECONDS / PONG_SECONDS)):
+            await asyncio.sleep(PONG_SECONDS)
+            await browser.pong()
+        grown = await private_bytes_of(hub) - began
+        held = (await hub.metrics())["jtnt_dashboard_held_bytes_max", ""]
+        others = reader.batches - batches
+        how = await back(browser, hub, token)
+    assert others >= STALLED_SECONDS, f"another dashboard got {others} batches in {STALLED_SECONDS:.0f} s"
+    return grown, (
+        f"hub grew by {grown / 1e6:.2f} MB in {STALLED_SECONDS:.0f} s with a stalled browser; "
         f"{held / 1e3:.0f} KB at most were held for one browser; the other dashboard got {others} batches; {how}"
     )
-    assert others >= STALLED_SECONDS, seen
-    assert control <= GROWTH_MAX_BYTES, f"the hub grows by itself, so that this proves nothing: {seen}"
-    assert grown - max(control, 0) <= GROWTH_MAX_BYTES, seen
-    return seen
 
 
 async def settled(hub: Hub) -> float:
