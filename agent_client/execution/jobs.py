@@ -22,6 +22,7 @@ from agent_client.execution.orders import refusal_of
 from agent_client.execution.process import Ending, Valve, Watch
 from agent_client.execution.scripts import Scripts
 from agent_client.execution.terms import Terms
+from agent_client.execution.unrun import CANCELLED, EXPIRED, UNREADABLE, overtaken, refused
 from agent_client.execution.verification import Denied, Grounds, Permitted, Rule, SignatureCheck, judge
 from agent_client.logs import Log
 from agent_client.policy.surroundings import circumstances
@@ -117,16 +118,16 @@ class Jobs:
             if self._tell_again(command.command_id):
                 return None
             if command.command_id in self._unwanted:
-                return _cancelled(command.command_id)
+                return overtaken(command.command_id)
             decision = self._judge(command)
             if isinstance(decision, Denied):
-                return _refused(command.command_id, decision)
+                return refused(command.command_id, decision)
             envelope = decision.envelope
             if envelope.action is Action.SCRIPT:
                 self._scripts.keep(envelope.job_id, base64.b64decode(command.script))
             accepted_at = self._journal.accept(envelope, decision.payload)
         except (DatabaseError, StoreError) as error:
-            return _refused(command.command_id, Denied(Rule.JOURNAL, f"the agent cannot write its journal: {error}"))
+            return refused(command.command_id, Denied(Rule.JOURNAL, f"the agent cannot write its journal: {error}"))
         job = self._make(envelope.job_id, JobState.ACCEPTED, accepted_at, envelope.output_limit_bytes)
         self._arrivals.put_nowait((job, envelope))
         self.changed.set()
@@ -148,8 +149,7 @@ class Jobs:
             return
         _log.info("job to be cancelled", command_id=command_id)
         if job.state is JobState.ACCEPTED:
-            message = "cancelled by a person before it ran"
-            self._finish(job, Ending(CommandOutcome.CANCELLED, CommandReason.CANCELLED_BY_PERSON, None, message))
+            self._finish(job, CANCELLED)
         job.cancelled.set()
 
     def state_of(self, command_id: str) -> CommandState:
@@ -234,8 +234,7 @@ class Jobs:
                 again = self._make(job.command_id, job.state, job.accepted_at, envelope.output_limit_bytes)
                 self._arrivals.put_nowait((again, envelope))
             elif job.result is None:
-                message = "the order that was accepted cannot be read any more; it has not run"
-                self._finish(job, Ending(CommandOutcome.FAILED, CommandReason.START_FAILED, None, message))
+                self._finish(job, UNREADABLE)
 
     def _judge(self, command: Command) -> Permitted | Denied:
         if self.unfinished() >= UNFINISHED_MAX:
@@ -281,8 +280,7 @@ class Jobs:
     def _begin(self, job: Job, envelope: JobEnvelope) -> None:
         """Write down that the job starts, before it does. Raises DatabaseError when that cannot be written."""
         if envelope.expires_at <= self._journal.effective_now_ms():
-            message = "the order expired while it waited for its turn; it has not run"
-            self._finish(job, Ending(CommandOutcome.FAILED, CommandReason.EXPIRED, None, message))
+            self._finish(job, EXPIRED)
             return
         job.started_at = self._journal.start(job.command_id)
         job.state = JobState.STARTED
@@ -365,27 +363,6 @@ class Jobs:
         job = Job(command_id, state, accepted_at, Capture(self._output, command_id, limit_bytes))
         self.open[command_id] = job
         return job
-
-
-def _cancelled(command_id: str) -> CommandResult:
-    return CommandResult(
-        command_id=command_id,
-        status=CommandOutcome.CANCELLED,
-        reason=CommandReason.CANCELLED_BY_PERSON,
-        result="cancelled by a person before it came",
-    )
-
-
-def _refused(command_id: str, denied: Denied) -> CommandResult:
-    _log.warn("job refused", command_id=command_id, rule=denied.rule, reason=denied.message)
-    reason = CommandReason.EXPIRED if denied.rule is Rule.EXPIRED else CommandReason.DENIED_BY_AGENT
-    return CommandResult(
-        command_id=command_id,
-        status=CommandOutcome.FAILED,
-        reason=reason,
-        result=denied.message[:4096],
-        rule=denied.rule,
-    )
 
 
 def _nobody() -> None:
