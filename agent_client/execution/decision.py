@@ -1,10 +1,13 @@
-"""How an order is turned down."""
+"""What an order is decided to be: one that may run, or one that is turned down."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 
 from msgspec import Struct
+
+from protocol.envelope import JobEnvelope
+from protocol.frames import Signature
 
 
 class Rule(StrEnum):
@@ -42,3 +45,11 @@ class Rule(StrEnum):
 class Denied(Struct, frozen=True):
     rule: Rule
     message: str
+
+
+class Permitted(Struct, frozen=True):
+    """`payload`: the very bytes that `signatures` are of, and `envelope` was read from."""
+
+    envelope: JobEnvelope
+    payload: bytes
+    signatures: list[Signature]

@@ -14,18 +14,16 @@ from typing import Final
 from msgspec import Struct, field
 
 from agent_client.clock import Clock
-from agent_client.errors import AgentError
 from agent_client.execution.actions import Actions, Done
 from agent_client.execution.capture import Capture, remove_strays
 from agent_client.execution.journal import Entry, Journal
-from agent_client.execution.orders import refusal_of
+from agent_client.execution.judgement import Judge
 from agent_client.execution.process import Ending, Valve, Watch
 from agent_client.execution.scripts import Scripts
 from agent_client.execution.terms import Terms
-from agent_client.execution.unrun import CANCELLED, EXPIRED, UNREADABLE, overtaken, refused
-from agent_client.execution.verification import Denied, Grounds, Permitted, Rule, SignatureCheck, judge
+from agent_client.execution.unrun import CANCELLED, EXPIRED, UNREADABLE, not_any_more, overtaken, refused
+from agent_client.execution.verification import Denied, Permitted, Rule, SignatureCheck
 from agent_client.logs import Log
-from agent_client.policy.surroundings import circumstances
 from agent_client.spool.database import DatabaseError
 from agent_client.store.secure import StoreError
 from protocol.enumerations import Action, CommandOutcome, CommandReason, JobState, OutputStream
@@ -92,15 +90,14 @@ class Jobs:
         self._unwanted: deque[str] = deque(maxlen=UNFINISHED_MAX)
         self._acknowledged = asyncio.Event()
         self._journal = journal
-        self._terms = terms
         self._clock = clock
         self._output = output
         self._actions = actions or Actions(Scripts(output.with_name("scripts")), bounds.kill_grace_seconds)
         self._scripts = self._actions.scripts
         self._sessions = 0
         self._slots = asyncio.Semaphore(bounds.running_max)
-        self._is_signed_by = is_signed_by or _loaded_at_first_use
-        self._arrivals: asyncio.Queue[tuple[Job, JobEnvelope]] = asyncio.Queue(2 * UNFINISHED_MAX)
+        self._judge = Judge(journal, terms, is_signed_by)
+        self._arrivals: asyncio.Queue[tuple[Job, Permitted]] = asyncio.Queue(2 * UNFINISHED_MAX)
         self._take_up([self._reopen(entry) for entry in journal.open_entries()])
         remove_strays(output, self.open)
         self._scripts.remove_strays(self.open)
@@ -109,8 +106,8 @@ class Jobs:
         """Run jobs as they come, first those a crash kept from starting. Ends by cancellation: what runs is killed."""
         async with asyncio.TaskGroup() as group:
             while True:
-                job, envelope = await self._arrivals.get()
-                group.create_task(self._execute(job, envelope), name=f"job-{job.command_id}")
+                job, order = await self._arrivals.get()
+                group.create_task(self._execute(job, order), name=f"job-{job.command_id}")
 
     def receive(self, command: Command) -> CommandResult | None:
         """Accept an order, or return why not. One that is known never runs again: its story is told anew."""
@@ -119,17 +116,17 @@ class Jobs:
                 return None
             if command.command_id in self._unwanted:
                 return overtaken(command.command_id)
-            decision = self._judge(command)
+            decision = self._decision_on(command)
             if isinstance(decision, Denied):
                 return refused(command.command_id, decision)
             envelope = decision.envelope
             if envelope.action is Action.SCRIPT:
                 self._scripts.keep(envelope.job_id, base64.b64decode(command.script))
-            accepted_at = self._journal.accept(envelope, decision.payload)
+            accepted_at = self._journal.accept(envelope, decision.payload, decision.signatures)
         except (DatabaseError, StoreError) as error:
             return refused(command.command_id, Denied(Rule.JOURNAL, f"the agent cannot write its journal: {error}"))
         job = self._make(envelope.job_id, JobState.ACCEPTED, accepted_at, envelope.output_limit_bytes)
-        self._arrivals.put_nowait((job, envelope))
+        self._arrivals.put_nowait((job, decision))
         self.changed.set()
         self.notify()
         what = envelope.argv[0][:256] if envelope.action is Action.EXEC else envelope.interpreter or ""
@@ -223,47 +220,32 @@ class Jobs:
     def _take_up(self, jobs: list[Job]) -> None:
         """Settle what the life before this one has left: what has started is interrupted, what waits goes on."""
         remains = self._actions.end_remains([job.command_id for job in jobs if job.state is JobState.STARTED])
-        waiting = {envelope.job_id: envelope for envelope in self._journal.not_started()}
+        waiting = {order.envelope.job_id: order for order in self._journal.not_started()}
         for job in jobs:
-            envelope = waiting.get(job.command_id)
+            order = waiting.get(job.command_id)
             if job.state is JobState.STARTED:
                 ended = remains.get(job.command_id, 0)
                 _log.warn("job interrupted by the executor's end", command_id=job.command_id, processes_ended=ended)
                 self._interrupt(job, f"; {ended} processes it had left were ended" if ended else "")
-            elif envelope is not None:
-                again = self._make(job.command_id, job.state, job.accepted_at, envelope.output_limit_bytes)
-                self._arrivals.put_nowait((again, envelope))
+            elif order is not None:
+                again = self._make(job.command_id, job.state, job.accepted_at, order.envelope.output_limit_bytes)
+                self._arrivals.put_nowait((again, order))
             elif job.result is None:
                 self._finish(job, UNREADABLE)
 
-    def _judge(self, command: Command) -> Permitted | Denied:
+    def _decision_on(self, command: Command) -> Permitted | Denied:
         if self.unfinished() >= UNFINISHED_MAX:
             return Denied(Rule.TOO_MANY_JOBS, f"this agent already has {UNFINISHED_MAX} unfinished jobs")
-        try:
-            terms = self._terms()
-        except AgentError as error:
-            return Denied(Rule.TRUST, str(error))
-        now_ms = self._journal.effective_now_ms()
-        grounds = Grounds(
-            audience=terms.audience,
-            trust=terms.trust,
-            is_signed_by=self._is_signed_by,
-            now_ms=now_ms,
-            allowed_actions=terms.allowed_actions,
-            not_before_ms=self._journal.not_before_ms,
-            around=circumstances(terms.policy, now_ms=now_ms, accepted_last_hour=self._journal.accepted_last_hour),
-        )
-        decision = judge(command, grounds)
-        return decision if isinstance(decision, Denied) else refusal_of(decision.envelope) or decision
+        return self._judge.decide(command)
 
-    async def _execute(self, job: Job, envelope: JobEnvelope) -> None:
+    async def _execute(self, job: Job, order: Permitted) -> None:
         async with self._slots:
             if job.result is not None:
                 return
             try:
-                self._begin(job, envelope)
+                self._begin(job, order)
                 if job.result is None:
-                    done = await self._run(job, envelope)
+                    done = await self._run(job, order.envelope)
                     self._finish(job, done.ending)
                     if done.afterwards is not None:
                         await self._told(job)
@@ -277,10 +259,16 @@ class Jobs:
                 if job.result is None:
                     self._finish(job, Ending(CommandOutcome.FAILED, CommandReason.UNKNOWN, None, message))
 
-    def _begin(self, job: Job, envelope: JobEnvelope) -> None:
-        """Write down that the job starts, before it does. Raises DatabaseError when that cannot be written."""
-        if envelope.expires_at <= self._journal.effective_now_ms():
+    def _begin(self, job: Job, order: Permitted) -> None:
+        """Write down that the job starts, before it does; one that may not run any more ends here.
+
+        Raises DatabaseError when it cannot be written.
+        """
+        if order.envelope.expires_at <= self._journal.effective_now_ms():
             self._finish(job, EXPIRED)
+            return
+        if denied := self._judge.objection(order):
+            self._finish(job, not_any_more(denied))
             return
         job.started_at = self._journal.start(job.command_id)
         job.state = JobState.STARTED
@@ -324,6 +312,7 @@ class Jobs:
             exit_code=ending.exit_code,
             reason=ending.reason,
             result=ending.message,
+            rule=ending.rule,
             started_at=job.started_at,
             finished_at=self._clock.now_ms(),
             output_bytes=dict(job.capture.written),
@@ -367,10 +356,3 @@ class Jobs:
 
 def _nobody() -> None:
     """Nobody asks how things stand."""
-
-
-def _loaded_at_first_use(public_key: bytes, signature: bytes, message: bytes) -> bool:
-    # Imported here: most agents seldom run a job, and the import costs megabytes of every machine's memory.
-    from agent_client.trust.signature import is_signed_by  # noqa: PLC0415
-
-    return is_signed_by(public_key, signature, message)

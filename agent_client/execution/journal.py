@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -9,10 +10,11 @@ import msgspec
 from msgspec import Struct
 
 from agent_client.clock import Clock
+from agent_client.execution.decision import Permitted
 from agent_client.spool.database import Database, Parameter, Row
 from protocol.enumerations import Action, JobState
 from protocol.envelope import JobEnvelope
-from protocol.frames import CommandResult
+from protocol.frames import CommandResult, Signature
 
 KEPT_SECONDS: Final = 7 * 86400
 HOUR_MS: Final = 3_600_000
@@ -24,10 +26,12 @@ CREATE TABLE IF NOT EXISTS asked (
     id TEXT PRIMARY KEY, requested_by TEXT NOT NULL, action TEXT NOT NULL, what TEXT NOT NULL
 ) WITHOUT ROWID
 """
+_SIGNED: Final = "CREATE TABLE IF NOT EXISTS signed (id TEXT PRIMARY KEY, signatures BLOB NOT NULL) WITHOUT ROWID"
 _WHAT_MAX_CHARS: Final = 200
 _SELECT: Final = "SELECT id, state, accepted_at, started_at, result, acknowledged FROM jobs"
 
 _envelope_decoder: Final = msgspec.json.Decoder(JobEnvelope)
+_signatures_decoder: Final = msgspec.json.Decoder(list[Signature])
 _result_decoder: Final = msgspec.json.Decoder(CommandResult)
 
 
@@ -51,6 +55,7 @@ class Journal:
         self._clock = clock
         database.on_forgotten = self._forget
         database.execute(_ASKED)
+        database.execute(_SIGNED)
         if database.has_forgotten:
             self._forget()
 
@@ -84,7 +89,7 @@ class Journal:
         assert isinstance(count, int)
         return count
 
-    def accept(self, envelope: JobEnvelope, payload: bytes) -> int:
+    def accept(self, envelope: JobEnvelope, payload: bytes, signatures: Sequence[Signature] = ()) -> int:
         """Return the time written down. The mark rises to the signed time of issue, as far as the clock agrees."""
         now = self._clock.now_ms()
 
@@ -96,6 +101,8 @@ class Journal:
                 "INSERT INTO asked VALUES (?, ?, ?, ?)",
                 (envelope.job_id, envelope.requested_by, envelope.action, _what(envelope)),
             )
+            encoded = msgspec.json.encode(signatures)
+            self._database.execute("INSERT OR REPLACE INTO signed VALUES (?, ?)", (envelope.job_id, encoded))
             self._database.execute(
                 "INSERT INTO jobs (id, state, envelope, expires_at, accepted_at) VALUES (?, ?, ?, ?, ?)",
                 (envelope.job_id, JobState.ACCEPTED, payload, envelope.expires_at, now),
@@ -129,17 +136,22 @@ class Journal:
     def acknowledge(self, command_id: str) -> None:
         self._write("UPDATE jobs SET acknowledged = 1 WHERE id = ? AND result IS NOT NULL", command_id)
 
-    def not_started(self) -> list[JobEnvelope]:
+    def not_started(self) -> list[Permitted]:
         """Return, oldest first, the verified orders that were accepted and have not begun.
 
-        One that this version of the agent cannot read is left out; another version may have accepted it.
+        One that this version of the agent cannot read is left out; another version may have accepted it. The first
+        version kept no signatures.
         """
-        query = "SELECT envelope FROM jobs WHERE state = ? ORDER BY accepted_at, id"
-        envelopes = []
-        for (raw,) in self._database.rows(query, (JobState.ACCEPTED,)):
+        query = (
+            "SELECT envelope, signatures FROM jobs LEFT JOIN signed USING (id) WHERE state = ? ORDER BY accepted_at, id"
+        )
+        orders = []
+        for payload, signatures in self._database.rows(query, (JobState.ACCEPTED,)):
+            assert isinstance(payload, bytes)
             with suppress(msgspec.MsgspecError, UnicodeError):
-                envelopes.append(_envelope_decoder.decode(raw if isinstance(raw, bytes) else b""))
-        return envelopes
+                kept = _signatures_decoder.decode(signatures) if isinstance(signatures, bytes) else []
+                orders.append(Permitted(_envelope_decoder.decode(payload), payload, kept))
+        return orders
 
     def prune(self) -> None:
         """Forget jobs that are acknowledged and whose order expired a week before the mark.
@@ -151,6 +163,7 @@ class Journal:
         with self._database.transaction():
             self._database.execute("DELETE FROM jobs WHERE acknowledged = 1 AND expires_at < ?", (horizon,))
             self._database.execute("DELETE FROM asked WHERE id NOT IN (SELECT id FROM jobs)")
+            self._database.execute("DELETE FROM signed WHERE id NOT IN (SELECT id FROM jobs WHERE acknowledged = 0)")
 
     def _forget(self) -> None:
         """Take it that every known order has begun, and any earlier one has run: a newer journal was lost."""

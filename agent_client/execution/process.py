@@ -44,12 +44,16 @@ Sink = Callable[[OutputStream, bytes], None]
 
 
 class Ending(Struct, frozen=True):
-    """How a process ended; `exit_code` is negative for a signal, None when none was made or it was killed by us."""
+    """How a process ended; `exit_code` is negative for a signal, None when none was made or it was killed by us.
+
+    `rule`: by which none may be made.
+    """
 
     outcome: CommandOutcome
     reason: CommandReason | None
     exit_code: int | None
     message: str
+    rule: str = ""
 
 
 class Valve:

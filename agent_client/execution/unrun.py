@@ -43,6 +43,13 @@ def refused(command_id: str, denied: Denied) -> CommandResult:
     )
 
 
+def not_any_more(denied: Denied) -> Ending:
+    """Return how an order ends that was accepted, and may not run when its turn comes."""
+    message = f"it waited for its turn, and may not run any more: {denied.message}"
+    reason = CommandReason.DENIED_BY_AGENT
+    return Ending(CommandOutcome.FAILED, reason, None, message[:RESULT_MAX_CHARS], denied.rule)
+
+
 def overtaken(command_id: str) -> CommandResult:
     """Return what is said of an order whose cancel came first."""
     return CommandResult(

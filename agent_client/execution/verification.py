@@ -10,7 +10,7 @@ from typing import Final, assert_never
 import msgspec
 from msgspec import Struct
 
-from agent_client.execution.decision import Denied, Rule
+from agent_client.execution.decision import Denied, Permitted, Rule
 from agent_client.policy.terms import Policy
 from agent_client.policy.verdict import Circumstances, operator_line, policy_refusal
 from agent_client.trust.document import (
@@ -29,18 +29,13 @@ from protocol.envelope import JobEnvelope, TrustDocument
 from protocol.frames import Command, Signature
 from protocol.limits import FRAME_MAX_BYTES
 
-__all__ = ["Audience", "Denied", "Grounds", "Permitted", "Rule", "SignatureCheck", "judge"]
+__all__ = ["Audience", "Denied", "Grounds", "Permitted", "Rule", "SignatureCheck", "judge", "objection_to"]
 
 SignatureCheck = Callable[[bytes, bytes, bytes], bool]
 SIGNATURE_BYTES: Final = 64
 SIGNATURES_MAX: Final = 4
 
 _envelope_decoder: Final = msgspec.json.Decoder(JobEnvelope)
-
-
-class Permitted(Struct, frozen=True):
-    envelope: JobEnvelope
-    payload: bytes
 
 
 class Audience(Struct, frozen=True):
@@ -84,7 +79,19 @@ def judge(command: Command, grounds: Grounds) -> Permitted | Denied:
         envelope = decode(_envelope_decoder, payload, FRAME_MAX_BYTES)
     except BadFrame as error:
         return Denied(Rule.MALFORMED, f"the order cannot be read: {error} {error.path}".strip())
-    return _content_refusal(command, envelope, grounds) or Permitted(envelope, payload)
+    order = Permitted(envelope, payload, command.signatures[:SIGNATURES_MAX])
+    return _content_refusal(command, envelope, grounds) or order
+
+
+def objection_to(order: Permitted, grounds: Grounds) -> Denied | None:
+    """Return what stands by now against an order that was permitted and has waited, but for its expiry."""
+    return (
+        _signature_refusal(order.payload, order.signatures, grounds)
+        or _operator_refusal(order.payload, order.signatures, grounds)
+        or _audience_refusal(order.envelope, grounds)
+        or _action_refusal(order.envelope, grounds)
+        or policy_refusal(order.envelope, grounds.around)
+    )
 
 
 def _signature_refusal(payload: bytes, signatures: Sequence[Signature], grounds: Grounds) -> Denied | None:
@@ -136,10 +143,8 @@ def _objection(entry: Signature, answer: KeyAnswer, payload: bytes, grounds: Gro
 
 
 def _content_refusal(command: Command, envelope: JobEnvelope, grounds: Grounds) -> Denied | None:
-    if envelope.organisation_id != grounds.audience.organisation_id:
-        return Denied(Rule.ORGANISATION, "the order is for another organisation")
-    if envelope.agent_id != grounds.audience.agent_id:
-        return Denied(Rule.AGENT, "the order is for another agent")
+    if refusal := _audience_refusal(envelope, grounds):
+        return refusal
     if envelope.job_id != command.command_id:
         return Denied(Rule.JOB_ID, "the order's signed id is not the command's")
     if envelope.expires_at <= grounds.now_ms:
@@ -147,11 +152,27 @@ def _content_refusal(command: Command, envelope: JobEnvelope, grounds: Grounds) 
         return Denied(Rule.EXPIRED, f"the order expired {late_seconds} s ago by this machine's clock")
     if envelope.issued_at < grounds.not_before_ms:
         return Denied(Rule.JOURNAL_LOST, "this agent lost its journal after the order was issued; give it again")
-    if envelope.action not in grounds.allowed_actions:
-        allowed = ", ".join(sorted(grounds.allowed_actions)) or "nothing"
-        whose = "the organisation's policy, with the machine's local-policy.json, allows"
-        return Denied(Rule.ACTION, f"no job may do {envelope.action} on this machine: {whose} {allowed}")
-    return _script_refusal(command, envelope) or policy_refusal(envelope, grounds.around)
+    return (
+        _action_refusal(envelope, grounds)
+        or _script_refusal(command, envelope)
+        or policy_refusal(envelope, grounds.around)
+    )
+
+
+def _audience_refusal(envelope: JobEnvelope, grounds: Grounds) -> Denied | None:
+    if envelope.organisation_id != grounds.audience.organisation_id:
+        return Denied(Rule.ORGANISATION, "the order is for another organisation")
+    if envelope.agent_id != grounds.audience.agent_id:
+        return Denied(Rule.AGENT, "the order is for another agent")
+    return None
+
+
+def _action_refusal(envelope: JobEnvelope, grounds: Grounds) -> Denied | None:
+    if envelope.action in grounds.allowed_actions:
+        return None
+    allowed = ", ".join(sorted(grounds.allowed_actions)) or "nothing"
+    whose = "the organisation's policy, with the machine's local-policy.json, allows"
+    return Denied(Rule.ACTION, f"no job may do {envelope.action} on this machine: {whose} {allowed}")
 
 
 def _script_refusal(command: Command, envelope: JobEnvelope) -> Denied | None:

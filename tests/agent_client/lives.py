@@ -33,8 +33,8 @@ class Life:
         self.trust = parse_trust(FLEET.trust())
         self.database = Database(folder / "spool.db")
         self.journal = Journal(self.database, clock)
-        terms = Terms(Audience(ORGANISATION, AGENT), self.trust, actions)
-        self.jobs = Jobs(self.journal, lambda: terms, clock, folder / "jobs", BOUNDS)
+        self.terms = Terms(Audience(ORGANISATION, AGENT), self.trust, actions)
+        self.jobs = Jobs(self.journal, lambda: self.terms, clock, folder / "jobs", BOUNDS)
         self.sent: list[JobReport] = []
         self.arrived = asyncio.Condition()
 

@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 import msgspec
 
-from agent_client.execution import jobs as jobs_module
+from agent_client.execution import judgement as judgement_module
 from agent_client.execution.capture import Capture
 from agent_client.execution.jobs import Job, Jobs
 from agent_client.execution.journal import Entry, Journal
@@ -34,7 +34,7 @@ Planted = AbstractContextManager[Any]
 
 
 def the_agent_does_not_remember_orders() -> Planted:
-    return patch.object(Journal, "accept", lambda self, _envelope, _payload: self._clock.now_ms())
+    return patch.object(Journal, "accept", lambda self, *_: self._clock.now_ms())
 
 
 def the_start_is_not_written_down() -> Planted:
@@ -60,7 +60,7 @@ def the_process_is_made_before_the_start_is_written_down() -> Planted:
         self._journal.start(job.command_id)
         return ending
 
-    def begin(self: Jobs, job: Job, _envelope: JobEnvelope) -> None:
+    def begin(self: Jobs, job: Job, _order: Permitted) -> None:
         job.started_at = self._clock.now_ms()
         job.state = JobState.STARTED
         job.capture.notify = self.changed.set
@@ -91,9 +91,9 @@ def the_agent_forgets_expiry() -> Planted:
 def the_agent_believes_any_signature() -> Planted:
     def judge(command: Any, _grounds: Any) -> Permitted:
         payload = base64.b64decode(command.payload)
-        return Permitted(msgspec.json.decode(payload, type=JobEnvelope), payload)
+        return Permitted(msgspec.json.decode(payload, type=JobEnvelope), payload, [])
 
-    return patch.object(jobs_module, "judge", judge)
+    return patch.multiple(judgement_module, judge=judge, objection_to=lambda *_: None)
 
 
 def a_cancelled_job_that_waits_runs_all_the_same() -> Planted:

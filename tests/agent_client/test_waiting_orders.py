@@ -1,0 +1,104 @@
+"""What may have changed while an order waited for its turn: it is judged again before it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from agent_client.execution.terms import Terms
+from agent_client.execution.verification import Audience, Rule
+from agent_client.policy.file import Unusable
+from agent_client.policy.terms import Policy, policy_of
+from agent_client.trust.document import parse_trust
+from protocol.enumerations import CommandOutcome, CommandReason
+from protocol.frames import CommandResult
+from tests.agent_client.clock import SteppingClock
+from tests.agent_client.fleet import now_ms
+from tests.agent_client.lives import FLEET, Life, order
+
+
+@pytest.fixture
+def life(tmp_path: Path) -> Iterator[Life]:
+    life = Life(tmp_path, SteppingClock())
+    yield life
+    life.close()
+
+
+def policy(**jobs: Any) -> Policy:
+    return policy_of({"jobs": jobs}, "/etc/jtnt/policy.toml")
+
+
+CHANGES: dict[str, tuple[dict[str, Any], Rule]] = {
+    "its hours are over": ({"policy": policy(windows=[])}, Rule.POLICY_WINDOW),
+    "root forbids it": ({"policy": policy(actions=["service"])}, Rule.POLICY_ACTION),
+    "root allows none": ({"policy": policy(per_hour=0)}, Rule.POLICY_RATE),
+    "root wants a second signature": ({"policy": policy(signatures="hub+operator")}, Rule.OPERATOR_SIGNATURE),
+    "the policy is not to be believed": ({"policy": Unusable("somebody could change it")}, Rule.POLICY),
+    "the organisation forbids it": ({"allowed_actions": frozenset({"service"})}, Rule.ACTION),
+    "the machine has become another": ({"audience": Audience("org-2", "agent-2")}, Rule.ORGANISATION),
+    "its key was taken out": ({"trust": parse_trust(FLEET.trust(signers=[]))}, Rule.UNKNOWN_KEY),
+    "its key was revoked": (
+        {"trust": parse_trust(FLEET.trust(revoked_key_ids=[FLEET.signer.key_id]))},
+        Rule.REVOKED_KEY,
+    ),
+    "its key has expired": (
+        {"trust": parse_trust(FLEET.trust(signers=[FLEET.signer.as_trusted(not_after_ms=now_ms() - 1)]))},
+        Rule.EXPIRED_KEY,
+    ),
+}
+
+
+async def refusal_of_what_waited(life: Life, tmp_path: Path) -> None:
+    async with life.running():
+        result = await life.first(CommandResult)
+    assert (result.status, result.reason) == (CommandOutcome.FAILED, CommandReason.DENIED_BY_AGENT)
+    assert result.started_at is None
+    assert result.result.startswith("it waited for its turn, and may not run any more: ")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_what_may_not_run_any_more_when_its_turn_comes_is_refused_with_the_rule(
+    life: Life, tmp_path: Path, change: str
+) -> None:
+    terms, rule = CHANGES[change]
+    assert life.jobs.receive(order("job-1", "touch", str(tmp_path / "ran"))) is None
+    life.terms = msgspec.structs.replace(life.terms, **terms)
+    await refusal_of_what_waited(life, tmp_path)
+    assert life.results()[0].rule == rule
+
+
+async def test_an_order_of_an_earlier_life_is_judged_by_its_signatures_on_disk(tmp_path: Path) -> None:
+    dead = Life(tmp_path, SteppingClock())
+    dead.jobs.receive(order("job-1", "touch", str(tmp_path / "ran")))
+    dead.close()
+    life = Life(tmp_path, SteppingClock())
+    life.terms = Terms(life.terms.audience, parse_trust(FLEET.trust(signers=[])), life.terms.allowed_actions)
+    await refusal_of_what_waited(life, tmp_path)
+    life.close()
+    assert life.results()[0].rule == Rule.UNKNOWN_KEY
+
+
+async def test_an_order_that_was_changed_on_disk_does_not_run(tmp_path: Path) -> None:
+    dead = Life(tmp_path, SteppingClock())
+    dead.jobs.receive(order("job-1", "touch", str(tmp_path / "not")))
+    changed = msgspec.json.encode(FLEET.envelope("job-1", ["touch", str(tmp_path / "ran")]))
+    dead.database.execute("UPDATE jobs SET envelope = ?", (changed,))
+    dead.close()
+    life = Life(tmp_path, SteppingClock())
+    await refusal_of_what_waited(life, tmp_path)
+    life.close()
+    assert life.results()[0].rule == Rule.SIGNATURE
+
+
+async def test_the_number_of_an_hour_is_counted_when_orders_come_and_not_again(life: Life) -> None:
+    life.terms = msgspec.structs.replace(life.terms, policy=policy(per_hour=2))
+    for number in range(2):
+        assert life.jobs.receive(order(f"job-{number}", "true")) is None
+    async with life.running():
+        await life.first(CommandResult, 2)
+    assert {result.status for result in life.results()} == {CommandOutcome.COMPLETED}
