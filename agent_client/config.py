@@ -27,7 +27,9 @@ from protocol.limits import (
 
 Seconds = Annotated[float, Meta(ge=0, le=7 * 86400)]
 PositiveSeconds = Annotated[float, Meta(gt=0, le=86400)]
+AckSeconds = Annotated[float, Meta(ge=0.1, le=86400)]
 Fraction = Annotated[float, Meta(ge=0, lt=1)]
+RunningJobs = Annotated[int, Meta(ge=1, le=256)]
 LogLevel = Literal["debug", "info", "warn", "error", "fatal"]
 SecureUrl = Annotated[str, Meta(pattern=r"^(https|wss)://[^/\s]+", max_length=2048)]
 
@@ -55,10 +57,10 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
     close_timeout_seconds: PositiveSeconds = 5.0
     welcome_timeout_seconds: PositiveSeconds = 10.0
     send_timeout_seconds: PositiveSeconds = SEND_DEADLINE_AGENT_SECONDS
-    ack_timeout_seconds: PositiveSeconds = 30.0
+    ack_timeout_seconds: AckSeconds = 30.0
     spool_max_bytes: Annotated[int, Meta(ge=256 * 1024)] = SPOOL_MAX_BYTES
     spool_max_age_seconds: PositiveSeconds | Annotated[int, Meta(gt=0)] = SPOOL_MAX_AGE_SECONDS
-    running_jobs_max: Annotated[int, Meta(ge=1, le=256)] = 8
+    running_jobs_max: RunningJobs = 8
     kill_grace_seconds: PositiveSeconds = 5.0
     executor_idle_seconds: PositiveSeconds = 60.0
     executor_service: bool = False

@@ -19,6 +19,7 @@ from agent_client.execution.wire import (
     End,
     JobFrame,
     JobReport,
+    NotUnderstood,
     Say,
     Standing,
     ToExecutor,
@@ -49,6 +50,8 @@ class Desk:
                     await self._handle(await self._channel.hear(), group)
         except ExceptionGroup as group:
             check_cancelled(group)
+            if unread := group.subgroup(NotUnderstood):
+                _log.warn("the daemon is not listened to", reason=str(unread.exceptions[0]))
             if faults := group.split(ChannelLost)[1]:
                 _log.error("conversation with the daemon failed", exception=faults)
             raise ChannelLost("the daemon is gone") from group

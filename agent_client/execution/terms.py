@@ -8,6 +8,7 @@ from typing import ClassVar, Final, TypeVar
 import msgspec
 from msgspec import Struct
 
+from agent_client.config import PositiveSeconds, RunningJobs
 from agent_client.errors import AgentError
 from agent_client.execution.places import ExecutorPlaces
 from agent_client.execution.verification import Audience
@@ -36,14 +37,14 @@ class LocalPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class Settings(Struct, frozen=True):
-    """What the executor needs of the agent's configuration, which the daemon has checked."""
+    """What the executor needs of the agent's configuration. A daemon that is another user may not have checked it."""
 
     agent_id: Word
     organisation_id: Word
     trust_domain: Word
-    running_jobs_max: int = 8
-    kill_grace_seconds: float = 5.0
-    executor_idle_seconds: float = 60.0
+    running_jobs_max: RunningJobs = 8
+    kill_grace_seconds: PositiveSeconds = 5.0
+    executor_idle_seconds: PositiveSeconds = 60.0
     policy_file: str | None = None
 
 

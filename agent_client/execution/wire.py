@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Final, Generic, TypeVar, Union
 import msgspec
 from msgspec import Struct
 
+from agent_client.config import AckSeconds
 from agent_client.errors import AgentError
 from protocol.frames import (
     Command,
@@ -38,6 +39,12 @@ class ChannelLost(AgentError):
     code: ClassVar[str] = "channel_lost"
 
 
+class NotUnderstood(ChannelLost):
+    """The other side says what is no message, or one out of its bounds; the message names the value."""
+
+    code: ClassVar[str] = "channel_not_understood"
+
+
 class Begin(Struct, frozen=True, tag="begin"):
     """A session with the hub is up. `said`: what its `hello` told of jobs; `held_open`: the jobs the hub holds open."""
 
@@ -45,7 +52,7 @@ class Begin(Struct, frozen=True, tag="begin"):
     said: list[JobProgress]
     held_open: list[str]
     window: int
-    ack_timeout_seconds: float
+    ack_timeout_seconds: AckSeconds
 
 
 class End(Struct, frozen=True, tag="end"):
@@ -115,16 +122,16 @@ class Channel(Generic[_Heard]):
         self._decoder = decoder
 
     async def hear(self) -> _Heard:
-        """Wait for the next message, without a deadline. Raises ChannelLost."""
+        """Wait for the next message, without a deadline. Raises ChannelLost or NotUnderstood."""
         try:
             size = int.from_bytes(await self._reader.readexactly(_LENGTH_BYTES), "big")
             if size > MESSAGE_MAX_BYTES:
-                raise ChannelLost(f"a message of {size} bytes; the limit is {MESSAGE_MAX_BYTES}")
+                raise NotUnderstood(f"a message of {size} bytes; the limit is {MESSAGE_MAX_BYTES}")
             return self._decoder.decode(await self._reader.readexactly(size))
         except (OSError, asyncio.IncompleteReadError) as error:
             raise ChannelLost("the other side is gone") from error
         except (msgspec.MsgspecError, UnicodeError) as error:
-            raise ChannelLost(f"a message is not understood: {error}") from error
+            raise NotUnderstood(f"a message is not understood: {error}") from error
 
     def say(self, message: ToExecutor | ToDaemon) -> None:
         """Send without waiting. Raises ChannelLost when the other side has not read for a long time."""
