@@ -43,12 +43,14 @@ class Actions:
         kill_grace_seconds: float,
         kin: Kin | None = None,
         restart: Callable[[], None] | None = None,
+        daemons: Callable[[], Collection[int]] = tuple,
     ) -> None:
-        """`restart` makes the daemon end in order and begin anew."""
+        """`restart` makes the daemon end in order and begin anew. `daemons`: whom no order may signal."""
         self.scripts = scripts
         self._kill_grace_seconds = kill_grace_seconds
         self._kin = kin or Kin()
         self._restart = restart or _nobody
+        self._daemons = daemons
 
     async def carry_out(self, envelope: JobEnvelope, watch: Watch) -> Done:
         """Return how it ended. When the task is cancelled, what runs is killed and CancelledError goes on."""
@@ -57,7 +59,7 @@ class Actions:
                 script: Path | None = None
                 if envelope.action is Action.SCRIPT:
                     script = stack.enter_context(self.scripts.laid_out(envelope, account_for(envelope)))
-                plan = plan_of(envelope, script)
+                plan = plan_of(envelope, script, self._daemons())
             except (BadOrder, NoAccount, OSError) as error:
                 return Done(_failed(str(error)))
             return await self._do(plan, watch)

@@ -98,7 +98,11 @@ class Executor:
         self._marks.open()
         self._kin = Kin()
         actions = Actions(
-            Scripts(places.folder / "scripts"), settings.kill_grace_seconds, self._kin, self._restart_daemon
+            Scripts(places.folder / "scripts"),
+            settings.kill_grace_seconds,
+            self._kin,
+            self._restart_daemon,
+            places.daemons,
         )
         bounds = JobBounds(settings.running_jobs_max, settings.kill_grace_seconds)
         self._jobs = Jobs(self._journal, terms, self._clock, places.output, bounds, actions=actions)

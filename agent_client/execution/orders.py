@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final, assert_never
 
@@ -100,8 +100,11 @@ def refusal_of(envelope: JobEnvelope) -> Denied | None:
     return None
 
 
-def plan_of(envelope: JobEnvelope, script: Path | None) -> Plan:
-    """Return what to do. `script`: where the script of such an order lies. Raises BadOrder or NoAccount."""
+def plan_of(envelope: JobEnvelope, script: Path | None, daemons: Collection[int] = ()) -> Plan:
+    """Return what to do. `script`: where the script of such an order lies. `daemons`: processes of the agent's own.
+
+    Raises BadOrder or NoAccount.
+    """
     if envelope.action is Action.EXEC:
         return _program(envelope, envelope.argv)
     if envelope.action is Action.SCRIPT:
@@ -110,7 +113,7 @@ def plan_of(envelope: JobEnvelope, script: Path | None) -> Plan:
         case ServiceData(verb=verb, name=name):
             return _program(envelope, _service(verb, name))
         case KillData(pid=pid, signal=signal_name):
-            return _signal(pid, signal_name)
+            return _signal(pid, signal_name, daemons)
         case PackagesData(verb=packages_verb, names=names):
             return _program(envelope, _packages(packages_verb, names), _NO_QUESTIONS)
         case RebootData(delay_sec=delay_seconds):
@@ -164,9 +167,9 @@ def _service(verb: str, name: str) -> list[str]:
     return [_found("systemctl"), "--no-pager", "--no-ask-password", verb, "--", name]
 
 
-def _signal(pid: int, name: str) -> Signal:
-    if pid in {os.getpid(), os.getppid()}:
-        raise BadOrder(f"process {pid} is the agent itself")
+def _signal(pid: int, name: str, daemons: Collection[int]) -> Signal:
+    if pid in {os.getpid(), os.getppid(), *daemons}:
+        raise BadOrder(f"process {pid} is the agent itself; to begin it anew, order agent:restart")
     return Signal(pid, name)
 
 

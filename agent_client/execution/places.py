@@ -11,6 +11,7 @@ from typing import Final
 from msgspec import Struct
 
 from agent_client.paths import Places
+from agent_client.store.secure import SecureStore, StoreError
 
 _ADDRESS_MAX_BYTES: Final = 100
 
@@ -49,6 +50,15 @@ class ExecutorPlaces(Struct, frozen=True):
     @property
     def marks(self) -> Path:
         return self.folder / "marks"
+
+    def daemons(self) -> list[int]:
+        """Return the process whose number is in the daemon's lock; none where that cannot be read or is no number."""
+        try:
+            owner = self.agent.state.stat().st_uid if self.is_apart else None
+            lock = SecureStore(self.agent.state, owner).load(self.agent.lock.name)
+            return [int(lock)]
+        except (OSError, StoreError, ValueError):
+            return []
 
 
 @contextmanager

@@ -302,6 +302,21 @@ async def test_a_job_restarts_the_agent_after_its_result_was_told(fleet: Fleet, 
             assert daemon.process.returncode is None
 
 
+async def test_no_order_signals_the_daemon_or_the_executor(fleet: Fleet, places: Places, tmp_path: Path) -> None:
+    async with running(fleet, tmp_path, Hub()) as hub:
+        fleet.enroll_by_hand(places, hub.port)
+        async with daemon_of(places) as daemon:
+            peer = await hub.peer()
+            await peer.send(fleet.command(fleet.envelope("job-0", ["true"])))
+            await peer.first(CommandResult)
+            for number, pid in enumerate((daemon.process.pid, executor_of(places)), start=1):
+                await peer.send(fleet.command(fleet.envelope(f"job-{number}", [str(pid), "KILL"], action="kill")))
+                result = (await peer.several(number + 1, CommandResult))[number]
+                assert result.reason is CommandReason.START_FAILED
+                assert result.result.startswith(f"process {pid} is the agent itself")
+            assert daemon.process.returncode is None
+
+
 async def test_the_machines_shutdown_ends_jobs_and_their_end_is_told_later(
     fleet: Fleet, places: Places, tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -12,6 +13,7 @@ import msgspec
 import pytest
 
 from agent_client.execution.desk import Desk
+from agent_client.execution.places import ExecutorPlaces
 from agent_client.execution.terms import TermsUnusable, settings_of
 from agent_client.execution.wire import Channel, ChannelLost, ToExecutor, to_executor
 from agent_client.paths import CONFIG, Places
@@ -61,3 +63,17 @@ def test_a_setting_out_of_bounds_is_refused_by_its_name(tmp_path: Path, key: str
     SecureStore(places.config).save(CONFIG, msgspec.json.encode(SETTINGS | {key: value}))
     with pytest.raises(TermsUnusable, match=key):
         settings_of(places)
+
+
+@pytest.mark.parametrize("content", [b"", b"nobody", b"\xff", None])
+def test_a_lock_that_names_nobody_is_no_obstacle(tmp_path: Path, content: bytes | None) -> None:
+    places = Places.inside(tmp_path / "agent")
+    SecureStore(places.state).save(places.lock.name, b"1234")
+    beside, apart = ExecutorPlaces.beside(places), ExecutorPlaces(tmp_path / "own", places)
+    assert beside.daemons() == apart.daemons() == [1234]
+    places.lock.unlink()
+    if content is None:
+        os.mkfifo(places.lock, 0o600)
+    else:
+        SecureStore(places.state).save(places.lock.name, content)
+    assert beside.daemons() == apart.daemons() == []
