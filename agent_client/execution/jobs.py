@@ -31,6 +31,8 @@ from protocol.envelope import JobEnvelope
 from protocol.frames import Command, CommandResult, CommandState, JobProgress
 
 UNFINISHED_MAX: Final = 256
+OPEN_MAX: Final = 512
+"""So many jobs may wait with their output on disk, to run or for the hub to take their result."""
 HELLO_JOBS_MAX: Final = 256
 AHEAD_MAX_BYTES: Final = 256 * 1024
 """So much of a stream may wait for the hub, while it is there, before the job is slowed; less than a usual head."""
@@ -236,6 +238,10 @@ class Jobs:
     def _decision_on(self, command: Command) -> Permitted | Denied:
         if self.unfinished() >= UNFINISHED_MAX:
             return Denied(Rule.TOO_MANY_JOBS, f"this agent already has {UNFINISHED_MAX} unfinished jobs")
+        if len(self.open) >= OPEN_MAX:
+            ended = len(self.open) - self.unfinished()
+            message = f"the hub has not taken the results of {ended} jobs; this agent accepts more when it has"
+            return Denied(Rule.TOO_MANY_JOBS, message)
         return self._judge.decide(command)
 
     async def _execute(self, job: Job, order: Permitted) -> None:

@@ -254,15 +254,6 @@ async def test_cancelling_what_has_ended_changes_nothing(life: Life) -> None:
     assert len(life.results()) == 1
 
 
-async def test_too_many_unfinished_jobs_are_refused(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent_client.execution.jobs.UNFINISHED_MAX", 2)
-    for number in range(2):
-        assert life.jobs.receive(order(f"job-{number}", "true")) is None
-    refusal = life.jobs.receive(order("job-2", "true"))
-    assert refusal is not None
-    assert refusal.rule == Rule.TOO_MANY_JOBS
-
-
 async def test_output_waits_for_credits_on_disk_while_the_process_goes_on(life: Life) -> None:
     reporter = life.reporter(window=2)
     code = "import sys; sys.stdout.write('x' * 200_000); sys.stdout.flush(); sys.stderr.write('end')"
