@@ -84,7 +84,10 @@ class Jobs:
         is_signed_by: SignatureCheck | None = None,
         actions: Actions | None = None,
     ) -> None:
-        """`terms` may raise AgentError: then no order is accepted. Jobs that a crash has cut off are settled here."""
+        """`terms` may raise AgentError: then no order is accepted, and none begins.
+
+        Jobs that a crash has cut off are settled here.
+        """
         self.changed = asyncio.Event()
         self.open: dict[str, Job] = {}
         self.repeat: set[str] = set()

@@ -39,7 +39,7 @@ def default_path(platform: str = sys.platform) -> Path:
 
 
 class PolicyFile:
-    """Asked anew for each job: a change counts from the next one on. The file is parsed when it changed."""
+    """Asked anew when a job comes and when it begins. The file is parsed when it changed."""
 
     def __init__(self, path: Path, chosen_in: Path | None = None) -> None:
         """`chosen_in`: the configuration that names another path than the default, which must be as safe itself."""
