@@ -42,7 +42,19 @@ FIELDS: Final = frozenset(
         "path",
     }
     | {"people_port", "agents_port", "address", "session_id", "socket_id", "code", "status", "state", "version"}
-    | {"agent_id", "organisation_id", "command_id", "username", "role", "actor", "action", "key", "detail", "trust"}
+    | {
+        "agent_id",
+        "organisation_id",
+        "command_id",
+        "username",
+        "role",
+        "actor",
+        "action",
+        "key",
+        "key_id",
+        "detail",
+        "trust",
+    }
     | {"acknowledged", "advice", "agents", "frames", "hour", "is_known", "is_repeated", "metric_type", "periods"}
     | {"resolution", "samples", "section", "set_aside", "site"}
 )

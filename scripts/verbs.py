@@ -62,8 +62,10 @@ CHECKS: Final[Mapping[str, Sequence[str]]] = {
     "dashboard's bundle": ("python", "hatch_build.py"),
     "architecture": module("pytest", "-q", "tests/architecture"),
 }
-SIDE_BY_SIDE: Final = ("-n", "auto", "--maxprocesses", "4", "--dist", "loadfile")
-"""Most tests wait for sockets, disks and processes more than they compute; `-n 0` runs them one by one."""
+SIDE_BY_SIDE: Final = ("-n", str(min(5, 1 + (os.cpu_count() or 1))), "--dist", "loadfile")
+"""Most tests wait for sockets, disks and processes more than they compute, so that there is one more process than
+cores; `-n 0` runs them one by one.
+"""
 EVERYTHING: Final = frozenset(Part)
 BUNDLE: Final = frozenset({Part.BUNDLE})
 TOOLS: Final = frozenset({Part.NODE_PACKAGES})

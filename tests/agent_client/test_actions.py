@@ -46,7 +46,7 @@ def put(folder: Path, name: str, script: str = 'echo "$0" "$@"; echo "$DEBIAN_FR
     program.chmod(0o700)
 
 
-def order(action: str, *argv: str, job_id: str = "job-1", **changes: Any) -> Command:
+def order(action: str, *argv: str, job_id: str = "actions-1", **changes: Any) -> Command:
     return FLEET.command(FLEET.envelope(job_id, list(argv), action=action, **changes))
 
 
@@ -68,7 +68,7 @@ async def test_a_script_runs_by_its_interpreter_with_arguments_and_is_gone_after
     life: Life, tmp_path: Path
 ) -> None:
     script = 'echo "$1|$2|$X"; stat -c %a "$0"; exit 4'
-    result = await result_of(life, FLEET.script("job-1", script, ["a b", "$(id)"], environment={"X": "`id`"}))
+    result = await result_of(life, FLEET.script("actions-1", script, ["a b", "$(id)"], environment={"X": "`id`"}))
     assert life.output() == "a b|$(id)|`id`\n700\n"
     assert result.exit_code == 4
     assert list((tmp_path / "scripts").iterdir()) == []
@@ -76,7 +76,7 @@ async def test_a_script_runs_by_its_interpreter_with_arguments_and_is_gone_after
 
 async def test_a_script_that_was_accepted_before_a_crash_runs_in_the_next_life(tmp_path: Path) -> None:
     dead = Life(tmp_path, SteppingClock())
-    dead.jobs.receive(FLEET.script("job-1", "echo ran"))
+    dead.jobs.receive(FLEET.script("actions-1", "echo ran"))
     dead.close()
     (tmp_path / "scripts" / "of-nobody").write_text("x")
     life = Life(tmp_path, SteppingClock())
@@ -88,8 +88,8 @@ async def test_a_script_that_was_accepted_before_a_crash_runs_in_the_next_life(t
 
 
 async def test_a_script_that_was_changed_on_disk_does_not_run(life: Life, tmp_path: Path) -> None:
-    life.jobs.receive(FLEET.script("job-1", "echo ran"))
-    (tmp_path / "scripts" / "job-1").write_text("echo changed")
+    life.jobs.receive(FLEET.script("actions-1", "echo ran"))
+    (tmp_path / "scripts" / "actions-1").write_text("echo changed")
     async with life.running():
         result = await life.first(CommandResult)
     assert result.reason is CommandReason.START_FAILED
@@ -99,13 +99,13 @@ async def test_a_script_that_was_changed_on_disk_does_not_run(life: Life, tmp_pa
 
 @pytest.mark.parametrize("body", [script_body(b"echo other"), "", "%%%"])
 def test_another_script_than_the_signed_one_is_refused(life: Life, tmp_path: Path, body: str) -> None:
-    swapped = msgspec.structs.replace(FLEET.script("job-1", "echo ran"), script=body)
+    swapped = msgspec.structs.replace(FLEET.script("actions-1", "echo ran"), script=body)
     assert rule_of(life, swapped) == Rule.SCRIPT
     assert not (tmp_path / "scripts").exists()
 
 
 async def test_an_interpreter_the_machine_does_not_have_is_named(life: Life) -> None:
-    result = await result_of(life, FLEET.script("job-1", "x", interpreter="no-such-shell"))
+    result = await result_of(life, FLEET.script("actions-1", "x", interpreter="no-such-shell"))
     assert result.reason is CommandReason.START_FAILED
     assert "no-such-shell" in result.result
 
@@ -118,7 +118,7 @@ async def test_a_job_runs_as_the_user_it_names_with_that_users_home_and_groups(
     monkeypatch.setattr(os, "getgrouplist", lambda _name, group: [group, 4, 24])
     code = 'id -un; id -G; echo "$HOME $USER $LOGNAME"'
     command = (
-        FLEET.script("job-1", code, run_as="nobody")
+        FLEET.script("actions-1", code, run_as="nobody")
         if kind == "script"
         else order("exec", "sh", "-c", code, run_as="nobody")
     )
@@ -191,7 +191,7 @@ async def test_a_signal_reaches_the_process_it_names_and_never_the_agent(life: L
         assert (await life.first(CommandResult)).status is CommandOutcome.COMPLETED
         assert await victim.wait() == -15
         for number, pid in enumerate((victim.pid, os.getpid()), start=2):
-            life.jobs.receive(order("kill", str(pid), "KILL", job_id=f"job-{number}"))
+            life.jobs.receive(order("kill", str(pid), "KILL", job_id=f"actions-{number}"))
         results = [await life.first(CommandResult, number) for number in (2, 3)]
     assert {result.reason for result in results} == {CommandReason.START_FAILED}
 
@@ -204,7 +204,7 @@ async def test_a_reboot_is_told_before_it_happens(life: Life, bin_folder: Path, 
         result = await life.first(CommandResult)
         assert result.status is CommandOutcome.COMPLETED
         assert not (tmp_path / "rebooted").exists()
-        life.jobs.settled("job-1")
+        life.jobs.settled("actions-1")
         async with asyncio.timeout(10):
             while not (tmp_path / "rebooted").exists():  # noqa: ASYNC110  a file has no event
                 await asyncio.sleep(0.01)
@@ -216,13 +216,13 @@ async def test_a_reboot_can_be_cancelled_while_it_waits(life: Life, bin_folder: 
     async with life.running():
         life.jobs.receive(order("reboot", "3600"))
         await life.first(CommandStarted)
-        life.jobs.cancel("job-1")
+        life.jobs.cancel("actions-1")
         assert (await life.first(CommandResult)).status is CommandOutcome.CANCELLED
-        life.jobs.settled("job-1")
+        life.jobs.settled("actions-1")
     assert not (tmp_path / "rebooted").exists()
 
 
 def test_scripts_are_for_the_executor_alone(life: Life, tmp_path: Path) -> None:
-    life.jobs.receive(FLEET.script("job-1", "echo ran"))
-    assert stat.S_IMODE((tmp_path / "scripts" / "job-1").stat().st_mode) == 0o600
+    life.jobs.receive(FLEET.script("actions-1", "echo ran"))
+    assert stat.S_IMODE((tmp_path / "scripts" / "actions-1").stat().st_mode) == 0o600
     assert stat.S_IMODE((tmp_path / "scripts").stat().st_mode) == 0o700

@@ -39,7 +39,7 @@ class Watched:
     """A run of a program under test."""
 
     def __init__(self, folder: Path) -> None:
-        self.capture = Capture(folder / "jobs", "job-1", 1 << 20)
+        self.capture = Capture(folder / "jobs", "kin-1", 1 << 20)
         self.wrote = asyncio.Event()
         self.capture.notify = self.wrote.set
         self.cancel = asyncio.Event()
@@ -48,7 +48,7 @@ class Watched:
     async def run(self, argv: list[str], **changes: object) -> Ending:
         watch = Watch(self.capture.write, lambda: None, self.cancel)
         try:
-            return await run_process(program(argv, **changes), watch, self.kin, 0.2)
+            return await run_process(program(argv, job_id="kin-1", **changes), watch, self.kin, 0.2)
         finally:
             self.capture.finish()
 
@@ -94,7 +94,7 @@ async def test_what_is_left_behind_does_not_go_on_when_a_person_cancels_while_it
     async with asyncio.TaskGroup() as group:
         running = group.create_task(watched.run(leaving(then="sys.exit(5)")), name="job")
         await watched.wrote.wait()
-        while is_alive(watched.kin._leaders["job-1"]):  # noqa: ASYNC110  there is no event
+        while is_alive(watched.kin._leaders["kin-1"]):  # noqa: ASYNC110  there is no event
             await asyncio.sleep(0.005)
         watched.cancel.set()
     assert running.result().exit_code == 5
@@ -102,11 +102,11 @@ async def test_what_is_left_behind_does_not_go_on_when_a_person_cancels_while_it
 
 
 async def test_a_job_of_another_id_is_not_touched(watched: Watched) -> None:
-    other = await asyncio.create_subprocess_exec("sleep", "60", env=os.environ | {"JTNT_JOB_ID": "job-2"})
+    other = await asyncio.create_subprocess_exec("sleep", "60", env=os.environ | {"JTNT_JOB_ID": "kin-2"})
     await watched.run(leaving(), timeout_sec=0.3)
     assert other.returncode is None
     assert is_alive(other.pid)
-    assert end_remains(["job-2", "job-3"]) == {"job-2": 1, "job-3": 0}
+    assert end_remains(["kin-2", "kin-3"]) == {"kin-2": 1, "kin-3": 0}
     assert await other.wait() == -signal.SIGKILL
 
 
@@ -119,4 +119,4 @@ async def test_a_run_that_is_cancelled_while_its_process_is_made_leaves_none(wat
             await asyncio.sleep(0)
         time.sleep(0.1)  # noqa: ASYNC251
         running.cancel()
-    assert watched.kin.of("job-1") == []
+    assert watched.kin.of("kin-1") == []

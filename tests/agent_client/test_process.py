@@ -40,7 +40,7 @@ class Ran:
 async def run(
     folder: Path, argv: list[str], *, limit: int = 1 << 20, cancel: asyncio.Event | None = None, **changes: Any
 ) -> Ran:
-    capture = Capture(folder / "jobs", "job-1", limit)
+    capture = Capture(folder / "jobs", "process-1", limit)
     began = time.monotonic()
     watch = Watch(capture.write, lambda: None, cancel or asyncio.Event())
     ending = await run_process(program(argv, **changes), watch, Kin(), kill_grace_seconds=0.3)
@@ -51,7 +51,7 @@ async def run(
 
 
 def program(argv: list[str], **changes: Any) -> Program:
-    planned = plan_of(FLEET.envelope("job-1", argv, **changes), None)
+    planned = plan_of(FLEET.envelope("process-1", argv, **changes), None)
     assert isinstance(planned, Program)
     return planned
 
@@ -182,7 +182,7 @@ async def test_a_cancelled_job_ends_and_says_who_wanted_it(tmp_path: Path) -> No
 
 
 async def test_what_a_process_that_is_slowed_says_when_it_is_asked_to_end_is_kept(tmp_path: Path) -> None:
-    capture, valve, cancel = Capture(tmp_path / "jobs", "job-1", 1000), Valve(), asyncio.Event()
+    capture, valve, cancel = Capture(tmp_path / "jobs", "process-1", 1000), Valve(), asyncio.Event()
     valve.turn(is_closed=True)
     script = f"trap 'echo bye; exit 3' TERM; touch {tmp_path}/ready; while :; do sleep 0.02; done"
     async with asyncio.timeout(20), asyncio.TaskGroup() as group:
@@ -197,7 +197,7 @@ async def test_what_a_process_that_is_slowed_says_when_it_is_asked_to_end_is_kep
 
 
 async def test_the_end_of_the_agent_kills_the_group_at_once(tmp_path: Path) -> None:
-    capture = Capture(tmp_path / "jobs", "job-1", 1000)
+    capture = Capture(tmp_path / "jobs", "process-1", 1000)
     wrote = asyncio.Event()
     capture.notify = wrote.set
     watch = Watch(capture.write, lambda: None, asyncio.Event())
