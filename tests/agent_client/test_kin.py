@@ -48,7 +48,7 @@ class Watched:
     async def run(self, argv: list[str], **changes: object) -> Ending:
         watch = Watch(self.capture.write, lambda: None, self.cancel)
         try:
-            return await run_process(program(argv, job_id="kin-1", **changes), watch, self.kin, 0.2)
+            return await run_process(program(argv, "kin-1", **changes), watch, self.kin, 0.2)
         finally:
             self.capture.finish()
 

@@ -50,8 +50,8 @@ async def run(
     return Ran(ending, time.monotonic() - began, texts, capture.sizes, capture.written, capture.truncated)
 
 
-def program(argv: list[str], **changes: Any) -> Program:
-    planned = plan_of(FLEET.envelope("process-1", argv, **changes), None)
+def program(argv: list[str], job_id: str = "process-1", **changes: Any) -> Program:
+    planned = plan_of(FLEET.envelope(job_id, argv, **changes), None)
     assert isinstance(planned, Program)
     return planned
 
