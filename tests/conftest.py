@@ -1,6 +1,7 @@
 """What all tests share: a real PostgreSQL and a real Chromium."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,14 +13,28 @@ from tests.servers import chromium
 
 stay_on_loopback()
 
+TESTS = Path(__file__).resolve().parent
+
 # A property fails for what it says, never for the seconds of a busy machine.
 settings.register_profile("jtnt", deadline=None)
 settings.load_profile("jtnt")
 
 pytest_plugins = ["tests.servers.postgres"]
 
+LONGEST_FIRST = ("scripts", "simulation", "system", "browser", "integration")
+"""Folders of tests: what takes long begins early, so that no worker is alone with it in the end."""
+
 # Playwright's own Node needs a system library that a bare machine lacks; this one is in the environment anyway.
 os.environ.setdefault("PLAYWRIGHT_NODEJS_PATH", hatch_build.npm_here().argv[0])
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    folder = item.path.relative_to(TESTS).parts[0]
+    return LONGEST_FIRST.index(folder) if folder in LONGEST_FIRST else len(LONGEST_FIRST)
 
 
 @pytest.fixture(scope="session")
