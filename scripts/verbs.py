@@ -62,9 +62,9 @@ CHECKS: Final[Mapping[str, Sequence[str]]] = {
     "dashboard's bundle": ("python", "hatch_build.py"),
     "architecture": module("pytest", "-q", "tests/architecture"),
 }
-SIDE_BY_SIDE: Final = ("-n", str(min(5, 1 + (os.cpu_count() or 1))), "--dist", "loadfile", "--no-loadscope-reorder")
-"""Most tests wait for sockets, disks and processes more than they compute, so that there is one more process than
-cores; `-n 0` runs them one by one.
+SIDE_BY_SIDE: Final = ("-n", str(min(6, 2 + (os.cpu_count() or 1))), "--dist", "loadfile", "--no-loadscope-reorder")
+"""Most tests wait for sockets, disks and processes more than they compute, so that there are two more processes
+than cores; `-n 0` runs them one by one.
 """
 EVERYTHING: Final = frozenset(Part)
 BUNDLE: Final = frozenset({Part.BUNDLE})

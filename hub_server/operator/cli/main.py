@@ -25,12 +25,13 @@ def run(arguments: Sequence[str]) -> int:
     if list(arguments) == [VERSION]:
         print(f"jtnt {metadata.version(DISTRIBUTION)}")
         return Exit.DONE
+    code: int = Exit.DONE
     try:
         code = asyncio.run(obeyed(parsed(arguments)))
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to flush goes nowhere
-        return _said("nobody reads the output any more", Exit.SOME_FAILED)
+        return code or _said("nobody reads the output any more", Exit.SOME_FAILED)  # else it has been said
     except KeyboardInterrupt:
         return Exit.CANCELLED
     return code
