@@ -10,7 +10,9 @@ from pathlib import Path
 class Options:
     """`folder` is the run's own and is deleted after it; `cache` stays. Windows and pauses in seconds.
 
-    `settle_seconds`: from the last connection to the look at memory, so that every agent has spoken.
+    `settle_seconds`: from a start, or a peer's last connection, to the look at what it costs.
+    `introduction_seconds`: from the fleet's last connection, until every agent has sampled and described itself in a
+    heartbeat: what the hub stores of a fleet's first words, three transactions an agent, is no part of its day.
     `command_pause_seconds`: between two commands: a command makes its agent say four frames, and the hub slows an agent
     down that says more than FRAMES_PER_SECOND.
     `sample_seconds` 0 leaves the samples' interval to the hub. `alarmed`: agents that cross a threshold now and then.
@@ -27,6 +29,7 @@ class Options:
     dashboards: int = 20
     window_seconds: float = 120.0
     settle_seconds: float = 15.0
+    introduction_seconds: float = 45.0
     sample_seconds: float = 0.0
     starts: int = 5
     alarmed: int = 20
@@ -54,6 +57,7 @@ def quick(folder: Path, cache: Path) -> Options:
         dashboards=4,
         window_seconds=1.0,
         settle_seconds=0.3,
+        introduction_seconds=0.3,
         sample_seconds=0.2,
         starts=1,
         alarmed=2,

@@ -57,7 +57,7 @@ async def measure(options: Options, site: Site, fleet: Enrolled) -> Sequence[Fig
         alarm_samples=FOR_EVER,
     )
     async with connected(plan):
-        await asyncio.sleep(options.settle_seconds)
+        await asyncio.sleep(options.introduction_seconds)
         asked = await ask(options, hub, fleet)
     return [
         single("samples written into the store beforehand", "millions", filled.samples / 1e6, note=_held(options)),

@@ -55,7 +55,7 @@ async def loaded(site: Site, fleet: Enrolled, options: Options) -> AsyncIterator
         alarmed=options.alarmed,
     )
     async with connected(plan) as agents:
-        await asyncio.sleep(options.settle_seconds)
+        await asyncio.sleep(options.introduction_seconds)
         grown = await live_memory_of(hub.pid)
         token = await hub.access_token()
         async with watched(hub, token, options) as watchers:
