@@ -100,19 +100,22 @@ class Jobs:
         self._actions = actions or Actions(Scripts(output.with_name("scripts")), bounds.kill_grace_seconds)
         self._scripts = self._actions.scripts
         self._sessions = 0
-        self._slots = asyncio.Semaphore(bounds.running_max)
+        self._free_slots = bounds.running_max
         self._judge = Judge(journal, terms, is_signed_by)
-        self._arrivals: asyncio.Queue[tuple[Job, Permitted]] = asyncio.Queue(2 * UNFINISHED_MAX)
+        self._waiting: dict[str, tuple[Job, Permitted]] = {}
+        self._group: asyncio.TaskGroup | None = None
         self._take_up([self._reopen(entry) for entry in journal.open_entries()])
         remove_strays(output, self.open)
         self._scripts.remove_strays(self.open)
 
     async def run(self) -> None:
         """Run jobs as they come, first those a crash kept from starting. Ends by cancellation: what runs is killed."""
-        async with asyncio.TaskGroup() as group:
-            while True:
-                job, order = await self._arrivals.get()
-                group.create_task(self._execute(job, order), name=f"job-{job.command_id}")
+        async with asyncio.TaskGroup() as self._group:
+            try:
+                self._run_waiting()
+                await asyncio.get_running_loop().create_future()
+            finally:
+                self._group = None
 
     def receive(self, command: Command) -> CommandResult | None:
         """Accept an order, or return why not. One that is known never runs again: its story is told anew."""
@@ -127,11 +130,15 @@ class Jobs:
             envelope = decision.envelope
             if envelope.action is Action.SCRIPT:
                 self._scripts.keep(envelope.job_id, base64.b64decode(command.script))
-            accepted_at = self._journal.accept(envelope, decision.payload, decision.signatures)
+            starts = self._may_start_now()
+            accepted_at = self._journal.accept(envelope, decision.payload, decision.signatures, starts=starts)
         except (DatabaseError, StoreError) as error:
             return refused(command.command_id, Denied(Rule.JOURNAL, f"the agent cannot write its journal: {error}"))
         job = self._make(envelope.job_id, JobState.ACCEPTED, accepted_at, envelope.output_limit_bytes)
-        self._arrivals.put_nowait((job, decision))
+        if starts:
+            self._note_start(job, accepted_at)
+        self._waiting[job.command_id] = (job, decision)
+        self._run_waiting()
         self.changed.set()
         self.notify()
         what = envelope.argv[0][:256] if envelope.action is Action.EXEC else envelope.interpreter or ""
@@ -151,6 +158,7 @@ class Jobs:
             return
         _log.info("job to be cancelled", command_id=command_id)
         if job.state is JobState.ACCEPTED:
+            self._waiting.pop(command_id, None)
             self._finish(job, CANCELLED)
         job.cancelled.set()
 
@@ -234,7 +242,7 @@ class Jobs:
                 self._interrupt(job, f"; {ended} processes it had left were ended" if ended else "")
             elif order is not None:
                 again = self._make(job.command_id, job.state, job.accepted_at, order.envelope.output_limit_bytes)
-                self._arrivals.put_nowait((again, order))
+                self._waiting[job.command_id] = (again, order)
             elif job.result is None:
                 self._finish(job, UNREADABLE)
 
@@ -247,39 +255,61 @@ class Jobs:
             return Denied(Rule.TOO_MANY_JOBS, message)
         return self._judge.decide(command)
 
+    def _may_start_now(self) -> bool:
+        """Tell whether an order that comes now has nothing to wait for."""
+        return self._group is not None and self._free_slots > 0 and not self._waiting
+
+    def _run_waiting(self) -> None:
+        """Give free places to those that wait, in the order in which they came."""
+        while self._group is not None and self._waiting and self._free_slots > 0:
+            job, order = self._waiting.pop(next(iter(self._waiting)))
+            self._free_slots -= 1
+            self._group.create_task(self._execute(job, order), name=f"job-{job.command_id}")
+
     async def _execute(self, job: Job, order: Permitted) -> None:
-        async with self._slots:
-            if job.result is not None:
-                return
-            try:
-                self._begin(job, order)
-                if job.result is None:
-                    done = await self._run(job, order.envelope)
-                    self._finish(job, done.ending)
-                    if done.afterwards is not None:
-                        await self._told(job)
-                        await done.afterwards()
-            except asyncio.CancelledError:
-                self._interrupt(job)
-                raise
-            except Exception as error:  # noqa: BLE001  one job's fault is not the others'
-                _log.error("job failed inside the agent", command_id=job.command_id, exception=error)
-                message = f"the agent failed while it ran the job: {type(error).__name__}"
-                if job.result is None:
-                    self._finish(job, Ending(CommandOutcome.FAILED, CommandReason.UNKNOWN, None, message))
+        try:
+            self._begin(job, order)
+            if job.result is None:
+                done = await self._run(job, order.envelope)
+                self._finish(job, done.ending)
+                if done.afterwards is not None:
+                    await self._told(job)
+                    await done.afterwards()
+        except asyncio.CancelledError:
+            self._interrupt(job)
+            raise
+        except Exception as error:  # noqa: BLE001  one job's fault is not the others'
+            _log.error("job failed inside the agent", command_id=job.command_id, exception=error)
+            message = f"the agent failed while it ran the job: {type(error).__name__}"
+            if job.result is None:
+                self._finish(job, Ending(CommandOutcome.FAILED, CommandReason.UNKNOWN, None, message))
+        finally:
+            self._free_slots += 1
+            self._run_waiting()
 
     def _begin(self, job: Job, order: Permitted) -> None:
         """Write down that the job starts, before it does; one that may not run any more ends here.
 
-        Raises DatabaseError when it cannot be written.
+        One that had nothing to wait for was judged, and written down, when it came. Raises DatabaseError when it cannot
+        be written.
         """
+        if job.result is not None:
+            return
+        if job.state is JobState.STARTED:
+            if job.cancelled.is_set():
+                job.started_at = None
+                self._finish(job, CANCELLED)
+            return
         if order.envelope.expires_at <= self._journal.effective_now_ms():
             self._finish(job, EXPIRED)
             return
         if denied := self._judge.objection(order):
             self._finish(job, not_any_more(denied))
             return
-        job.started_at = self._journal.start(job.command_id)
+        self._note_start(job, self._journal.start(job.command_id))
+
+    def _note_start(self, job: Job, started_at: int) -> None:
+        job.started_at = started_at
         job.state = JobState.STARTED
         job.capture.notify = partial(self._wrote, job)
 

@@ -89,18 +89,30 @@ class Journal:
         assert isinstance(count, int)
         return count
 
-    def accept(self, envelope: JobEnvelope, payload: bytes, signatures: Sequence[Signature] = ()) -> int:
-        """Return the time written down. The mark rises to the signed time of issue, as far as the clock agrees."""
+    def accept(
+        self, envelope: JobEnvelope, payload: bytes, signatures: Sequence[Signature] = (), *, starts: bool = False
+    ) -> int:
+        """Return the time written down. The mark rises to the signed time of issue, as far as the clock agrees.
+
+        `starts`: write down too, as `start` does, that it begins now: that is one wait for the disk and not two.
+        """
         now = self._clock.now_ms()
 
         def write() -> None:
             mark = max(self._mark_ms(), min(envelope.issued_at, now))
             self._database.set_meta(_CLOCK_MARK, str(mark))
-            self._count_step()
+            self._count_steps(2 if starts else 1)
             self._database.execute(
                 "INSERT INTO asked VALUES (?, ?, ?, ?)",
                 (envelope.job_id, envelope.requested_by, envelope.action, _what(envelope)),
             )
+            if starts:
+                self._database.execute(
+                    "INSERT INTO jobs (id, state, envelope, expires_at, accepted_at, started_at)"
+                    " VALUES (?, ?, x'', ?, ?, ?)",
+                    (envelope.job_id, JobState.STARTED, envelope.expires_at, now, now),
+                )
+                return
             encoded = msgspec.json.encode(signatures)
             self._database.execute("INSERT OR REPLACE INTO signed VALUES (?, ?)", (envelope.job_id, encoded))
             self._database.execute(
@@ -116,7 +128,7 @@ class Journal:
         now = self._clock.now_ms()
 
         def write() -> None:
-            self._count_step()
+            self._count_steps(1)
             self._database.execute(
                 "UPDATE jobs SET state = ?, started_at = ?, envelope = x'' WHERE id = ?",
                 (JobState.STARTED, now, command_id),
@@ -181,8 +193,8 @@ class Journal:
     def _mark_ms(self) -> int:
         return int(self._database.meta(_CLOCK_MARK) or 0)
 
-    def _count_step(self) -> None:
-        self._database.set_meta(_STEPS, str(self.steps + 1))
+    def _count_steps(self, count: int) -> None:
+        self._database.set_meta(_STEPS, str(self.steps + count))
 
     def _write(self, statement: str, *parameters: Parameter) -> None:
         self._database.vital(lambda: self._database.execute(statement, parameters))

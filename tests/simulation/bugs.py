@@ -31,14 +31,19 @@ from protocol.envelope import JobEnvelope
 from protocol.frames import CommandOutput, CommandResult, CommandResultAck, JobProgress
 
 Planted = AbstractContextManager[Any]
+_accept: Final = Journal.accept
+
+
+def _accepted_only(self: Journal, *given: Any, **_starts: bool) -> int:
+    return _accept(self, *given)
 
 
 def the_agent_does_not_remember_orders() -> Planted:
-    return patch.object(Journal, "accept", lambda self, *_: self._clock.now_ms())
+    return patch.object(Journal, "accept", lambda self, *_, **__: self._clock.now_ms())
 
 
 def the_start_is_not_written_down() -> Planted:
-    return patch.object(Journal, "start", lambda self, _command_id: self._clock.now_ms())
+    return patch.multiple(Journal, accept=_accepted_only, start=lambda self, _command_id: self._clock.now_ms())
 
 
 def the_start_is_written_without_fsync() -> Planted:
@@ -49,7 +54,11 @@ def the_start_is_written_without_fsync() -> Planted:
             self._database.execute(statement, (JobState.STARTED, now, command_id))
         return now
 
-    return patch.object(Journal, "start", start)
+    def accept(self: Journal, envelope: JobEnvelope, *given: Any, starts: bool) -> int:
+        now = _accepted_only(self, envelope, *given)
+        return start(self, envelope.job_id) if starts else now
+
+    return patch.multiple(Journal, accept=accept, start=start)
 
 
 def the_process_is_made_before_the_start_is_written_down() -> Planted:
@@ -65,7 +74,7 @@ def the_process_is_made_before_the_start_is_written_down() -> Planted:
         job.state = JobState.STARTED
         job.capture.notify = self.changed.set
 
-    return patch.multiple(Jobs, _run=run, _begin=begin)
+    return patch.multiple(Jobs, _run=run, _begin=begin, _may_start_now=lambda _self: False)
 
 
 def the_result_is_not_written_down() -> Planted:
