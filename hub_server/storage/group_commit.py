@@ -10,7 +10,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Generic, TypeVar
 
@@ -90,12 +90,9 @@ class GroupCommit:
             self._turns.pass_on()
             return
         try:
-            running = asyncio.get_running_loop().run_in_executor(self._thread, self._run, group)
+            self._thread.submit(self._run, group, asyncio.get_running_loop())
         except RuntimeError as closed:
-            self._turns.pass_on()
-            _answer(group, [Failed(closed)] * len(group))
-            return
-        running.add_done_callback(partial(self._finish, group))
+            self._finish(group, [Failed(closed)] * len(group))
 
     def _next_group(self) -> list[_Caller[Any]]:
         group: list[_Caller[Any]] = []
@@ -105,14 +102,24 @@ class GroupCommit:
                 group.append(caller)
         return group
 
-    def _run(self, group: Sequence[_Caller[Any]]) -> list[Done[Any] | Failed]:
+    def _run(self, group: Sequence[_Caller[Any]], loop: asyncio.AbstractEventLoop) -> None:
+        """Run in the thread; `_finish` is called in the loop's next turn, without a future's turns in between."""
+        try:
+            outcomes = self._outcomes(group)
+        except BaseException as error:  # noqa: BLE001  raised to everybody in the group
+            outcomes = [Failed(error, error.__traceback__ if len(group) == 1 else None)] * len(group)
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(self._finish, group, outcomes)
+
+    def _outcomes(self, group: Sequence[_Caller[Any]]) -> list[Done[Any] | Failed]:
         with self._engine.begin() as connection:
+            if len(group) == 1:  # what it raises undoes the transaction, which is its own
+                return [Done(group[0].work(connection))]
             return [_attempt(connection, caller.work) for caller in group]
 
-    def _finish(self, group: Sequence[_Caller[Any]], running: asyncio.Future[list[Done[Any] | Failed]]) -> None:
+    def _finish(self, group: Sequence[_Caller[Any]], outcomes: Sequence[Done[Any] | Failed]) -> None:
         self._turns.pass_on()
-        error = running.exception()
-        _answer(group, running.result() if error is None else [Failed(error)] * len(group))
+        _answer(group, outcomes)
 
 
 def _attempt(connection: Connection, work: Callable[[Connection], T]) -> Done[T] | Failed:

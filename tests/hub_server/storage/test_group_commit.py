@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sqlite3
+import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -118,6 +119,18 @@ async def test_what_one_raises_undoes_it_alone(counted: Hub) -> None:
     kinds = [each if isinstance(each, int) else type(each) for each in told]
     assert kinds == [1, ZeroDivisionError, 2, IntegrityError, RuntimeError, 3]
     assert (counted.committed(), counted.commits) == ({1, 2, 3}, 2)
+
+
+async def test_what_one_raises_who_waited_with_nobody_undoes_it_and_says_where_it_came_from(hub: Hub) -> None:
+    def add_and_fail(connection: Connection) -> int:
+        hub.add(99, connection)
+        raise ZeroDivisionError
+
+    one, two = hub.adding(1, 2)
+    told = [await hub.told(work) for work in (one, add_and_fail, two)]
+    assert isinstance(told[1], ZeroDivisionError)
+    assert "add_and_fail" in "".join(traceback.format_exception(told[1]))
+    assert [told[0], told[2], hub.committed()] == [1, 2, {1, 2}]
 
 
 async def test_a_commit_that_fails_is_told_to_all_of_its_group_and_to_no_other(hub: Hub) -> None:
