@@ -144,6 +144,7 @@ class Recorder:
         pause_seconds = RETRY_FIRST_SECONDS
         while True:
             await self._bell.wait()
+            await asyncio.sleep(0)  # people are told first, and what is read meanwhile joins the commit
             self._bell.clear()
             while self._waiting:
                 try:

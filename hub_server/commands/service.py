@@ -137,8 +137,8 @@ class CommandService:
         if earlier is not None:
             return await self._again(earlier, asked_order(request, own))
         self._counts[command.agent_id] = self._counts.get(command.agent_id, 0) + 1
-        log.info("command created", command_id=command.id, agent_id=command.agent_id, actor=principal.actor)
         self.ledger.created(command)
+        log.info("command created", command_id=command.id, agent_id=command.agent_id, actor=principal.actor)
         return CommandReply(command=view_of(command, dict.fromkeys(OutputStream, 0)))
 
     async def list(self, principal: Principal, request: CommandsList) -> CommandsListReply:

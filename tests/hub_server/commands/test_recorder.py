@@ -79,7 +79,8 @@ async def test_people_see_output_before_its_commit_and_agents_their_acknowledgem
         running = tasks.create_task(hub.service.ledger.recorder.run(), name="recorder")
         hub.service.started(hub.organisation_id, agent_id, started(command_id))
         await hub.service.chunk(hub.organisation_id, agent_id, chunk(command_id, 0, "one "))
-        await asyncio.sleep(0)  # the recorder stores the first two
+        for _ in range(2):
+            await asyncio.sleep(0)  # the recorder stores the first two
         await hub.service.chunk(hub.organisation_id, agent_id, chunk(command_id, 4, "two"))
         assert [type(event) for event in await heard.events()] == [
             CommandStatusChanged,
@@ -106,6 +107,22 @@ async def test_people_see_output_before_its_commit_and_agents_their_acknowledgem
     restarted = await hub.restarted()
     assert (await restarted.output(command_id)).data == "one two"
     assert (await restarted.get(command_id)).status is CommandStatus.COMPLETED
+
+
+async def test_what_an_agent_says_while_people_are_told_of_its_start_shares_the_commit(
+    hub: Hub, gate: Gate, agent_id: str, command_id: str, deliveries: Listener
+) -> None:
+    before = gate.taken
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(hub.service.ledger.recorder.run(), name="recorder")
+        await asyncio.sleep(0)
+        hub.service.started(hub.organisation_id, agent_id, started(command_id))
+        await asyncio.sleep(0)
+        await hub.service.chunk(hub.organisation_id, agent_id, chunk(command_id, 0, "one"))
+        async with asyncio.timeout(30):
+            await deliveries.next()
+        running.cancel()
+    assert gate.taken == before + 1
 
 
 async def test_what_gathers_while_a_commit_runs_is_one_commit(
