@@ -158,7 +158,11 @@ def _postgresql_engine(url: str, hub_id: str, command_timeout_seconds: float | N
 
 
 def _sqlite_engine(url: str, hub_id: str, connections: int = 8) -> AsyncEngine:
-    engine = create_async_engine(url, pool_size=connections, max_overflow=0, pool_timeout=10, **_options(hub_id))
+    """The connection that was used last is used next: each keeps what its largest answer ever took."""
+    options = _options(hub_id)
+    engine = create_async_engine(
+        url, pool_size=connections, max_overflow=0, pool_timeout=10, pool_use_lifo=True, **options
+    )
     _with_pragmas(engine.sync_engine)
     return engine
 
