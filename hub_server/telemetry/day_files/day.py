@@ -144,7 +144,7 @@ class Day:
         mirror = self.mirror
         touched, mirror.touched = mirror.touched, set()
         self._packing_oldest_ms, mirror.oldest_ms = self.oldest_ms, None
-        return Round(mirror.next_row - 1, [*mirror.hot], touched)
+        return Round(mirror.next_row - 1, mirror.hot.series, touched)
 
     def end_round(self, now_ms: int) -> None:
         """Called when all rows of the round are deleted."""
@@ -208,7 +208,10 @@ class Day:
             (first,) = connection.execute("SELECT min(id) FROM hot").fetchone()
             end = last_row if first is None else min(first + DELETED_AT_ONCE, last_row)
             connection.execute("DELETE FROM hot WHERE id <= ?", (end,))
-        return end < last_row
+        if end < last_row:
+            return True
+        self.mirror.hot.compact(last_row)
+        return False
 
     def forget_streams(self, keys: Collection[StreamKey]) -> None:
         """The rows of a forgotten stream stay, and say nothing of it any more."""
@@ -232,7 +235,7 @@ class Day:
     def forget_series(self, name: SeriesName, series: int) -> None:
         """Delete everything of a series. Rows of it that are packed go with their round; nobody sees them any more."""
         self.settle()
-        rows = _encode([*self.mirror.hot.get(series, ())]).decode()
+        rows = _encode(self.mirror.hot.of(series)).decode()
         span = (hour_key(series, 0), hour_key(series + 1, 0))
         with self._transaction() as connection:
             connection.execute("DELETE FROM hot WHERE id IN (SELECT value FROM json_each(?))", (rows,))

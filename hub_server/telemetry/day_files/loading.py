@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from hub_server.telemetry.day_files.hot_rows import NOBODY
 from hub_server.telemetry.day_files.ledger import IMPORTED_STREAM
 from hub_server.telemetry.day_files.mirror import Mirror, SeriesName, restored
 from hub_server.telemetry.day_files.samples import names_in
@@ -82,11 +83,11 @@ def _load_rows(
     connection: sqlite3.Connection, mirror: Mirror, packed: dict[int, int]
 ) -> tuple[dict[int, list[int]], bool]:
     """Return the sequences by stream, the stream written last at the end, and whether rows are packed already."""
-    hot = mirror.hot
+    numbers = array("q")
     sequences: defaultdict[int, list[int]] = defaultdict(list)
     last_rows: dict[int, int] = {}
     has_leftovers = False
-    row = 0
+    row, first_row = 0, 1
     oldest_ms = None
     for row, stream, seq, series, ts_ms in connection.execute(
         "SELECT id, stream, seq, series, ts FROM hot ORDER BY id"
@@ -98,14 +99,14 @@ def _load_rows(
         if row <= packed.get(series, row):  # of a series that is gone, or packed
             has_leftovers = True
             continue
-        ids = hot.get(series)
-        if ids is None:
-            hot[series] = array("q", (row,))
-        else:
-            ids.append(row)
+        if not numbers:
+            first_row = row
+        elif row > first_row + len(numbers):
+            numbers.extend([NOBODY] * (row - first_row - len(numbers)))
+        numbers.append(series)
         if oldest_ms is None or ts_ms < oldest_ms:
             oldest_ms = ts_ms
-        mirror.unpacked += 1
+    mirror.hot.add(first_row, numbers)
     mirror.next_row = row + 1
     mirror.oldest_ms = oldest_ms
     return {stream: sequences[stream] for stream in sorted(last_rows, key=last_rows.__getitem__)}, has_leftovers

@@ -1,18 +1,16 @@
 """What the writer of a day's file keeps in memory: its series, streams and shapes, and which hot rows a series has.
 
-Changed only after a commit, in the writer's thread. Others read it: looking up one key and copying one array are
-atomic.
+Changed only after a commit, in the writer's thread. Others read it: looking up one key is atomic.
 """
 
 from __future__ import annotations
 
-from array import array
-from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from msgspec import Struct
 
+from hub_server.telemetry.day_files.hot_rows import HotRows
 from hub_server.telemetry.day_files.samples import INLINE_SHAPE, Names, encode_values
 from hub_server.telemetry.model import StreamKey
 from hub_server.telemetry.port import NewSample
@@ -44,16 +42,19 @@ class Mirror:
         self.streams: Final[dict[StreamKey, int]] = {}
         self.shapes: Final[dict[Names, int]] = {}
         self.names: Final[dict[int, Names]] = {}
-        self.hot: Final[dict[int, array[int]]] = {}
+        self.hot: Final = HotRows()
         self.touched: set[StreamKey] = set()
         """Streams whose ranges in the index lack some of the rows here."""
         self.next_row = 1
         self.next_series = 1
         self.next_stream = 1
         self.next_shape = INLINE_SHAPE + 1
-        self.unpacked = 0
         self.oldest_ms: int | None = None
         """The time of the oldest row since packing last began."""
+
+    @property
+    def unpacked(self) -> int:
+        return self.hot.count
 
     def staged(self, samples: Iterable[NewSample]) -> Batch:
         """Return the rows of `samples`; nothing here is changed."""
@@ -92,15 +93,8 @@ class Mirror:
         self.next_stream += len(batch.streams)
         self.next_shape += len(batch.shapes)
         self.touched |= batch.touched
-        hot = self.hot
-        for row, series in enumerate(batch.series_of_rows, batch.first_id):
-            ids = hot.get(series)
-            if ids is None:
-                hot[series] = array("q", (row,))
-            else:
-                ids.append(row)
+        self.hot.add(batch.first_id, batch.series_of_rows)
         self.next_row += len(batch.series_of_rows)
-        self.unpacked += len(batch.series_of_rows)
         if self.oldest_ms is None or batch.oldest_ms < self.oldest_ms:
             self.oldest_ms = batch.oldest_ms
 
@@ -111,33 +105,18 @@ class Mirror:
         self.next_stream = max(self.next_stream, earlier.next_stream)
 
     def rows_of(self, name: SeriesName) -> Sequence[int]:
-        """Return a copy of the ids of the hot rows of a series. Take it before the snapshot that is read with it."""
-        ids = self.hot.get(self.series.get(name, 0))
-        return ids[:] if ids else ()
-
-    def rows_until(self, series: int, last_row: int) -> array[int]:
-        """Return the ids of a series' hot rows up to `last_row`."""
-        ids = self.hot.get(series) or array("q")
-        return ids[: bisect_right(ids, last_row)]
+        """Return the ids of the hot rows of a series. Take them before the snapshot that is read with them."""
+        return self.hot.of(self.series.get(name, 0))
 
     def packed(self, series_ids: Iterable[int], last_row: int) -> None:
         """Forget the rows of these series up to `last_row`."""
         for series in series_ids:
-            ids = self.hot.get(series)
-            if ids is None:
-                continue
-            gone = bisect_right(ids, last_row)
-            self.unpacked -= gone
-            if gone == len(ids):
-                del self.hot[series]
-            else:
-                self.hot[series] = ids[gone:]
+            self.hot.forget(series, last_row)
 
     def forget(self, names: Sequence[SeriesName], keys: Sequence[StreamKey]) -> None:
         """Forget series and streams."""
         for name in names:
-            series = self.series.pop(name, 0)
-            self.unpacked -= len(self.hot.pop(series, ()))
+            self.hot.forget(self.series.pop(name, 0))
         for key in keys:
             self.streams.pop(key, None)
             self.touched.discard(key)

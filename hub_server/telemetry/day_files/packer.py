@@ -212,7 +212,7 @@ def ended_hours(day: Day, now_ms: int) -> int:
 
 
 def _is_full(mirror: Mirror) -> bool:
-    return mirror.unpacked > max(ROUND_ROWS, ROUND_ROWS_PER_SERIES * len(mirror.hot))
+    return mirror.unpacked > max(ROUND_ROWS, ROUND_ROWS_PER_SERIES * len(mirror.hot.series))
 
 
 def _pieces(mirror: Mirror, started: Round) -> Iterator[tuple[list[int], list[int]]]:
@@ -221,7 +221,7 @@ def _pieces(mirror: Mirror, started: Round) -> Iterator[tuple[list[int], list[in
     rows: list[int] = []
     for number in started.series:
         series.append(number)
-        rows += mirror.rows_until(number, started.last_row)
+        rows += mirror.hot.of(number, started.last_row)
         if len(rows) >= PIECE_ROWS:
             yield series, rows
             series, rows = [], []
