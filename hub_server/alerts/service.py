@@ -81,8 +81,9 @@ class AlertService:
 
     async def list(self, principal: Principal, request: AlertsList) -> AlertsListReply:
         organisation_id = authorize(principal, Permission.FLEET_READ)
-        async with self._database.read(organisation_id) as connection:
-            alerts, total = await self._store.page(connection, organisation_id, request)
+        alerts, total = await self._database.consult(
+            organisation_id, lambda connection: self._store.page(connection, organisation_id, request)
+        )
         return AlertsListReply(
             alerts=[self._view(alert) for alert in alerts], total=total, limit=request.limit, offset=request.offset
         )

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Row, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
@@ -36,17 +36,15 @@ class AlertStore:
         )
         return found[0] if found else None
 
-    async def page(
-        self, connection: AsyncConnection, organisation_id: str, request: AlertsList
-    ) -> tuple[list[Alert], int]:
+    def page(self, connection: Connection, organisation_id: str, request: AlertsList) -> tuple[list[Alert], int]:
         """Return the alerts asked for, newest first, and how many there are in all."""
         conditions = [col(AlertRow.organisation_id) == organisation_id]
         if request.agent_id is not None:
             conditions.append(col(AlertRow.agent_id) == request.agent_id)
         if request.state is not None:
             conditions.append(col(AlertRow.state) == request.state.value)
-        total = await connection.scalar(select(func.count()).select_from(AlertRow).where(*conditions))
-        rows = await connection.execute(
+        total = connection.scalar(select(func.count()).select_from(AlertRow).where(*conditions))
+        rows = connection.execute(
             select(AlertRow)
             .where(*conditions)
             .order_by(col(AlertRow.opened_at).desc(), col(AlertRow.id))

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from hub_server.storage.group_commit import GroupCommit
+from hub_server.storage.snapshots import READERS, Snapshots
 from hub_server.storage.turns import Turns
 
 SQLITE_PRAGMAS: Final = (
@@ -38,7 +39,7 @@ _SCOPE: Final = text("select set_config('jtnt.organisation', :scope, true)")
 
 
 class Database:
-    """One engine with three ways in: `read`, `write`, and `transact` for what is written often.
+    """One engine with four ways in: `read` and `write`, `consult` and `transact` for what is read and written often.
 
     Each names its scope: the organisation whose rows it may touch, or EVERY_ORGANISATION. PostgreSQL enforces it by
     row-level security, beside the organisation that every statement names itself.
@@ -61,7 +62,10 @@ class Database:
         )
         self._writing = _sqlite_engine(url, hub_id, connections=1) if self.is_sqlite else self.engine
         self._turns = Turns()
-        self._groups = GroupCommit(_sqlite_group_engine(url, hub_id), self._turns) if self.is_sqlite else None
+        self._groups = (
+            GroupCommit(_sqlite_thread_engine(url, hub_id, writes=True), self._turns) if self.is_sqlite else None
+        )
+        self._snapshots = Snapshots(_sqlite_thread_engine(url, hub_id, connections=READERS)) if self.is_sqlite else None
         self.hub_id: Final = hub_id
 
     @asynccontextmanager
@@ -71,6 +75,16 @@ class Database:
             if not self.is_sqlite:
                 await enter_scope(connection, organisation_id)
             yield connection
+
+    async def consult(self, organisation_id: str, work: Callable[[Connection], T]) -> T:
+        """Return what `work` returns, given a consistent snapshot; nothing that it writes is kept.
+
+        On SQLite it runs as a whole in a thread: `work` touches nothing that belongs to the event loop.
+        """
+        if self._snapshots is None:
+            async with self.read(organisation_id) as connection:
+                return await connection.run_sync(work)
+        return await self._snapshots.consult(work)
 
     @asynccontextmanager
     async def write(self, organisation_id: str) -> AsyncIterator[AsyncConnection]:
@@ -116,6 +130,8 @@ class Database:
         await self._writing.dispose()
         if self._groups is not None:
             await asyncio.to_thread(self._groups.close)
+        if self._snapshots is not None:
+            await asyncio.to_thread(self._snapshots.close)
 
 
 def scope_of(organisation_ids: Iterable[str]) -> str:
@@ -167,13 +183,15 @@ def _sqlite_engine(url: str, hub_id: str, connections: int = 8) -> AsyncEngine:
     return engine
 
 
-def _sqlite_group_engine(url: str, hub_id: str) -> Engine:
-    """Every transaction of it writes; whichever thread takes the one connection."""
+def _sqlite_thread_engine(url: str, hub_id: str, *, connections: int = 1, writes: bool = False) -> Engine:
+    """For threads that take turns with its connections. Where it `writes`, every transaction of it does."""
     options = _options(hub_id)
-    options["execution_options"] |= {_WRITES: True}
+    options["execution_options"] |= {_WRITES: writes}
     address = make_url(url).set(drivername="sqlite")
-    once = {"check_same_thread": False}
-    return _with_pragmas(create_engine(address, pool_size=1, max_overflow=0, connect_args=once, **options))
+    any_thread = {"check_same_thread": False}
+    return _with_pragmas(
+        create_engine(address, pool_size=connections, max_overflow=0, connect_args=any_thread, **options)
+    )
 
 
 def _with_pragmas(engine: Engine) -> Engine:

@@ -100,3 +100,26 @@ async def test_a_caller_that_is_cancelled_holds_up_nobody(database: Database, ad
     async with database.read(EVERY_ORGANISATION) as connection:
         found = set((await connection.execute(select(col(OrganisationRow.id)))).scalars())
     assert {"1", "3", "5", "7", "9", "100"} <= found
+
+
+async def test_what_is_consulted_is_one_snapshot_and_nothing_written_through_it_is_kept(
+    database: Database, adding: Adding
+) -> None:
+    await database.transact(EVERY_ORGANISATION, lambda connection: adding.within(connection, 1))
+    loop = asyncio.get_running_loop()
+
+    def count(connection: Connection) -> int:
+        return connection.scalar(select(func.count()).select_from(OrganisationRow)) or 0
+
+    def count_while_others_write(connection: Connection) -> tuple[int, int]:
+        before = count(connection)
+        asyncio.run_coroutine_threadsafe(
+            database.transact(EVERY_ORGANISATION, lambda other: adding.within(other, 2)), loop
+        ).result(30)
+        return before, count(connection)
+
+    if database.is_sqlite:  # elsewhere it runs on the loop itself, and a statement is a snapshot
+        assert await database.consult(EVERY_ORGANISATION, count_while_others_write) == (1, 1)
+    await database.consult(EVERY_ORGANISATION, lambda connection: adding.within(connection, 3))
+    assert await database.consult(EVERY_ORGANISATION, count) == await count_in(database)
+    assert await count_in(database) == (2 if database.is_sqlite else 1)
