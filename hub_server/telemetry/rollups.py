@@ -6,9 +6,9 @@ import sys
 import zlib
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence, Set
-from itertools import accumulate
+from itertools import accumulate, repeat
 from operator import sub
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -59,6 +59,18 @@ class _Stored(Struct, frozen=True, array_like=True):
         return self.minima, self.maxima, self.sums, self.counts, self.last
 
 
+class _Buckets(NamedTuple):
+    """Where buckets begin, which values each has, and how many; `even`: as many have all but the first and the last.
+
+    `even` is 0 where these differ. Values of buckets that are even are taken apart by one call for all.
+    """
+
+    starts: list[int]
+    spans: list[slice]
+    sizes: list[int]
+    even: int
+
+
 _encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder(_Stored).decode
 
@@ -77,10 +89,10 @@ def rolled(timestamps: Sequence[int], rows: Sequence[Mapping[str, MetricValue]],
 def rolled_columns(timestamps: Sequence[int], columns: Mapping[str, Sequence[Any]], bucket_ms: int) -> RollupColumns:
     """As `rolled`, of columns as long as `timestamps`. What is no number does not count; metrics without any number
     are left out."""
-    starts, spans = _spans(timestamps, bucket_ms)
-    found = RollupColumns(starts, {}, {}, {}, {}, {})
+    buckets = _buckets(timestamps, bucket_ms)
+    found = RollupColumns(buckets.starts, {}, {}, {}, {}, {})
     minima, maxima, sums, counts, last = (_mutable(found, part) for part in _PARTS)
-    sizes = [span.stop - span.start for span in spans]
+    spans = buckets.spans
     for name, values in columns.items():
         kinds = set(map(type, values))
         if kinds.isdisjoint(_NUMBERS):
@@ -90,24 +102,24 @@ def rolled_columns(timestamps: Sequence[int], columns: Mapping[str, Sequence[Any
         elif is_counter(name):
             last[name] = [values[span.stop - 1] for span in spans]
         else:
-            parts = list(map(values.__getitem__, spans))
+            parts = _parts(values, buckets)
             minima[name] = list(map(min, parts))
             maxima[name] = list(map(max, parts))
-            sums[name] = list(map(_short, map(sum, parts)))
-            counts[name] = sizes
+            sums[name] = _shortened(list(map(sum, parts)))
+            counts[name] = buckets.sizes
     return found
 
 
 def coarser(rollup: RollupColumns, bucket_ms: int) -> RollupColumns:
     """Return the buckets of `rollup` as ones of `bucket_ms`, a multiple of theirs."""
-    starts, spans = _spans(rollup.timestamps, bucket_ms)
+    buckets = _buckets(rollup.timestamps, bucket_ms)
     return RollupColumns(
-        starts,
-        {name: _each(values, spans, min) for name, values in rollup.minima.items()},
-        {name: _each(values, spans, max) for name, values in rollup.maxima.items()},
-        {name: [_short(sum(values[span])) for span in spans] for name, values in rollup.sums.items()},
-        {name: [sum(values[span]) for span in spans] for name, values in rollup.counts.items()},
-        {name: _each(values, spans, _last) for name, values in rollup.last.items()},
+        buckets.starts,
+        {name: _each(values, buckets, min) for name, values in rollup.minima.items()},
+        {name: _each(values, buckets, max) for name, values in rollup.maxima.items()},
+        {name: _shortened(list(map(sum, _parts(values, buckets)))) for name, values in rollup.sums.items()},
+        {name: list(map(sum, _parts(values, buckets))) for name, values in rollup.counts.items()},
+        {name: _each(values, buckets, _last) for name, values in rollup.last.items()},
     )
 
 
@@ -151,10 +163,9 @@ def decoded(body: bytes, metrics: Sequence[str] | None = None) -> RollupColumns:
 
 def between(rollup: RollupColumns, from_ms: int, to_ms: int) -> RollupColumns:
     """Return the buckets that begin in the span, `to_ms` excluded."""
-    kept = [index for index, start in enumerate(rollup.timestamps) if from_ms <= start < to_ms]
-    if len(kept) == len(rollup.timestamps):
+    low, high = bisect_left(rollup.timestamps, from_ms), bisect_left(rollup.timestamps, to_ms)
+    if high - low == len(rollup.timestamps):
         return rollup
-    low, high = (kept[0], kept[-1] + 1) if kept else (0, 0)
     parts = ({name: values[low:high] for name, values in getattr(rollup, part).items()} for part in _PARTS)
     return RollupColumns(rollup.timestamps[low:high], *parts)
 
@@ -164,8 +175,7 @@ def _chosen(rollup: RollupColumns, metrics: Set[str]) -> RollupColumns:
     return RollupColumns(rollup.timestamps, *parts)
 
 
-def _spans(timestamps: Sequence[int], bucket_ms: int) -> tuple[list[int], list[slice]]:
-    """Return where buckets begin, and the samples of each."""
+def _buckets(timestamps: Sequence[int], bucket_ms: int) -> _Buckets:
     starts: list[int] = []
     spans: list[slice] = []
     low = 0
@@ -175,7 +185,18 @@ def _spans(timestamps: Sequence[int], bucket_ms: int) -> tuple[list[int], list[s
         starts.append(start)
         spans.append(slice(low, high))
         low = high
-    return starts, spans
+    sizes = [span.stop - span.start for span in spans]
+    inner = sizes[1:-1]
+    return _Buckets(starts, spans, sizes, inner[0] if inner and inner.count(inner[0]) == len(inner) else 0)
+
+
+def _parts(values: Sequence[Any], buckets: _Buckets) -> list[Sequence[Any]]:
+    """Return the values of each bucket."""
+    spans, even = buckets.spans, buckets.even
+    if not even:
+        return list(map(values.__getitem__, spans))
+    inner = iter(values[spans[0].stop : spans[-1].start])
+    return [values[spans[0]], *zip(*[inner] * even, strict=True), values[spans[-1]]]
 
 
 def _roll_some(found: RollupColumns, name: str, values: Sequence[Any], spans: Sequence[slice]) -> None:
@@ -191,9 +212,9 @@ def _roll_some(found: RollupColumns, name: str, values: Sequence[Any], spans: Se
 
 
 def _each(
-    values: Sequence[float | None], spans: Sequence[slice], choose: Callable[[Sequence[Any]], Any]
+    values: Sequence[float | None], buckets: _Buckets, choose: Callable[[Sequence[Any]], Any]
 ) -> list[float | None]:
-    parts = list(map(values.__getitem__, spans))
+    parts = _parts(values, buckets)
     if None not in values:
         return list(map(choose, parts))
     filled = ([value for value in part if value is not None] for part in parts)
@@ -209,6 +230,16 @@ def _short(total: float) -> float:
     if type(total) is int:
         return total if -EXACT_INTEGER_MAX <= total <= EXACT_INTEGER_MAX else float(total)
     return round(min(max(total, -LARGEST), LARGEST), SUM_DECIMALS)
+
+
+def _shortened(totals: list[Any]) -> list[Any]:
+    """Return `_short` of each; where all are such as usual, at once."""
+    kinds = set(map(type, totals))
+    if kinds == {int} and min(totals) >= -EXACT_INTEGER_MAX and max(totals) <= EXACT_INTEGER_MAX:
+        return totals
+    if kinds == {float} and min(totals) >= -LARGEST and max(totals) <= LARGEST:
+        return list(map(round, totals, repeat(SUM_DECIMALS)))
+    return list(map(_short, totals))
 
 
 def _mutable(rollup: RollupColumns, part: str) -> dict[str, Any]:
