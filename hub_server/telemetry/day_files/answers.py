@@ -1,10 +1,10 @@
-"""Questions over many days and files, put together from what each has. In a reader's thread."""
+"""Questions over many days and files, put together from what each has. Mostly for a reader's thread."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import structlog
@@ -37,31 +37,50 @@ def raw_of(
     return numbers_of(joined(blocks), metrics, from_ms, to_ms)
 
 
-def rollups_of(
-    reading: Reading,
-    days: Iterable[Day],
-    files: Iterable[Period],
-    wanted: Wanted,
-    resolution: Resolution,
-    from_ms: int,
-    to_ms: int,
-) -> dict[str, RollupColumns]:
-    """Hours that are not closed are rolled up here; `files` are read after the days, so that an hour that is closed
-    meanwhile is not missed."""
-    span = range(from_ms - from_ms % HOUR_MS, to_ms + -to_ms % HOUR_MS)
-    parts: defaultdict[str, list[RollupColumns]] = defaultdict(list)
-    fresh: defaultdict[str, set[int]] = defaultdict(set)
+class RollupRow(NamedTuple):
+    """A row of rollups, and the spans of it that count."""
+
+    agent_id: str
+    body: bytes
+    spans: Sequence[tuple[int, int]]
+
+
+class FoundRollups(NamedTuple):
+    """What is stored of some series: buckets of hours that are not closed, rolled up, and rows as they are."""
+
+    fresh: Mapping[str, Sequence[RollupColumns]]
+    rows: Sequence[RollupRow]
+
+
+def find_rollups(
+    reading: Reading, days: Iterable[Day], files: Iterable[Period], wanted: Wanted, span: range, resolution: Resolution
+) -> FoundRollups:
+    """`span`: of whole hours. `files` are read after the days, so that an hour that is closed meanwhile is not missed.
+
+    In a reader's thread.
+    """
+    fresh: defaultdict[str, list[RollupColumns]] = defaultdict(list)
+    hours_of: defaultdict[str, set[int]] = defaultdict(set)
     for day in days:
         if day.is_settled or day.from_ms >= span.stop or day.from_ms + DAY_MS <= span.start:
             continue
         for agent_id, hours in reading.open_hours(day, wanted, span).items():
             for hour_ms, block in hours.items():
-                fresh[agent_id].add(hour_ms)
+                hours_of[agent_id].add(hour_ms)
                 numbers = chosen(block, wanted.metrics)
-                parts[agent_id].append(rolled_columns(numbers.timestamps, numbers.columns, BUCKET_MS[resolution]))
-    for agent_id, rollup in _from_files(reading, files, wanted, span, fresh):
-        parts[agent_id].append(rollup)
-    return {agent_id: between(_in_order(found), from_ms, to_ms) for agent_id, found in parts.items()}
+                fresh[agent_id].append(rolled_columns(numbers.timestamps, numbers.columns, BUCKET_MS[resolution]))
+    return FoundRollups(fresh, [*_rows_in(reading, files, wanted, span, hours_of)])
+
+
+def rollups_of(found: FoundRollups, metrics: Sequence[str], from_ms: int, to_ms: int) -> dict[str, RollupColumns]:
+    """Return, by agent, the buckets that begin in the span. For any thread."""
+    parts: defaultdict[str, list[RollupColumns]] = defaultdict(list)
+    for agent_id, fresh in found.fresh.items():
+        parts[agent_id] += fresh
+    for agent_id, body, spans in found.rows:
+        rollup = _decoded(body, metrics)
+        parts[agent_id] += (between(rollup, *span) for span in spans)
+    return {agent_id: between(_in_order(of_agent), from_ms, to_ms) for agent_id, of_agent in parts.items()}
 
 
 def newest_of_all(reading: Reading, days: Sequence[Day], index: Index, until_ms: int) -> list[StoredSample]:
@@ -86,10 +105,10 @@ def newest_of_all(reading: Reading, days: Sequence[Day], index: Index, until_ms:
     return list(newest.values())
 
 
-def _from_files(
+def _rows_in(
     reading: Reading, files: Iterable[Period], wanted: Wanted, span: range, fresh: Mapping[str, set[int]]
-) -> Iterator[tuple[str, RollupColumns]]:
-    """Yield rows of rollups by agent, without the hours that are fresh."""
+) -> Iterator[RollupRow]:
+    """Yield rows of rollups, without the hours that are fresh."""
     for period in files:
         if period.from_ms >= span.stop or period.to_ms <= span.start:
             continue
@@ -99,10 +118,8 @@ def _from_files(
             hours = [hour for hour in fresh.get(agent_id, ()) if row_from_ms <= hour < row_from_ms + row_ms]
             if hours and row_ms == HOUR_MS:
                 continue
-            rollup = _decoded(body, wanted.metrics)
             edges = [row_from_ms, *(edge for hour in sorted(hours) for edge in (hour, hour + HOUR_MS))]
-            for low, high in _pairs([*edges, row_from_ms + row_ms]):
-                yield agent_id, between(rollup, low, high)
+            yield RollupRow(agent_id, body, [*_pairs([*edges, row_from_ms + row_ms])])
 
 
 def _decoded(body: bytes, metrics: Sequence[str]) -> RollupColumns:

@@ -87,4 +87,4 @@ def open_series(file: OpenFile, after: int, hours: int, limit: int) -> list[Open
 
 def whole_hours(file: OpenFile, keys: Sequence[int]) -> dict[int, Block]:
     """Return all packed and gathered samples of hours."""
-    return {key: joined(blocks) for key, blocks in hours_in_file(file, keys, None).items()}
+    return {key: joined(blocks) for key, blocks in hours_in_file(file, keys, file.shapes(), None).items()}

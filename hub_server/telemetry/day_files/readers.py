@@ -38,14 +38,19 @@ class Readers:
     @contextmanager
     def snapshot(self, path: Path) -> Iterator[OpenFile | None]:
         """A consistent view of one file; None when there is none."""
-        file = self._file(path)
-        if file is None:
-            yield None
-            return
-        try:
+        with self.opened(path) as file:
+            if file is None:
+                yield None
+                return
             file.connection.execute("BEGIN")
             yield file
             file.connection.execute("COMMIT")
+
+    @contextmanager
+    def opened(self, path: Path) -> Iterator[OpenFile | None]:
+        """One file, each statement a view of its own; None when there is none."""
+        try:
+            yield self._file(path)
         except BaseException:
             self.forget(path)  # whatever state it is in
             raise

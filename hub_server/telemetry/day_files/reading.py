@@ -27,6 +27,7 @@ from hub_server.telemetry.day_files.readers import OpenFile, Readers
 from hub_server.telemetry.day_files.samples import (
     EMPTY,
     Block,
+    Names,
     block_of_chunk,
     block_of_text,
     data_in,
@@ -47,12 +48,11 @@ SELECT s.agent_id, s.id, s.open_hours,
  CROSS JOIN series AS s ON s.agent_id = a.key AND s.metric_type = ? AND s.organisation_id = ?
 """  # noqa: S608
 """One step of SQLite gathers all rows of a series: each step gives up the interpreter's lock."""
-_PARTS: Final = """
-SELECT k.value, group_concat(c.body)
-  FROM json_each(?) AS k CROSS JOIN chunk AS c ON c.key > k.value AND c.key <= k.value + ?
- GROUP BY k.value
+_HOURS: Final = """
+SELECT k.value, (SELECT c.body FROM chunk AS c WHERE c.key = k.value),
+       (SELECT group_concat(c.body) FROM chunk AS c WHERE c.key > k.value AND c.key <= k.value + ?)
+  FROM json_each(?) AS k
 """
-_CHUNKS: Final = "SELECT c.key, c.body FROM json_each(?) AS k CROSS JOIN chunk AS c ON c.key = k.value"
 _NEWEST_ROWS: Final = """
 SELECT s.organisation_id, s.agent_id, s.metric_type, h.ts, h.shape, h.data
   FROM (SELECT id, max(ts) FROM hot WHERE ts <= ? GROUP BY series) AS n
@@ -60,11 +60,13 @@ SELECT s.organisation_id, s.agent_id, s.metric_type, h.ts, h.shape, h.data
 """
 """Beside a maximum SQLite takes the id from the row that has it."""
 _ROLLUPS: Final = f"""
-SELECT s.agent_id, r.key & {(1 << SLOT_BITS) - 1}, r.body
+SELECT s.agent_id,
+       (SELECT group_concat((r.key & {(1 << SLOT_BITS) - 1}) || ':' || hex(r.body)) FROM rollup AS r
+         WHERE r.key BETWEEN (s.id << {SLOT_BITS}) + ? AND (s.id << {SLOT_BITS}) + ?)
   FROM json_each(?) AS a
  CROSS JOIN series AS s ON s.agent_id = a.value AND s.metric_type = ? AND s.organisation_id = ?
- CROSS JOIN rollup AS r ON r.key BETWEEN (s.id << {SLOT_BITS}) + ? AND (s.id << {SLOT_BITS}) + ?
 """  # noqa: S608
+"""One step for all rows of a series, as above."""
 
 
 class SeriesState(NamedTuple):
@@ -104,10 +106,11 @@ class Reading:
             low = max(0, (from_ms - day.from_ms) // HOUR_MS)
             high = min(HOURS, -((day.from_ms - to_ms) // HOUR_MS))
             keys = [hour_key(found.number, hour) for hour in range(low, high)]
-            by_key = hours_in_file(file, keys, metrics)
+            shapes = file.shapes()
+            by_key = hours_in_file(file, keys, shapes, metrics)
             blocks = [block for key in keys for block in by_key.get(key, ())]
             if found.hot:
-                blocks.append(block_of_text(found.hot, file.shapes()))
+                blocks.append(block_of_text(found.hot, shapes))
         return joined(blocks)
 
     def open_hours(self, day: Day, wanted: Wanted, span: range) -> dict[str, dict[int, Block]]:
@@ -126,7 +129,7 @@ class Reading:
                 for hour_ms in open_hours | hot[agent_id].keys():
                     if hour_ms in span:
                         keys[hour_key(found.number, (hour_ms - day.from_ms) // HOUR_MS)] = (agent_id, hour_ms)
-            blocks = hours_in_file(file, keys, metrics)
+            blocks = hours_in_file(file, keys, shapes, metrics) if keys else {}
         result: defaultdict[str, dict[int, Block]] = defaultdict(dict)
         for key, (agent_id, hour_ms) in keys.items():
             rows_of_hour = hot[agent_id].get(hour_ms, EMPTY)
@@ -138,12 +141,13 @@ class Reading:
         low = period.slot_of(max(span.start, period.from_ms))
         high = period.slot_of(min(span.stop, period.to_ms) - 1)
         agents = _encode(wanted.agent_ids).decode()
-        with self.readers.snapshot(self._layout.path_of(period)) as file:
+        with self.readers.opened(self._layout.path_of(period)) as file:
             if file is None:
                 return []
-            return file.connection.execute(
-                _ROLLUPS, (agents, wanted.metric_type, wanted.organisation_id, low, high)
+            found = file.connection.execute(
+                _ROLLUPS, (low, high, agents, wanted.metric_type, wanted.organisation_id)
             ).fetchall()
+        return [(agent_id, *_slot_and_body(row)) for agent_id, rows in found if rows for row in rows.split(",")]
 
     def newest_rows(self, day: Day, until_ms: int) -> list[StoredSample]:
         """Return the newest hot row of each series that is not later than `until_ms`."""
@@ -169,18 +173,20 @@ def by_hour(block: Block) -> dict[int, Block]:
     return hours
 
 
-def hours_in_file(file: OpenFile, keys: Iterable[int], metrics: Sequence[str] | None) -> dict[int, list[Block]]:
-    """Return the chunk and the parts of hours by the key of their part 0."""
-    text = _encode([*keys]).decode()
-    blocks: defaultdict[int, list[Block]] = defaultdict(list)
-    for key, body in file.connection.execute(_CHUNKS, (text,)).fetchall():
+def hours_in_file(
+    file: OpenFile, keys: Iterable[int], shapes: Mapping[int, Names], metrics: Sequence[str] | None
+) -> dict[int, list[Block]]:
+    """Return the chunk and the parts of hours by the key of their part 0; `shapes` are the file's."""
+    blocks: dict[int, list[Block]] = {}
+    for key, chunk, parts in file.connection.execute(_HOURS, (PARTS_MAX, _encode([*keys]).decode())).fetchall():
+        found = blocks[key] = []
         try:
-            blocks[key].append(block_of_chunk(body, metrics))
+            if chunk is not None:
+                found.append(block_of_chunk(chunk, metrics))
         except BadChunk as error:
             log.error("chunk of samples damaged; left out", hour=key >> PART_BITS, error=str(error))
-    shapes = file.shapes()
-    for key, parts in file.connection.execute(_PARTS, (text, PARTS_MAX)).fetchall():
-        blocks[key].append(block_of_text(parts, shapes))
+        if parts is not None:
+            found.append(block_of_text(parts, shapes))
     return blocks
 
 
@@ -190,3 +196,8 @@ def _series_in(
     wanted = _encode({agent_id: [*ids] for agent_id, ids in rows.items()}).decode()
     found = connection.execute(_SERIES, (wanted, metric_type, organisation_id)).fetchall()
     return {agent_id: SeriesState(number, open_hours, hot or "") for agent_id, number, open_hours, hot in found}
+
+
+def _slot_and_body(row: str) -> tuple[int, bytes]:
+    slot, _, body = row.partition(":")
+    return int(slot), bytes.fromhex(body)
