@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Final, Protocol, assert_never
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Final, Protocol, TypeVar, assert_never
 
 import structlog
 
@@ -43,6 +43,12 @@ DEADLINE_SECONDS: Final = 10.0
 AT_ONCE: Final = 4
 SLICE_VALUES: Final = 10_000
 SLICE_AGENTS_MAX: Final = 100
+FEW_VALUES: Final = 2500
+"""What so few values become, a chart of one machine, is reckoned at once: it takes less than a millisecond, and a
+thread would wait for the event loop, and the loop for it."""
+
+T = TypeVar("T")
+C = TypeVar("C", Columns, RollupColumns)
 
 
 class Machine(Protocol):
@@ -137,7 +143,7 @@ class MetricHistory:
 
 
 class _Reading:
-    """One query on its way through the store; what is reckoned is in threads, so that it never halts the hub."""
+    """One query on its way through the store; what takes long is reckoned in threads, and never halts the hub."""
 
     def __init__(
         self,
@@ -182,17 +188,17 @@ class _Reading:
         if self._plan.resolution is Resolution.RAW:
             samples = await self._samples()
             if all(len(columns.timestamps) <= self._request.max_points for columns in samples.values()):
-                return await asyncio.to_thread(self._of_samples, samples)
-            return await asyncio.to_thread(lambda: self._of_points(self._in_points(samples)))
+                return await self._made_of(samples, self._of_samples)
+            return await self._made_of(samples, lambda found: self._of_points(self._in_points(found)))
         found: dict[str, RollupColumns] = {}
         is_sparse = self._may_read_samples
         async for rollups in self._slices():
             is_sparse = is_sparse and all(map(self._is_sparse, rollups.values()))
-            found.update(await asyncio.to_thread(self._in_points, rollups))
+            found.update(await self._made_of(rollups, self._in_points))
         if is_sparse:
-            return await asyncio.to_thread(self._of_samples, await self._samples())
+            return await self._made_of(await self._samples(), self._of_samples)
         points = {agent_id: found.get(agent_id, NO_BUCKETS) for agent_id in self._agent_ids}
-        return await asyncio.to_thread(self._of_points, points)
+        return await self._made_of(points, self._of_points)
 
     async def of_groups(self, groups: Mapping[str, Sequence[str]]) -> MetricsQueryReply:
         totals = {group: GroupSeries(self._plan, self._metrics) for group in groups}
@@ -211,6 +217,13 @@ class _Reading:
         return await asyncio.to_thread(
             lambda: self._reply([total.result(group, len(groups[group])) for group, total in totals.items()])
         )
+
+    async def _made_of(self, found: Mapping[str, C], reckon: Callable[[Mapping[str, C]], T]) -> T:
+        """Return what `reckon` makes of what was found, at once if that is little, else in a thread."""
+        timestamps = sum(len(columns.timestamps) for columns in found.values())
+        if timestamps * len(self._metrics) <= FEW_VALUES:
+            return reckon(found)
+        return await asyncio.to_thread(reckon, found)
 
     async def _slices(self) -> AsyncIterator[Mapping[str, RollupColumns]]:
         """Read some agents at a time, so that no more than the points of a large answer is in memory at once."""
