@@ -1,35 +1,34 @@
-"""The processes of a job, also those that have left its group: found by a mark in their environment and by descent."""
+"""The processes of a job, also those that have left its group: known by a label, by a mark, and by descent."""
 
 from __future__ import annotations
 
 import ctypes
 import os
-import signal
 import sys
-from collections.abc import Collection, Iterable, Iterator
+import time
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Final
 
-import psutil
-from msgspec import Struct
+from agent_client.execution.census import KILL, Census, Resident, began_now, signal_all
+from agent_client.execution.label import Labels, label_of
 
-MARK: Final = "JTNT_JOB_ID"
-"""The variable that every process of a job inherits."""
 _PR_SET_CHILD_SUBREAPER: Final = 36
-_KILL: Final[int] = getattr(signal, "SIGKILL", signal.SIGTERM)
+_REMAINS_SECONDS: Final = 0.5
 
 
 class Kin:
     """Which processes belong to which job. One an executor.
 
-    A process that cleared its environment and whose parents have ended is still known on Linux: it becomes a child of
-    the executor, and belongs to the job that runs when no other does, unless it was there before that job began.
+    On Linux all of a job bear its label, whatever they did to their environment, their session and their parents. One
+    that has put off even that, and whose parents have ended, becomes a child of the executor: it belongs to the job
+    that runs when no other does.
     """
 
     def __init__(self) -> None:
         self._leaders: dict[str, int] = {}
-        self._earlier: dict[str, set[int]] = {}
+        self._began: dict[str, float] = {}
+        self._labels = Labels()
         self._starting = 0
         self._adopts = False
 
@@ -45,13 +44,19 @@ class Kin:
     def starting(self, job_id: str) -> Iterator[None]:
         """Inside the block a process is made whose number nobody knows yet: it must not be taken for an orphan."""
         self._starting += 1
-        self._earlier[job_id] = _own_children() if self._adopts else set()
+        self._began[job_id] = began_now()
         try:
             yield
         finally:
             self._starting -= 1
             if job_id not in self._leaders:
-                self._earlier.pop(job_id, None)
+                self._began.pop(job_id, None)
+
+    @contextmanager
+    def labelling(self, job_id: str) -> Iterator[None]:
+        """Inside the block the job's first process is made, before anything else is waited for."""
+        with self._labels.worn(job_id):
+            yield
 
     def lead(self, job_id: str, leader: int) -> None:
         self._leaders[job_id] = leader
@@ -59,7 +64,7 @@ class Kin:
     def left(self, job_id: str) -> None:
         """The job's first process has ended and was waited for."""
         self._leaders.pop(job_id, None)
-        self._earlier.pop(job_id, None)
+        self._began.pop(job_id, None)
         self.reap()
 
     def reap(self) -> None:
@@ -72,78 +77,75 @@ class Kin:
                     return
                 os.waitpid(ended.si_pid, 0)
 
-    def of(self, job_id: str) -> list[psutil.Process]:
-        """Return what lives of a job now, but for its first process. Takes some ten milliseconds."""
-        seen = _look_around()
-        roots = {pid for pid, mark in seen.marks.items() if mark == job_id}
+    def ask(self, job_id: str, number: int) -> None:
+        """Send each process of the job a signal, once."""
+        signal_all(self._of(job_id, everybody := Census().residents()), everybody, number)
+
+    def kill(self, job_id: str, census: Census) -> list[Resident]:
+        """Kill what there is of the job now. Returns what that was: nothing, once all of it has ended.
+
+        `census`: the same one for a job's killing, again and again. Takes some milliseconds.
+        """
+        return _killed(self._of(job_id, everybody := census.residents()), everybody)
+
+    def _of(self, job_id: str, everybody: Mapping[int, Resident]) -> dict[int, Resident]:
+        roots = {pid for pid, resident in everybody.items() if _is_of(resident, job_id)}
         leader = self._leaders.get(job_id)
         if leader is not None:
-            orphans = set(seen.children.get(os.getpid(), ())) - self._earlier.get(job_id, set())
-            roots |= {leader, *self._unclaimed(orphans, seen.marks)}
-        return seen.family_of(roots - {os.getpid()}, but=leader)
+            roots |= self._unclaimed(job_id, everybody)
+            if leader in everybody and everybody[leader].parent == os.getpid():
+                roots.add(leader)
+        return _family(roots, everybody)
 
-    def _unclaimed(self, orphans: Iterable[int], marks: dict[int, str]) -> set[int]:
+    def _unclaimed(self, job_id: str, everybody: Mapping[int, Resident]) -> set[int]:
         if len(self._leaders) != 1 or self._starting or not self._adopts:
             return set()
-        return {pid for pid in orphans if pid not in marks and pid not in self._leaders.values()}
-
-
-def _own_children() -> set[int]:
-    """Return the children of this process, quickly; none where the kernel keeps no such list."""
-    found: set[int] = set()
-    for thread in Path("/proc/self/task").glob("*/children"):
-        with suppress(OSError):
-            found |= {int(pid) for pid in thread.read_text().split()}
-    return found
-
-
-def end(processes: Iterable[psutil.Process], number: int) -> int:
-    """Send a signal to those that live. Returns how many they were; a process that took over a number is left alone."""
-    reached = 0
-    for process in processes:
-        with suppress(psutil.Error):
-            if process.status() != psutil.STATUS_ZOMBIE:
-                process.send_signal(number)
-                reached += 1
-    return reached
+        return {
+            pid
+            for pid, resident in everybody.items()
+            if resident.parent == os.getpid()
+            and resident.started >= self._began[job_id]
+            and not resident.mark
+            and resident.label == self._labels.own
+        }
 
 
 def end_remains(job_ids: Collection[str]) -> dict[str, int]:
     """Kill what an earlier life of the executor left of these jobs. Returns how many processes of each there were."""
-    if not job_ids:
-        return {}
-    seen = _look_around()
-    left: dict[str, set[int]] = {job_id: set() for job_id in job_ids}
-    for pid, mark in seen.marks.items():
-        left.get(mark, set()).add(pid)
-    return {job_id: end(seen.family_of(roots), _KILL) for job_id, roots in left.items()}
+    left: dict[str, set[tuple[int, float]]] = {job_id: set() for job_id in job_ids}
+    census, until = Census(), time.monotonic() + _REMAINS_SECONDS
+    while left and time.monotonic() < until:
+        everybody = census.residents()
+        is_over = True
+        for job_id, ended in left.items():
+            roots = {pid for pid, resident in everybody.items() if _is_of(resident, job_id)}
+            there = _killed(_family(roots, everybody), everybody)
+            ended |= {(resident.pid, resident.started) for resident in there}
+            is_over = is_over and not there
+        if is_over:
+            break
+    return {job_id: len(ended) for job_id, ended in left.items()}
 
 
-class _Surroundings(Struct, frozen=True):
-    """The processes of this machine, each one's children, and the marks of those that bear one and may be looked at."""
-
-    everybody: dict[int, psutil.Process]
-    children: dict[int, list[int]]
-    marks: dict[int, str]
-
-    def family_of(self, roots: set[int], but: int | None = None) -> list[psutil.Process]:
-        """Return the processes of `roots` and all below them, but not this process and what is only below it."""
-        found: set[int] = set()
-        ahead = list(roots)
-        while ahead:
-            pid = ahead.pop()
-            if pid not in found and pid != os.getpid():
-                found.add(pid)
-                ahead += self.children.get(pid, [])
-        return [self.everybody[pid] for pid in found - {but} if pid in self.everybody]
+def _killed(members: Mapping[int, Resident], everybody: Mapping[int, Resident]) -> list[Resident]:
+    signal_all(members, everybody, KILL)
+    return list(members.values())
 
 
-def _look_around() -> _Surroundings:
-    everybody = {process.pid: process for process in psutil.process_iter()}
+def _is_of(resident: Resident, job_id: str) -> bool:
+    return resident.mark == job_id or (resident.label != 0 and resident.label == label_of(job_id))
+
+
+def _family(roots: Collection[int], everybody: Mapping[int, Resident]) -> dict[int, Resident]:
+    """Return the living of `roots` and of all below them, but not this process and what is only below it."""
     children: dict[int, list[int]] = {}
-    marks: dict[int, str] = {}
-    for pid, process in everybody.items():
-        with suppress(psutil.Error):
-            children.setdefault(process.ppid(), []).append(pid)
-            marks[pid] = process.environ().get(MARK, "")
-    return _Surroundings(everybody, children, {pid: mark for pid, mark in marks.items() if mark})
+    for pid, resident in everybody.items():
+        children.setdefault(resident.parent, []).append(pid)
+    found: set[int] = set()
+    ahead = list(roots)
+    while ahead:
+        pid = ahead.pop()
+        if pid not in found and pid != os.getpid():
+            found.add(pid)
+            ahead += children.get(pid, [])
+    return {pid: everybody[pid] for pid in found if pid in everybody and not everybody[pid].is_dead}

@@ -12,7 +12,7 @@ from typing import Final, assert_never
 from msgspec import Struct
 
 from agent_client.execution.account import Account, NoAccount, account_of
-from agent_client.execution.kin import MARK
+from agent_client.execution.census import MARK
 from agent_client.execution.process import Program, environment_of
 from agent_client.execution.verification import Denied, Rule
 from protocol.actions import (

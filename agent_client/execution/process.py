@@ -7,15 +7,18 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 from msgspec import Struct, field
 
+from agent_client.children import kill_group
 from agent_client.execution.account import Account
-from agent_client.execution.kin import Kin, end
+from agent_client.execution.census import Census, Resident
+from agent_client.execution.kin import Kin
+from agent_client.logs import Log
 from protocol.enumerations import CommandOutcome, CommandReason, OutputStream
 
 _INHERITED: Final = (
@@ -37,10 +40,13 @@ _INHERITED: Final = (
 _STREAMS: Final = {1: OutputStream.STDOUT, 2: OutputStream.STDERR}
 # A child left in the background may hold the pipes open; its output after this is not the job's.
 _DRAIN_SECONDS: Final = 2.0
-_KILL_ROUNDS: Final = 50
-_KILL_ROUND_SECONDS: Final = 0.02
+_KILL_SECONDS: Final = 5.0
+_KILL_ROUND_SECONDS: Final = 0.01
+_NAMED_MAX: Final = 8
 
 Sink = Callable[[OutputStream, bytes], None]
+
+_log = Log("execution")
 
 
 class Ending(Struct, frozen=True):
@@ -153,7 +159,7 @@ async def run_process(program: Program, watch: Watch, kin: Kin, kill_grace_secon
     with kin.starting(program.job_id):
         try:
             # Cancelled on its way, asyncio would kill the leader alone, and wait for whoever else holds the pipes.
-            transport = await asyncio.shield(_made(program, reader))
+            transport = await asyncio.shield(_made(program, reader, kin))
         except asyncio.CancelledError:
             if await _wait(reader.connected, _DRAIN_SECONDS) and reader.transport is not None:
                 await run.kill()
@@ -172,22 +178,23 @@ async def run_process(program: Program, watch: Watch, kin: Kin, kill_grace_secon
         kin.left(program.job_id)
 
 
-async def _made(program: Program, reader: _Reader) -> asyncio.SubprocessTransport:
+async def _made(program: Program, reader: _Reader, kin: Kin) -> asyncio.SubprocessTransport:
     account = program.account
     whose: dict[str, Any] = {}
     if account is not None and not account.is_ours:
         whose = {"user": account.user_id, "group": account.group_id, "extra_groups": account.groups}
-    transport, _ = await asyncio.get_running_loop().subprocess_exec(
-        lambda: reader,
-        *program.argv,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        cwd=program.working_directory,
-        env=dict(program.environment),
-        start_new_session=True,
-        **whose,
-    )
+    with kin.labelling(program.job_id):
+        transport, _ = await asyncio.get_running_loop().subprocess_exec(
+            lambda: reader,
+            *program.argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=program.working_directory,
+            env=dict(program.environment),
+            start_new_session=True,
+            **whose,
+        )
     return transport
 
 
@@ -208,28 +215,31 @@ class _Run:
     def exit_code(self) -> int | None:
         return self.reader.transport.get_returncode() if self.reader.transport else None
 
-    def signal(self, number: int) -> int:
-        """Reach all of them. Returns how many of those outside the first one were there."""
-        strays = self._kin.of(self.program.job_id)
-        if self.reader.transport is not None:
-            _signal_group(self.reader.transport, number)
-        return end(strays, number)
-
-    async def finish(self, grace_seconds: float) -> None:
-        """Ask all of them to end, and kill what is left after the grace."""
-        self.signal(signal.SIGTERM)
+    async def finish(self, grace_seconds: float) -> str:
+        """Ask all of them to end, and kill what is left after the grace. Returns what there is to say of survivors."""
+        self._kin.ask(self.program.job_id, signal.SIGTERM)
         if await _wait(self.reader.exited, grace_seconds):
             await _wait(self.reader.drained, min(grace_seconds, _DRAIN_SECONDS))
-        await self.kill()
+        left = await self.kill()
         await _wait(self.reader.drained, _DRAIN_SECONDS)
+        return _survivors(left)
 
-    async def kill(self) -> None:
-        """Kill all of them, again until none is found: one may make another in the moment before it dies."""
-        for _ in range(_KILL_ROUNDS):
-            if not self.signal(_KILL) and self.reader.exited.is_set():
-                return
-            await _wait(self.reader.exited, _KILL_ROUND_SECONDS)
-            await asyncio.sleep(_KILL_ROUND_SECONDS)
+    async def kill(self) -> list[Resident]:
+        """Kill all of them, again until none is found: one may make another in the moment before it dies.
+
+        Returns what is still there after a while.
+        """
+        census, left = Census(), list[Resident]()
+        if not self.reader.exited.is_set() and self.reader.transport is not None:
+            kill_group(self.reader.transport.get_pid())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_KILL_SECONDS):
+                # The ends of other processes than the first are no event here.
+                while (left := self._kin.kill(self.program.job_id, census)) or not self.reader.exited.is_set():  # noqa: ASYNC110
+                    await asyncio.sleep(_KILL_ROUND_SECONDS)
+        if left:
+            _log.error("processes of a job do not end", command_id=self.program.job_id, processes=len(left))
+        return left
 
 
 async def _supervised(run: _Run, watch: Watch, kill_grace_seconds: float) -> Ending:
@@ -239,13 +249,13 @@ async def _supervised(run: _Run, watch: Watch, kill_grace_seconds: float) -> End
             was_cancelled = await _happened_first(watch.cancelled, reader.exited)
     except TimeoutError:
         watch.valve.release()
-        await run.finish(kill_grace_seconds)
-        message = f"killed: it ran longer than its limit of {run.program.timeout_seconds:g} s"
+        left = await run.finish(kill_grace_seconds)
+        message = f"killed: it ran longer than its limit of {run.program.timeout_seconds:g} s{left}"
         return Ending(CommandOutcome.FAILED, CommandReason.TIMEOUT, run.exit_code, message)
     if was_cancelled:
         watch.valve.release()
-        await run.finish(kill_grace_seconds)
-        message = "killed: a person cancelled it"
+        left = await run.finish(kill_grace_seconds)
+        message = f"killed: a person cancelled it{left}"
         return Ending(CommandOutcome.CANCELLED, CommandReason.CANCELLED_BY_PERSON, run.exit_code, message)
     watch.valve.release()
     with suppress(TimeoutError):
@@ -276,15 +286,12 @@ async def _wait(event: asyncio.Event, seconds: float) -> bool:
     return event.is_set()
 
 
-def _signal_group(transport: asyncio.SubprocessTransport, number: int) -> None:
-    with suppress(ProcessLookupError, PermissionError):
-        if sys.platform == "win32":  # no process groups of this kind; a job object would reach the children
-            transport.kill()
-        else:
-            os.killpg(transport.get_pid(), number)  # start_new_session made the process the leader of its group
-
-
-_KILL: Final[int] = getattr(signal, "SIGKILL", signal.SIGTERM)
+def _survivors(left: Sequence[Resident]) -> str:
+    if not left:
+        return ""
+    named = ", ".join(str(resident.pid) for resident in left[:_NAMED_MAX])
+    more = f" and {len(left) - _NAMED_MAX} more" if len(left) > _NAMED_MAX else ""
+    return f"; {len(left)} of its processes did not end: {named}{more}"
 
 
 def _ended_by_itself(exit_code: int | None) -> Ending:

@@ -9,10 +9,14 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
+from agent_client.execution import kin as kinship
+from agent_client.execution import process
 from agent_client.execution.capture import Capture
+from agent_client.execution.census import Census
 from agent_client.execution.kin import Kin, end_remains
 from agent_client.execution.process import Ending, Watch, run_process
 from protocol.enumerations import CommandOutcome, CommandReason, OutputStream
@@ -35,20 +39,45 @@ os.wait()
 """A process that leaves its group and its parent, and does not end when asked."""
 
 
-class Watched:
-    """A run of a program under test."""
+HIDES = """
+import os, sys, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        os.execve("/bin/sh", ["sh", "-c", "trap '' TERM; echo $$; exec sleep 60"], {})
+    os._exit(0)
+os.wait()
+time.sleep(60)
+"""
+"""A process that leaves its group, its parent and its environment, and does not end when asked."""
+STORM = """
+import os, signal
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print(os.getpid(), flush=True)
+[os.close(n) for n in (0, 1, 2)]
+for _ in range(5000):
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+"""
+"""A process that is always another one, in a group of its own and without a parent, and ends when nobody ends it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.capture = Capture(folder / "jobs", "kin-1", 1 << 20)
+
+class Watched:
+    """A run of a program under test, under an id that no other test of this machine has."""
+
+    def __init__(self, folder: Path, kin: Kin | None = None) -> None:
+        self.job_id = f"kin-{uuid4()}"
+        self.capture = Capture(folder / "jobs", self.job_id, 1 << 20)
         self.wrote = asyncio.Event()
         self.capture.notify = self.wrote.set
         self.cancel = asyncio.Event()
-        self.kin = Kin()
+        self.kin = kin or Kin()
 
     async def run(self, argv: list[str], **changes: object) -> Ending:
         watch = Watch(self.capture.write, lambda: None, self.cancel)
         try:
-            return await run_process(program(argv, "kin-1", **changes), watch, self.kin, 0.2)
+            return await run_process(program(argv, self.job_id, **changes), watch, self.kin, 0.2)
         finally:
             self.capture.finish()
 
@@ -94,7 +123,7 @@ async def test_what_is_left_behind_does_not_go_on_when_a_person_cancels_while_it
     async with asyncio.TaskGroup() as group:
         running = group.create_task(watched.run(leaving(then="sys.exit(5)")), name="job")
         await watched.wrote.wait()
-        while is_alive(watched.kin._leaders["kin-1"]):  # noqa: ASYNC110  there is no event
+        while is_alive(watched.kin._leaders[watched.job_id]):  # noqa: ASYNC110  there is no event
             await asyncio.sleep(0.005)
         watched.cancel.set()
     assert running.result().exit_code == 5
@@ -102,12 +131,65 @@ async def test_what_is_left_behind_does_not_go_on_when_a_person_cancels_while_it
 
 
 async def test_a_job_of_another_id_is_not_touched(watched: Watched) -> None:
-    other = await asyncio.create_subprocess_exec("sleep", "60", env=os.environ | {"JTNT_JOB_ID": "kin-2"})
+    others = [f"kin-{uuid4()}" for _ in range(2)]
+    other = await asyncio.create_subprocess_exec("sleep", "60", env=os.environ | {"JTNT_JOB_ID": others[0]})
     await watched.run(leaving(), timeout_sec=0.3)
     assert other.returncode is None
     assert is_alive(other.pid)
-    assert end_remains(["kin-2", "kin-3"]) == {"kin-2": 1, "kin-3": 0}
+    assert end_remains(others) == {others[0]: 1, others[1]: 0}
     assert await other.wait() == -signal.SIGKILL
+
+
+async def test_of_two_jobs_that_hide_processes_the_one_that_is_cancelled_loses_them(
+    watched: Watched, tmp_path: Path
+) -> None:
+    other = Watched(tmp_path, watched.kin)
+    async with asyncio.TaskGroup() as group:
+        beside = group.create_task(other.run([sys.executable, "-c", HIDES]), name="beside")
+        running = group.create_task(watched.run([sys.executable, "-c", HIDES]), name="job")
+        for job in (watched, other):
+            await job.wrote.wait()
+        watched.cancel.set()
+        assert (await running).message == "killed: a person cancelled it"
+        assert all([await gone(pid) for pid in watched.pids()])
+        assert all(is_alive(pid) for pid in other.pids())
+        other.cancel.set()
+        await beside
+    assert all([await gone(pid) for pid in other.pids()])
+    other.capture.close()
+
+
+async def test_a_process_that_is_always_another_one_is_ended(watched: Watched) -> None:
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(
+            watched.run(["sh", "-c", 'python3=$0; "$python3" -c "$1" & sleep 60', sys.executable, STORM]), name="job"
+        )
+        await watched.wrote.wait()
+        watched.cancel.set()
+    assert running.result().message == "killed: a person cancelled it"
+    assert watched.kin.kill(watched.job_id, Census()) == []
+
+
+async def test_what_does_not_end_is_said(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kinship, "KILL", 0)
+    monkeypatch.setattr(process, "_KILL_SECONDS", 0.1)
+    monkeypatch.setattr(process, "_DRAIN_SECONDS", 0.1)
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(watched.run([sys.executable, "-c", HIDES]), name="job")
+        await watched.wrote.wait()
+        watched.cancel.set()
+    (pid,) = watched.pids()
+    assert running.result().message == f"killed: a person cancelled it; 1 of its processes did not end: {pid}"
+    os.kill(pid, signal.SIGKILL)
+
+
+async def test_what_hides_from_the_executors_next_life_is_ended_by_it(watched: Watched) -> None:
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(watched.run([sys.executable, "-c", HIDES]), name="job")
+        await watched.wrote.wait()
+        assert end_remains([watched.job_id]) == {watched.job_id: 2}
+        assert all([await gone(pid) for pid in watched.pids()])
+        assert (await running).exit_code == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3, 5])
@@ -119,4 +201,4 @@ async def test_a_run_that_is_cancelled_while_its_process_is_made_leaves_none(wat
             await asyncio.sleep(0)
         time.sleep(0.1)  # noqa: ASYNC251
         running.cancel()
-    assert watched.kin.of("kin-1") == []
+    assert watched.kin.kill(watched.job_id, Census()) == []

@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -50,8 +51,9 @@ async def run(
     return Ran(ending, time.monotonic() - began, texts, capture.sizes, capture.written, capture.truncated)
 
 
-def program(argv: list[str], job_id: str = "process-1", **changes: Any) -> Program:
-    planned = plan_of(FLEET.envelope(job_id, argv, **changes), None)
+def program(argv: list[str], job_id: str | None = None, **changes: Any) -> Program:
+    """Return it under an id that no other job of this machine has: by it all processes are found."""
+    planned = plan_of(FLEET.envelope(job_id or f"process-{uuid4()}", argv, **changes), None)
     assert isinstance(planned, Program)
     return planned
 
