@@ -22,6 +22,7 @@ GAP_MAX_BYTES: Final = 64
 _ESCAPED_MAX_BYTES: Final = 3 * CHUNK_MAX_BYTES
 _ESCAPE_LENGTH: Final = 6
 _UTF8_SEQUENCE_MAX_BYTES: Final = 4
+_sync: Final[Callable[[int], None]] = getattr(os, "fdatasync", os.fsync)
 
 
 class Chunk(NamedTuple):
@@ -95,6 +96,16 @@ class Capture:
                 self.truncated = True
             tail.discard()
         self._tails.clear()
+
+    def sync(self) -> None:
+        """Let what can be read outlive a power cut. Blocks for the time of an fsync a stream."""
+        try:
+            for stream in self.sizes:
+                _sync(self._file(stream).fileno())
+            if self.sizes:
+                SecureStore(self._directory).sync()
+        except (OSError, StoreError):
+            self.truncated = True
 
     def _append_end(self, stream: OutputStream, tail: Tail, share_bytes: int) -> None:
         """Append the end of a stream, at most `share_bytes`, with the line about what is missing before it."""

@@ -344,6 +344,7 @@ class Jobs:
 
     def _finish(self, job: Job, ending: Ending) -> None:
         job.capture.finish()
+        job.capture.sync()
         self._scripts.discard(job.command_id)
         job.result = CommandResult(
             command_id=job.command_id,

@@ -61,7 +61,7 @@ class SecureStore:
             temporary.unlink(missing_ok=True)
             self._write(temporary, data)
             temporary.replace(path)
-            self._sync_directory()
+            self.sync()
         except OSError as error:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
@@ -107,7 +107,7 @@ class SecureStore:
             return
         try:
             path.unlink()
-            self._sync_directory()
+            self.sync()
         except OSError as error:
             raise Unwritable(f"cannot remove {path}: {error.strerror or error}") from error
 
@@ -119,8 +119,8 @@ class SecureStore:
         path = self._path(key)
         try:
             path.replace(other._path(key))
-            other._sync_directory()
-            self._sync_directory()
+            other.sync()
+            self.sync()
         except OSError as error:
             raise Unwritable(f"cannot move {path}: {error.strerror or error}") from error
 
@@ -149,6 +149,16 @@ class SecureStore:
             if status.st_mode & _OTHERS_WRITE:
                 raise InsecureFile(f"the folder {self.directory} can be written by others; run `chmod 700` on it")
 
+    def sync(self) -> None:
+        """Let the names of the files that were made here outlive a power cut. Raises OSError."""
+        if _IS_WINDOWS:  # a directory cannot be opened there; NTFS journals the rename
+            return
+        descriptor = os.open(self.directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
     def _path(self, key: str) -> Path:
         if not key or key in {".", ".."} or Path(key).name != key:
             raise ValueError(f"not a key: {key!r}")
@@ -161,15 +171,6 @@ class SecureStore:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-
-    def _sync_directory(self) -> None:
-        if _IS_WINDOWS:  # a directory cannot be opened there; NTFS journals the rename
-            return
-        descriptor = os.open(self.directory, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _check_owner(path: Path, status: os.stat_result, owner: int | None) -> None:
