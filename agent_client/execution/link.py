@@ -40,6 +40,7 @@ from agent_client.execution.wire import (
 from agent_client.logs import Log, relay
 from agent_client.paths import Places
 from agent_client.store.secure import StoreError
+from agent_client.turns import is_locked
 from protocol.enumerations import CommandOutcome, CommandReason
 from protocol.frames import Command, CommandOutputAck, CommandResult, CommandResultAck, JobProgress
 
@@ -260,9 +261,13 @@ class ExecutorLink:
         return not self._config().executor_service and has_open_jobs(self._places)
 
     def _give_up_for_now(self, message: str) -> None:
-        """Answer orders that no executor has seen; the others may run yet, or have run."""
+        """Answer orders that no executor has seen; the others may run yet, or have run.
+
+        Whatever an executor has seen that is a service, or one that is there and does not answer, only it can tell.
+        """
+        is_told = not self._config().executor_service and not has_executor(self._places)
         for (command_id, _), frame in list(self._waiting.items()):
-            is_new = command_id not in self._handed and not may_know(self._places, command_id)
+            is_new = is_told and command_id not in self._handed and not may_know(self._places, command_id)
             if isinstance(frame, Command) and is_new:
                 del self._waiting[command_id, Command.__name__]
                 self._answers.append(
@@ -328,6 +333,17 @@ async def start_executor(places: Places) -> None:
 def has_open_jobs(places: Places) -> bool:
     """Tell whether the journal holds a job whose result the hub does not; where it cannot be read, it may."""
     return _has_job(places, "acknowledged = 0")
+
+
+def has_executor(places: Places) -> bool:
+    """Tell whether an executor of this folder lives, though it may not answer; where that cannot be told, it may."""
+    try:
+        with ExecutorPlaces.beside(places).lock.open("r+") as file:
+            return not is_locked(file)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
 
 
 def may_know(places: Places, command_id: str) -> bool:
