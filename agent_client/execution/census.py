@@ -85,14 +85,16 @@ def signal_all(members: Mapping[int, Resident], everybody: Mapping[int, Resident
     A process that took over a number is left alone, as is one that is not ours to signal.
     """
     mixed = {resident.group for pid, resident in everybody.items() if pid not in members} | {0}
-    whole = {resident.group: resident for resident in members.values() if resident.group not in mixed}
+    whole: dict[int, list[Resident]] = {}
     for resident in members.values():
-        with suppress(OSError):
-            if resident.group in mixed and _is_there(resident):
+        if resident.group not in mixed:
+            whole.setdefault(resident.group, []).append(resident)
+        elif _is_there(resident):
+            with suppress(OSError):
                 os.kill(resident.pid, number)
-    for group, resident in whole.items():
-        with suppress(OSError):
-            if sys.platform != "win32" and _is_there(resident):
+    for group, its_members in whole.items():
+        if sys.platform != "win32" and any(map(_is_there, its_members)):
+            with suppress(OSError):
                 os.killpg(group, number)
 
 
