@@ -6,6 +6,7 @@ end is shown when it is stored, after all of its output.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
@@ -16,6 +17,7 @@ import structlog
 
 from hub_server.bus.port import Bus
 from hub_server.clock import Clock, from_milliseconds, milliseconds
+from hub_server.commands.census import Census
 from hub_server.commands.engine import (
     Dispatched,
     Expired,
@@ -27,14 +29,14 @@ from hub_server.commands.engine import (
     Started,
     advance,
 )
-from hub_server.commands.model import Command, OpenCommand, OpenCommands, OrderWindow, later_of, open_command_of
-from hub_server.commands.recorder import Entry, Recorder, Step, Stored, step_of
+from hub_server.commands.model import Command, OpenCommand, OpenCommands, OrderWindow, open_command_of
+from hub_server.commands.recorder import Entry, Recorder, Step, Stored, is_end, step_of
 from hub_server.commands.steps import Steps
 from hub_server.commands.store import CommandStore
 from hub_server.commands.streams import Streams
 from hub_server.commands.views import frame_of, told_of
 from hub_server.events import CommandCreated, CommandFinished, Deliver
-from hub_server.storage.engine import EVERY_ORGANISATION, Database, scope_of
+from hub_server.storage.engine import Database, scope_of
 from protocol.enumerations import CommandStatus, JobState
 from protocol.frames import CommandCancel, CommandQuery, CommandResult, CommandResultAck, HubFrame, JobProgress
 from protocol.limits import OUTBOX_MAX_BYTES
@@ -44,6 +46,7 @@ log = structlog.get_logger(component="commands")
 UNACCEPTED_BYTES_MAX: Final = OUTBOX_MAX_BYTES // 2
 DISPATCHED_AT_ONCE: Final = 64
 """Commands that share a transaction, and memory for their payloads and scripts."""
+SWEPT_AT_ONCE: Final = 250
 REDELIVER_SECONDS: Final = 15.0
 EXPIRY_GRACE_SECONDS: Final = 15.0
 """An order that was sent may be accepted in its last second: the hub waits this much longer before it says expired."""
@@ -67,18 +70,17 @@ class Ledger:
         self._sessions = sessions
         self._delivered_monotonic: dict[str, float] = {}
         self._accepted: set[str] = set()
-        self._gone: frozenset[str] = frozenset()
         self._window = OrderWindow(UNACCEPTED_BYTES_MAX)
         self.opened: Final = OpenCommands()
-        self.recorder: Final = Recorder(database=database, store=store, stored=self._on_stored)
+        self._census = Census(database=database, clock=clock, steps=self._steps, opened=self.opened)
+        self.recorder: Final = Recorder(database=database, clock=clock, store=store, stored=self._on_stored)
         self.streams: Final = Streams(
             database=database, bus=bus, store=store, recorder=self.recorder, opened=self.opened
         )
 
     async def load(self) -> None:
-        async with self._database.read(EVERY_ORGANISATION) as connection:
-            for command in await connection.run_sync(self._store.load_open):
-                self.opened.put(command)
+        for command in await self._census.load():
+            self.opened.put(command)
 
     def forget(self, agent_id: str) -> None:
         for command in self.opened.of_agent(agent_id):
@@ -191,40 +193,38 @@ class Ledger:
         await self.dispatch((command for command in commands if self._awaits_acceptance(command)), again=True)
 
     async def sweep(self) -> None:
-        """Heal what a crash or a lost frame left: end what expired, send again what was not accepted, ask."""
+        """Heal what a crash or a lost frame left: end what expired, send again what was not accepted, ask.
+
+        SWEPT_AT_ONCE commands at a time: others have their turn on the event loop in between.
+        """
         await self._catch_up()
+        ids = list(self.opened.ids())
+        for first in range(0, len(ids), SWEPT_AT_ONCE):
+            await self._tend(ids[first : first + SWEPT_AT_ONCE])
+            await asyncio.sleep(0)
+
+    async def _tend(self, command_ids: Iterable[str]) -> None:
         now = self._clock.now()
-        for command in self.opened:
+        for command in self.opened.these(command_ids):
             if command.status is CommandStatus.PENDING:
                 if self._is_overdue(command, now):
                     await self.signal(command.organisation_id, command.agent_id, command.id, NeverSent(now))
             elif self._is_unanswered(command):
                 self._remind(command)
-        await self.dispatch(command for command in self.opened if self._awaits_acceptance(command))
+        await self.dispatch(command for command in self.opened.these(command_ids) if self._awaits_acceptance(command))
 
     async def _catch_up(self) -> None:
-        """Learn what is stored and was not told here: by another hub, or for somebody who did not wait for it.
-
-        An end is told when two sweeps have found it: whoever stored it tells it sooner.
-        """
+        """Learn what is stored and was not told here: by another hub, or for somebody who did not wait for it."""
         known = self.opened.ids()
-        async with self._database.read(EVERY_ORGANISATION) as connection:
-            stored = await connection.run_sync(self._store.load_open)
-            gone = known.difference(command.id for command in stored)
-            late = [command for command_id in gone & self._gone if (command := self.opened.get(command_id))]
-            ended = await connection.run_sync(partial(self._steps.ended, late))
-        for command in late:
-            if command.id in ended:
-                self.changed(ended[command.id], ended[command.id])
+        findings = await self._census.take()
+        for command_id, ended in findings.gone.items():
+            if ended is not None:
+                self.changed(ended, ended)
             else:
-                self._close(command.id)
-        self._gone = gone
-        for command in stored:
-            mine = self.opened.get(command.id)
-            if mine is not None:
-                self.opened.put(later_of(mine, command))
-            elif command.id not in known:
-                self.opened.put(command)
+                self._close(command_id)
+        for command in findings.open:
+            if command.id not in known or self.opened.get(command.id) is not None:
+                self.opened.learn(command)
 
     def _remind(self, command: OpenCommand) -> None:
         """Say a cancel again; ask an agent that is here for what it has not named, and may have begun all the same.
@@ -245,7 +245,12 @@ class Ledger:
         """Take `signal` to the command and return it as it stands; None when the agent has no such command."""
         await self.recorder.settle(command_id)
         work = partial(
-            self._steps.take, organisation_id=organisation_id, agent_id=agent_id, command_id=command_id, signal=signal
+            self._steps.take,
+            organisation_id=organisation_id,
+            agent_id=agent_id,
+            command_id=command_id,
+            signal=signal,
+            now=self._clock.now(),
         )
         step = await self._database.transact(organisation_id, work)
         if step is None:
@@ -304,7 +309,7 @@ class Ledger:
         )
         identity = {"organisation_id": organisation_id, "agent_id": agent_id, "command_id": frame.command_id}
         step = Step(**identity, signal=signal, is_own=opened is not None, is_shown=False)
-        if not any(map(_is_end, self.recorder.of(step.key))):  # else that end is about to be stored, and acknowledged
+        if not any(map(is_end, self.recorder.of(step.key))):  # else that end is about to be stored, and acknowledged
             self.recorder.add(step)
 
     async def unknown(self, organisation_id: str, agent_id: str, command_id: str) -> None:
@@ -337,7 +342,7 @@ class Ledger:
             self.changed(taken.before, taken.after, is_shown=taken.step.is_shown)
         self.streams.stored(stored)
         for entry in stored.entries if stored.is_acknowledged else ():
-            if _is_end(entry):
+            if is_end(entry):
                 self._deliver(entry, CommandResultAck(command_id=entry.command_id))
 
     async def _reconcile_one(self, organisation_id: str, agent_id: str, command: OpenCommand, state: JobState) -> None:
@@ -392,7 +397,3 @@ class Ledger:
         if known is not None and not command.script:
             opened = msgspec.structs.replace(opened, script_bytes=known.script_bytes)
         self.opened.put(opened)
-
-
-def _is_end(entry: Entry) -> bool:
-    return isinstance(entry, Step) and isinstance(entry.signal, Finished)

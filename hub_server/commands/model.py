@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Set
 from datetime import datetime
 from typing import Any, Final
 
@@ -19,7 +19,8 @@ class Command(Struct, frozen=True, kw_only=True):
     """An order of a person to one agent (seed 004, "AgentCommand"). `payload` holds the exact signed bytes.
 
     `command_data` has a script's hash in place of its text; `script` is its body, where it is about to be sent.
-    `output_bytes`: what the process wrote, once its end is known, which may be more than is kept of it.
+    `output_bytes`: what the process wrote, once its end is known, which may be more than is kept of it. `purpose`: why
+    the person wants it, in their own words.
     """
 
     id: str
@@ -46,6 +47,7 @@ class Command(Struct, frozen=True, kw_only=True):
     script: bytes = b""
     timeout_sec: float | None = None
     output_bytes: dict[OutputStream, int] = {}
+    purpose: str = ""
     version: int = 1
 
     @property
@@ -120,6 +122,11 @@ class OpenCommands:
             self._totals[command.organisation_id] = self.total(command.organisation_id) + 1
         self._commands[command.id] = command
 
+    def learn(self, stored: OpenCommand) -> None:
+        """Keep what the database says of a command, where that is more than is known."""
+        mine = self._commands.get(stored.id)
+        self.put(stored if mine is None else later_of(mine, stored))
+
     def drop(self, command_id: str) -> None:
         command = self._commands.pop(command_id, None)
         if command is None:
@@ -134,14 +141,19 @@ class OpenCommands:
         """Return the agent's open commands, oldest first."""
         return [self._commands[command_id] for command_id in self._of_agent.get(agent_id, ())]
 
+    def these(self, command_ids: Iterable[str]) -> list[OpenCommand]:
+        """Return those of `command_ids` that are open, in that order."""
+        return [command for command_id in command_ids if (command := self._commands.get(command_id)) is not None]
+
     def count_of_agent(self, agent_id: str) -> int:
         return len(self._of_agent.get(agent_id, ()))
 
     def total(self, organisation_id: str) -> int:
         return self._totals.get(organisation_id, 0)
 
-    def ids(self) -> frozenset[str]:
-        return frozenset(self._commands)
+    def ids(self) -> Set[str]:
+        """Return the ids of all, oldest first, as they are now."""
+        return dict.fromkeys(self._commands).keys()
 
 
 class OrderWindow:

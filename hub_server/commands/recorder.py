@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from typing import Final, TypeVar
 
@@ -18,6 +19,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from hub_server.clock import Clock
 from hub_server.commands.engine import WAITING_BYTES_MAX, Finished, IllegalStep, Signal, advance
 from hub_server.commands.model import Command
 from hub_server.commands.store import CommandStore
@@ -108,8 +110,11 @@ class RaceLost(Exception):
 class Recorder:
     """`stored` is told of each command of a commit, once it has happened."""
 
-    def __init__(self, *, database: Database, store: CommandStore, stored: Callable[[Stored], None]) -> None:
+    def __init__(
+        self, *, database: Database, clock: Clock, store: CommandStore, stored: Callable[[Stored], None]
+    ) -> None:
         self._database = database
+        self._clock = clock
         self._store = store
         self._stored = stored
         self._waiting: dict[str, list[Entry]] = {}
@@ -219,14 +224,14 @@ class Recorder:
         if all(not _has_news(entry) for entries in batch.values() for entry in entries):
             return [Stored(entries, ends=_ends_of(entries)) for entries in batch.values()]
         scope = scope_of(entry.organisation_id for entries in batch.values() for entry in entries)
-        return await self._database.transact(scope, partial(self._write_within, batch))
+        return await self._database.transact(scope, partial(self._write_within, batch, self._clock.now()))
 
-    def _write_within(self, batch: Entries, connection: Connection) -> list[Stored]:
+    def _write_within(self, batch: Entries, now: datetime, connection: Connection) -> list[Stored]:
         """In the order of ids, so that two hubs never wait for each other."""
-        stored = {key: self._write_one(connection, batch[key]) for key in sorted(batch)}
+        stored = {key: self._write_one(connection, batch[key], now) for key in sorted(batch)}
         return [stored[key] for key in batch]
 
-    def _write_one(self, connection: Connection, entries: Sequence[Entry]) -> Stored:
+    def _write_one(self, connection: Connection, entries: Sequence[Entry], now: datetime) -> Stored:
         first = entries[0]
         command = self._store.find(connection, first.organisation_id, first.command_id)
         if command is None or command.agent_id != first.agent_id:
@@ -237,7 +242,7 @@ class Recorder:
             if piece.stream not in refused and not self._add_output(connection, piece):
                 sizes = self._store.output_sizes(connection, piece.organisation_id, [piece.command_id])
                 refused[piece.stream] = sizes[piece.command_id][piece.stream]
-        steps = changed_within(connection, self._store, command, partial(_folded, entries))
+        steps = changed_within(connection, self._store, command, partial(_folded, entries), now)
         return Stored(entries, steps, {**_ends_of(entries), **refused}, is_in_doubt=bool(refused))
 
     def _add_output(self, connection: Connection, piece: Piece) -> bool:
@@ -258,15 +263,19 @@ class Recorder:
 
 
 def changed_within(
-    connection: Connection, store: CommandStore, command: Command, change: Callable[[Command], tuple[T, Command]]
+    connection: Connection,
+    store: CommandStore,
+    command: Command,
+    change: Callable[[Command], tuple[T, Command]],
+    now: datetime,
 ) -> T:
-    """Save what `change` makes of `command`, as it was just read, and return its other answer.
+    """Save what `change` makes of `command`, as it was just read, and return its other answer. `now`: the hub's time.
 
     Whoever has changed the command since then wins: it is read again, and `change` asked again. Raises RaceLost.
     """
     for _ in range(RACES_MAX):
         answer, after = change(command)
-        if after is command or store.save(connection, command, after):
+        if after is command or store.save(connection, command, after, now):
             return answer
         found = store.find(connection, command.organisation_id, command.id)
         if found is None:
@@ -324,6 +333,10 @@ def _ends_of(entries: Sequence[Entry]) -> dict[OutputStream, int]:
         if isinstance(piece, Piece):
             ends[piece.stream] = max(piece.ack_offset, ends.get(piece.stream, 0))
     return ends
+
+
+def is_end(entry: Entry) -> bool:
+    return isinstance(entry, Step) and isinstance(entry.signal, Finished)
 
 
 def _has_news(entry: Entry) -> bool:

@@ -337,7 +337,7 @@ class CommandService:
             after = advance(before, CancelRequested(now))
             return (before, after), after
 
-        before, after = changed_within(connection, self._store, found, change)
+        before, after = changed_within(connection, self._store, found, change, now)
         if after is not before:
             record_within(
                 connection,

@@ -27,9 +27,16 @@ class Steps:
         self._store = store
 
     def take(
-        self, connection: Connection, *, organisation_id: str, agent_id: str, command_id: str, signal: Signal
+        self,
+        connection: Connection,
+        *,
+        organisation_id: str,
+        agent_id: str,
+        command_id: str,
+        signal: Signal,
+        now: datetime,
     ) -> Taken | None:
-        """Take a command to where `signal` leads; None when the agent has no such command."""
+        """Take a command to where `signal` leads; None when the agent has no such command. `now`: the hub's time."""
         found = self._store.find(connection, organisation_id, command_id)
         if found is None or found.agent_id != agent_id:
             log.warning("not a command of this agent", agent_id=agent_id, command_id=command_id)
@@ -39,7 +46,7 @@ class Steps:
             after = step_of(before, signal)
             return (before, after), after
 
-        return changed_within(connection, self._store, found, change)
+        return changed_within(connection, self._store, found, change, now)
 
     def mark_sent(self, commands: Iterable[OpenCommand], at: datetime, connection: Connection) -> dict[str, Taken]:
         """Return the steps by id, with the scripts that are to be sent; those that are gone are missing.
@@ -54,6 +61,7 @@ class Steps:
                 agent_id=command.agent_id,
                 command_id=command.id,
                 signal=Dispatched(at),
+                now=at,
             )
             if step is not None:
                 before, after = step

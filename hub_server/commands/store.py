@@ -34,7 +34,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import col
 
-from hub_server.commands.model import TERMINAL, Command, OpenCommand
+from hub_server.commands.model import Command
 from hub_server.commands.tables import CommandOutputRow, CommandRow, ScriptRow
 from protocol.commands import CommandsList
 from protocol.enumerations import CommandReason, CommandStatus, OutputStream
@@ -54,7 +54,6 @@ _CHANGING: Final = (
     "version",
 )
 _LAST_MS: Final = 253_402_300_799_999  # of the year 9999
-_OPEN: Final = [status.value for status in CommandStatus if status not in TERMINAL]
 _INSERTS: Final = (("sqlite", sqlite.insert), ("postgresql", postgresql.insert))
 
 _ADD: Final = {
@@ -120,34 +119,14 @@ _READ_OUTPUT: Final = (
     )
     .order_by(col(CommandOutputRow.start_offset))
 )
-_LOAD_OPEN: Final = (
-    select(
-        col(CommandRow.id),
-        col(CommandRow.organisation_id),
-        col(CommandRow.agent_id),
-        col(CommandRow.status),
-        col(CommandRow.expires_at),
-        col(CommandRow.cancel_requested),
-        func.length(col(CommandRow.payload)).label("payload_bytes"),
-        func.coalesce(func.length(col(ScriptRow.body)), 0).label("script_bytes"),
-    )
-    .outerjoin(
-        ScriptRow,
-        and_(
-            col(ScriptRow.organisation_id) == col(CommandRow.organisation_id),
-            col(ScriptRow.sha256) == col(CommandRow.script_sha256),
-        ),
-    )
-    .where(col(CommandRow.status).in_(_OPEN))
-    .order_by(col(CommandRow.created_at), col(CommandRow.id))
-)
+_IS_OPEN: Final = col(CommandRow.finished_at).is_(None)
 LISTED_DATA_MAX_CHARS: Final = 4096
 _DATA: Final = col(CommandRow.command_data)
 _LISTED: Final = (
     *(
         column
         for column in inspect(CommandRow).columns
-        if column.name not in {"payload", "signatures", "command_data", "result"}
+        if column.name not in {"payload", "signatures", "command_data", "result", "changed_at"}
     ),
     func.substr(col(CommandRow.result), 1, LISTED_DATA_MAX_CHARS + 1).label("result"),
     case((func.length(cast(_DATA, Text)) <= LISTED_DATA_MAX_CHARS, _DATA), else_=None).label("command_data"),
@@ -176,15 +155,17 @@ class CommandStore:
         values["signatures"] = msgspec.to_builtins(command.signatures)
         values["status"] = command.status.value
         values["output_bytes"] = _by_name(command.output_bytes)
+        values["changed_at"] = command.created_at
         return connection.execute(_ADD[dialect], values).first() is not None
 
-    def save(self, connection: Connection, before: Command, after: Command) -> bool:
-        """Write what changed in the life of a command; its order and signatures never do.
+    def save(self, connection: Connection, before: Command, after: Command, at: datetime) -> bool:
+        """Write what changed in the life of a command; its order and signatures never do. `at`: the hub's time.
 
         Return False, and write nothing, when somebody else has changed it since `before` was read.
         """
         values = {name: getattr(after, name) for name in _CHANGING}
         values["output_bytes"] = _by_name(after.output_bytes)
+        values["changed_at"] = at
         keys = {"of_id": after.id, "of_organisation": after.organisation_id, "from_version": before.version}
         return connection.execute(_SAVE, values | keys).rowcount == 1
 
@@ -230,22 +211,6 @@ class CommandStore:
         data = connection.scalar(_COMMAND_DATA, {"of_id": command_id, "of_organisation": organisation_id})
         return data or {}
 
-    def load_open(self, connection: Connection) -> list[OpenCommand]:
-        """Return every organisation's commands that have not ended, oldest first."""
-        return [
-            OpenCommand(
-                id=row[0],
-                organisation_id=row[1],
-                agent_id=row[2],
-                status=CommandStatus(row[3]),
-                expires_at=row[4],
-                cancel_requested=row[5],
-                payload_bytes=row[6],
-                script_bytes=row[7],
-            )
-            for row in connection.execute(_LOAD_OPEN).all()
-        ]
-
     def load_counts(self, connection: Connection) -> dict[str, int]:
         """Return how many commands of each agent are kept."""
         agent = col(CommandRow.agent_id)
@@ -257,7 +222,7 @@ class CommandStore:
         organisation = col(CommandRow.organisation_id)
         rows = connection.execute(
             select(organisation, func.count())
-            .where(organisation.in_(organisation_ids), col(CommandRow.status).in_(_OPEN))
+            .where(organisation.in_(organisation_ids), _IS_OPEN)
             .group_by(organisation)
         )
         return {row[0]: row[1] for row in rows}
@@ -325,15 +290,21 @@ class CommandStore:
     def ended_before(
         self, connection: Connection, cutoff: datetime, after: tuple[datetime, str], limit: int
     ) -> list[tuple[datetime, str]]:
-        """Return the end and id of commands that ended before `cutoff`, in that order, from `after` on."""
-        end, identifier = col(CommandRow.finished_at), col(CommandRow.id)
+        """Return when the end was stored, and the id, of commands whose end was stored before `cutoff`, in that order,
+        from `after` on. What an agent's clock says of it keeps nothing and deletes nothing.
+        """
+        stored, identifier = col(CommandRow.changed_at), col(CommandRow.id)
         rows = connection.execute(
-            select(end, identifier)
-            .where(end < cutoff, or_(end > after[0], and_(end == after[0], identifier > after[1])))
-            .order_by(end, identifier)
+            select(stored, identifier)
+            .where(
+                stored < cutoff,
+                or_(stored > after[0], and_(stored == after[0], identifier > after[1])),
+                col(CommandRow.finished_at).is_not(None),
+            )
+            .order_by(stored, identifier)
             .limit(limit)
         )
-        return [(row[0], row[1]) for row in rows if row[0] is not None]
+        return [(row[0], row[1]) for row in rows]
 
     def delete_output(self, connection: Connection, command_ids: Collection[str]) -> int:
         """Delete what these commands printed. Return how many pieces that were."""
@@ -365,6 +336,7 @@ def _by_name(sizes: Mapping[OutputStream, int]) -> dict[str, int]:
 
 def _command(row: Row[Any]) -> Command:
     fields = row._asdict()
+    fields.pop("changed_at", None)
     fields["status"] = CommandStatus(fields["status"])
     fields["reason"] = None if fields["reason"] is None else CommandReason(fields["reason"])
     fields["payload"] = fields.get("payload", b"")

@@ -1,7 +1,7 @@
 """Commands, their scripts and their output (seed 004, "AgentCommand")."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import JSON, BigInteger, Index, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
@@ -9,9 +9,13 @@ from sqlmodel import Field, SQLModel
 from hub_server.storage import naming  # noqa: F401  before any table
 from hub_server.storage.columns import UtcDateTime
 
+_IS_OPEN: Final = text("finished_at is null")
+_LONG_AGO: Final = text("'1970-01-01 00:00:00.000000'")
+
 
 class CommandRow(SQLModel, table=True):
-    """`payload` holds the exact signed bytes; `version` rises with every change.
+    """`payload` holds the exact signed bytes; `version` rises with every change, and `changed_at` is when a hub stored
+    it, by that hub's clock.
 
     `command_data` has a script's hash in place of its text. `output_bytes`: what the process wrote, by stream.
     """
@@ -21,6 +25,8 @@ class CommandRow(SQLModel, table=True):
         UniqueConstraint("organisation_id", "idempotency_key", name="uq_agent_commands_idempotency"),
         Index("ix_agent_commands_newest", "organisation_id", "created_at"),
         Index("ix_agent_commands_script", "organisation_id", "script_sha256"),
+        Index("ix_agent_commands_changed", "changed_at", "id"),
+        Index("ix_agent_commands_open", "organisation_id", "id", sqlite_where=_IS_OPEN, postgresql_where=_IS_OPEN),
     )
 
     id: str = Field(primary_key=True, max_length=64)
@@ -30,7 +36,7 @@ class CommandRow(SQLModel, table=True):
     command_data: dict[str, Any] = Field(sa_type=JSON)
     payload: bytes
     signatures: list[dict[str, str]] = Field(sa_type=JSON)
-    status: str = Field(max_length=16, index=True)
+    status: str = Field(max_length=16)
     reason: str | None = Field(default=None, max_length=64)
     exit_code: int | None = Field(default=None, sa_type=BigInteger)
     result: str = ""
@@ -40,7 +46,7 @@ class CommandRow(SQLModel, table=True):
     created_by: str = Field(max_length=160)
     sent_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     started_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
-    finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime, index=True)
+    finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     expires_at: datetime = Field(sa_type=UtcDateTime)
     cancel_requested: bool = False
     script_sha256: str | None = Field(default=None, max_length=64)
@@ -49,6 +55,8 @@ class CommandRow(SQLModel, table=True):
         default_factory=dict, sa_type=JSON, sa_column_kwargs={"server_default": text("'{}'")}
     )
     version: int = 1
+    changed_at: datetime = Field(sa_type=UtcDateTime, sa_column_kwargs={"server_default": _LONG_AGO})
+    purpose: str = Field(default="", sa_column_kwargs={"server_default": text("''")})
 
 
 class ScriptRow(SQLModel, table=True):

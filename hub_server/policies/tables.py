@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, Index, UniqueConstraint
+from sqlalchemy import JSON, Index, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
 from hub_server.storage import naming  # noqa: F401  before any table
@@ -28,7 +28,10 @@ class PolicyRow(SQLModel, table=True):
 
 
 class ComplianceRow(SQLModel, table=True):
-    """The newest result of one check on one machine, written when it changes."""
+    """The newest result of one check on one machine, written when it changes.
+
+    `judged_by`: the hub that the machine was connected to; empty where none that judged it could know better.
+    """
 
     __tablename__ = "compliance_results"
     __table_args__ = (Index("ix_compliance_results_state", "organisation_id", "state"),)
@@ -41,3 +44,4 @@ class ComplianceRow(SQLModel, table=True):
     state: str = Field(max_length=16)
     found: str | None = Field(default=None, max_length=256)
     since: datetime = Field(sa_type=UtcDateTime)
+    judged_by: str = Field(default="", max_length=64, sa_column_kwargs={"server_default": text("''")})

@@ -343,7 +343,7 @@ async def test_a_lost_race_is_read_again(hub: Hub, agent_id: str, command_id: st
         found = find(self, connection, organisation_id, identifier)
         if found is not None and not raced:
             raced.append(True)
-            store.save(connection, found, advance(found, CancelRequested(found.created_at)))
+            store.save(connection, found, advance(found, CancelRequested(found.created_at)), hub.clock.now())
         return found
 
     with pytest.MonkeyPatch.context() as patch:

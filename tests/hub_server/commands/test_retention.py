@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import func, select
 
 from hub_server.audit.tables import AuditRow
+from hub_server.clock import milliseconds
 from hub_server.commands.retention import Retention
 from hub_server.commands.store import CommandStore
 from hub_server.commands.tables import CommandOutputRow, CommandRow, ScriptRow
@@ -77,5 +78,26 @@ async def test_a_script_stays_as_long_as_a_command_that_has_it(hub: Hub, agent_i
     await retention.apply()
     assert (await hub.get(slow.id)).command_data == {"script": "slow"}
     hub.clock.advance(2 * DAY_SECONDS)
+    await retention.apply()
+    assert await counts(hub) == [0, 0, 0, 1]
+
+
+async def test_what_an_agent_reports_late_is_kept_as_long_as_any_other(hub: Hub, agent_id: str) -> None:
+    """Its machine was away for longer than commands are kept: its time says how old the end is, not when it came."""
+    retention = Retention(
+        database=hub.database, clock=hub.clock, store=CommandStore(), commands_days=90, output_days=30
+    )
+    view = await hub.create(agent_id)
+    await hub.send(view.id)
+    ended_ms = milliseconds(hub.clock.now())
+    hub.clock.advance(100 * DAY_SECONDS)
+    await hub.chunk(agent_id, chunk(view.id, 0, "output"))
+    await hub.result(agent_id, result(view.id, finished_at=ended_ms))
+    await retention.apply()
+    assert (await hub.output(view.id)).data == "output"
+    hub.clock.advance(31 * DAY_SECONDS)
+    await retention.apply()
+    assert (await hub.output(view.id)).data == ""
+    hub.clock.advance(60 * DAY_SECONDS)
     await retention.apply()
     assert await counts(hub) == [0, 0, 0, 1]
