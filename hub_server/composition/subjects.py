@@ -129,6 +129,7 @@ def subjects_on(base: Foundation) -> Subjects:
             machines=fleet,
             inventory=inventory,
             samples=telemetry.service,
+            sessions=base.registry,
         ),
         alerts=AlertService(database=database, bus=bus, clock=clock, store=AlertStore(), hosts=fleet),
         commands=CommandService(

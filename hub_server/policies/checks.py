@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final, assert_never
 
@@ -10,8 +11,9 @@ import msgspec
 from msgspec import Struct
 
 from hub_server.errors import InvalidRequest
-from hub_server.policies.model import FOUND_MAX_CHARS, Asked, Reading, Value, Verdict
+from hub_server.policies.model import FOUND_MAX_CHARS, Asked, Plan, Reading, Result, ResultKey, Value, Verdict
 from hub_server.policies.versions import version_key
+from protocol.enumerations import AlertSeverity
 from protocol.frames import MetricValue
 from protocol.inventory import SECTIONS, Hardware, OperatingSystem, Packages, Section, Services
 from protocol.policies import KINDS, NAMED, OPERATORS, Check, CheckOperator, CheckState, CheckValue, Fact, FactKind
@@ -100,6 +102,54 @@ def security_reading(fact: Fact, facts: SecurityFacts | None, now_ms: int) -> Re
             value = facts.values.get(fact.value.partition(".")[2])
             is_right = isinstance(value, bool) is (KINDS[fact] is FactKind.FLAG)
             return (value,) if is_right and isinstance(value, bool | int | float) else None
+
+
+def results_of(
+    organisation_id: str,
+    agent_id: str,
+    plan: Plan,
+    verdicts: Sequence[Verdict],
+    held: Mapping[ResultKey, Result],
+    *,
+    is_here: bool,
+    hub_id: str,
+    now: datetime,
+) -> list[Result]:
+    """Return what is to be stored of a machine, beside the checks of its plan.
+
+    `held`: what is stored of it. `is_here`: it is connected to this hub.
+
+    Only a hub that knows the machine says what its checks find: the one that it is connected to, or was the last time.
+    Any other leaves what they found before, and says what it knows where there is nothing yet.
+    """
+    judges = {result.judged_by for result in held.values()} - {""}
+    knows = is_here or hub_id in judges
+    results = []
+    for one, verdict in zip(plan.checks, verdicts, strict=True):
+        key = ResultKey(agent_id, one.policy_id, one.check.name)
+        before = held.get(key)
+        after = Result(
+            organisation_id=organisation_id,
+            key=key,
+            severity=one.check.severity,
+            verdict=verdict,
+            since=now if before is None or before.verdict.state is not verdict.state else before.since,
+            judged_by=hub_id if knows else "",
+        )
+        if before is not None and not knows and (judges or verdict.state is CheckState.UNKNOWN):
+            after = msgspec.structs.replace(before, severity=one.check.severity)
+        results.append(after)
+    return results
+
+
+def worst_of(plan: Plan, verdicts: Sequence[Verdict]) -> AlertSeverity | None:
+    """Return the highest severity of the checks that failed."""
+    failed = {
+        one.check.severity
+        for one, verdict in zip(plan.checks, verdicts, strict=True)
+        if verdict.state is CheckState.FAILED
+    }
+    return next((severity for severity in reversed(AlertSeverity) if severity in failed), None)
 
 
 def _check_subject(check: Check, path: str) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from itertools import groupby
 from typing import Final, NamedTuple, Protocol
 
+import msgspec
 import structlog
 from msgspec import Struct
 from sqlalchemy.exc import IntegrityError
@@ -20,11 +22,13 @@ from hub_server.policies.checks import (
     SecurityFacts,
     expected_words,
     inventory_readings,
+    results_of,
     section_of,
     security_reading,
     verdict_of,
+    worst_of,
 )
-from hub_server.policies.model import Asked, Plan, PlannedCheck, Policy, Reading, Result, ResultKey, Verdict
+from hub_server.policies.model import Asked, Plan, PlannedCheck, Policy, Reading, Result, Verdict
 from hub_server.policies.service import PolicyService
 from hub_server.policies.store import ComplianceStore
 from hub_server.storage.engine import EVERY_ORGANISATION, Database
@@ -32,7 +36,6 @@ from protocol.enumerations import AlertSeverity
 from protocol.frames import MetricValue
 from protocol.inventory import Section
 from protocol.policies import (
-    CheckState,
     ComplianceList,
     ComplianceListReply,
     ComplianceResult,
@@ -94,6 +97,12 @@ class Samples(Protocol):
         """Return the newest sample of each metric type."""
 
 
+class Sessions(Protocol):
+    """Which machines are connected to this hub."""
+
+    def is_connected(self, agent_id: str) -> bool: ...
+
+
 class Seen(NamedTuple):
     """What a judgement rests on; another one calls for a new judgement."""
 
@@ -104,13 +113,16 @@ class Seen(NamedTuple):
 
 
 class Judgement(Struct, frozen=True):
-    """`verdicts` run beside the checks of the plan; `worst`: the highest severity of those that failed."""
+    """`verdicts` run beside the checks of the plan. `worst`: the highest severity of those that failed, by what is
+    stored: another hub may know better. `is_here`: the machine is connected to this hub.
+    """
 
     seen: Seen
     readings: Mapping[Asked, Reading]
     verdicts: tuple[Verdict, ...]
     worst: AlertSeverity | None
     at_monotonic: float
+    is_here: bool
 
 
 class ComplianceService:
@@ -127,6 +139,7 @@ class ComplianceService:
         machines: Machines,
         inventory: Inventory,
         samples: Samples,
+        sessions: Sessions,
     ) -> None:
         self._database = database
         self._bus = bus
@@ -136,6 +149,7 @@ class ComplianceService:
         self._machines = machines
         self._inventory = inventory
         self._samples = samples
+        self._sessions = sessions
         self._judged: dict[str, Judgement] = {}
         self._with_results: set[str] = set()
         self._plans: dict[tuple[str, tuple[str, ...]], Plan] = {}
@@ -192,6 +206,7 @@ class ComplianceService:
         for number, machine in enumerate(list(self._machines.everywhere())):
             if number % LOOKED_AT_ONCE == 0:
                 await asyncio.sleep(0)
+            self._note_absence(machine)
             if self._is_due(machine):
                 due.append(machine)
         due.sort(key=lambda machine: machine.organisation_id)
@@ -201,6 +216,12 @@ class ComplianceService:
                 await self._judge_all(organisation_id, machines[first : first + STORED_AT_ONCE])
         return len(due)
 
+    def _note_absence(self, machine: Machine) -> None:
+        """Another hub may have judged the machine by the time when it is back."""
+        judged = self._judged.get(machine.id)
+        if judged is not None and judged.is_here and not self._sessions.is_connected(machine.id):
+            self._judged[machine.id] = msgspec.structs.replace(judged, is_here=False)
+
     def _is_due(self, machine: Machine) -> bool:
         judged, plan = self._judged.get(machine.id), self._plan_of(machine)
         if judged is None or judged.seen.plan is not plan:
@@ -208,7 +229,8 @@ class ComplianceService:
         if not plan.checks:
             return False
         is_old = self._clock.monotonic() - judged.at_monotonic >= AGAIN_AFTER_SECONDS
-        return is_old or judged.seen != self._seen(machine, plan)
+        is_back = not judged.is_here and self._sessions.is_connected(machine.id)
+        return is_old or is_back or judged.seen != self._seen(machine, plan)
 
     async def _judge_all(self, organisation_id: str, machines: Sequence[Machine]) -> None:
         judgements: dict[str, Judgement] = {}
@@ -221,11 +243,14 @@ class ComplianceService:
             if (before := self._judged.get(agent_id)) is None
             or before.seen.plan is not judgement.seen.plan
             or before.verdicts != judgement.verdicts
+            or (judgement.is_here and not before.is_here)
         }
-        stored = (judgements.keys() - changed.keys()) | set(await self._stored(organisation_id, changed))
-        for agent_id in stored:
+        stored = await self._stored(organisation_id, changed)
+        for agent_id in judgements.keys() - changed.keys():
+            stored[agent_id] = msgspec.structs.replace(judgements[agent_id], worst=self._judged[agent_id].worst)
+        for agent_id, judgement in stored.items():
             if self._machines.exists(organisation_id, agent_id):
-                self._keep(organisation_id, agent_id, judgements[agent_id])
+                self._keep(organisation_id, agent_id, judgement)
 
     def _keep(self, organisation_id: str, agent_id: str, judgement: Judgement) -> None:
         before = self._judged.get(agent_id)
@@ -251,7 +276,8 @@ class ComplianceService:
             return security_reading(asked.fact, security, now_ms)
 
         verdicts = tuple(verdict_of(one.check, reading_of(_asked(one))) for one in plan.checks)
-        return Judgement(seen, readings, verdicts, worst_of(plan, verdicts), self._clock.monotonic())
+        is_here = self._sessions.is_connected(machine.id)
+        return Judgement(seen, readings, verdicts, worst_of(plan, verdicts), self._clock.monotonic(), is_here)
 
     async def _readings(self, machine: Machine, seen: Seen) -> Mapping[Asked, Reading]:
         """Return what the inventory tells; it is read again only when it, or what is asked of it, has changed."""
@@ -265,47 +291,45 @@ class ComplianceService:
             bodies = await self._inventory.bodies(machine.organisation_id, machine.id, sections)
         return inventory_readings(asked, bodies)
 
-    async def _stored(self, organisation_id: str, judgements: Mapping[str, Judgement]) -> Collection[str]:
-        """Store what is new in `judgements`; return whose are stored."""
+    async def _stored(self, organisation_id: str, judgements: Mapping[str, Judgement]) -> dict[str, Judgement]:
+        """Store what is new in `judgements`; return those that are stored."""
         try:
-            await self._store_all(organisation_id, judgements)
+            return await self._store_all(organisation_id, judgements)
         except IntegrityError:  # a machine or a policy was deleted meanwhile: each for itself, the next round sees it
-            return [
-                agent_id
-                for agent_id, judgement in judgements.items()
-                if await self._is_stored(organisation_id, {agent_id: judgement})
-            ]
-        return list(judgements)
+            stored: dict[str, Judgement] = {}
+            for agent_id, judgement in judgements.items():
+                with suppress(IntegrityError):
+                    stored |= await self._store_all(organisation_id, {agent_id: judgement})
+            return stored
 
-    async def _is_stored(self, organisation_id: str, judgements: Mapping[str, Judgement]) -> bool:
-        try:
-            await self._store_all(organisation_id, judgements)
-        except IntegrityError:
-            return False
-        return True
-
-    async def _store_all(self, organisation_id: str, judgements: Mapping[str, Judgement]) -> None:
+    async def _store_all(self, organisation_id: str, judgements: Mapping[str, Judgement]) -> dict[str, Judgement]:
         if not judgements:
-            return
-        now = self._clock.now()
+            return {}
+        now, hub_id = self._clock.now(), self._database.hub_id
+        stored: dict[str, Judgement] = {}
         async with self._database.write(organisation_id) as connection:
             held = await self._store.of_agents(connection, organisation_id, list(judgements))
-            wanted = {
-                ResultKey(agent_id, one.policy_id, one.check.name): (one.check.severity, verdict)
-                for agent_id, judgement in judgements.items()
-                for one, verdict in zip(judgement.seen.plan.checks, judgement.verdicts, strict=True)
-            }
-            changed = []
-            for key, (severity, verdict) in wanted.items():
-                before = held.get(key)
-                since = now if before is None or before.verdict.state is not verdict.state else before.since
-                after = Result(
-                    organisation_id=organisation_id, key=key, severity=severity, verdict=verdict, since=since
+            gone = set(held)
+            for agent_id, judgement in judgements.items():
+                of_machine = {key: result for key, result in held.items() if key.agent_id == agent_id}
+                plan, is_here = judgement.seen.plan, judgement.is_here
+                results = results_of(
+                    organisation_id,
+                    agent_id,
+                    plan,
+                    judgement.verdicts,
+                    of_machine,
+                    is_here=is_here,
+                    hub_id=hub_id,
+                    now=now,
                 )
-                if after != before:
-                    changed.append(after)
-            await self._store.save(connection, changed)
-            await self._store.delete(connection, organisation_id, held.keys() - wanted.keys())
+                gone -= {result.key for result in results}
+                changed = [result for result in results if result != of_machine.get(result.key)]
+                await self._store.save(connection, changed, but_of_others=None if is_here else hub_id)
+                worst = worst_of(plan, [result.verdict for result in results])
+                stored[agent_id] = msgspec.structs.replace(judgement, worst=worst)
+            await self._store.delete(connection, organisation_id, gone)
+        return stored
 
     def _plan_of(self, machine: Machine) -> Plan:
         """Return the same object as long as nothing in it changes."""
@@ -337,16 +361,6 @@ class ComplianceService:
             found=result.verdict.found,
             since=result.since,
         )
-
-
-def worst_of(plan: Plan, verdicts: Sequence[Verdict]) -> AlertSeverity | None:
-    """Return the highest severity of the checks that failed."""
-    failed = {
-        one.check.severity
-        for one, verdict in zip(plan.checks, verdicts, strict=True)
-        if verdict.state is CheckState.FAILED
-    }
-    return next((severity for severity in reversed(AlertSeverity) if severity in failed), None)
 
 
 def plan_for(policies: Iterable[Policy], tags: Collection[str]) -> Plan:

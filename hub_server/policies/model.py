@@ -95,10 +95,11 @@ class ResultKey(Struct, frozen=True, order=True):
 
 
 class Result(Struct, frozen=True, kw_only=True):
-    """What a check found on a machine. `since`: the state is this one."""
+    """What a check found on a machine. `since`: the state is this one. `judged_by`: the hub that knows the machine."""
 
     organisation_id: str
     key: ResultKey
     severity: AlertSeverity
     verdict: Verdict
     since: datetime
+    judged_by: str = ""

@@ -68,8 +68,12 @@ class ComplianceStore:
         )
         return {result.key: result for result in map(_result, rows)}
 
-    async def save(self, connection: AsyncConnection, results: Iterable[Result]) -> None:
-        """Raises IntegrityError when an agent or a policy was deleted."""
+    async def save(self, connection: AsyncConnection, results: Iterable[Result], *, but_of_others: str | None) -> None:
+        """Write `results`; with `but_of_others` only those that no hub but that one has judged which knows
+        the machine.
+
+        Raises IntegrityError when an agent or a policy was deleted.
+        """
         values = [
             {
                 "agent_id": result.key.agent_id,
@@ -80,10 +84,12 @@ class ComplianceStore:
                 "state": result.verdict.state.value,
                 "found": result.verdict.found,
                 "since": result.since,
+                "judged_by": result.judged_by,
             }
             for result in results
         ]
-        await upsert(connection, ComplianceRow, ("agent_id", "policy_id", "check_name"), values)
+        where = None if but_of_others is None else col(ComplianceRow.judged_by).in_(["", but_of_others])
+        await upsert(connection, ComplianceRow, ("agent_id", "policy_id", "check_name"), values, where=where)
 
     async def delete(self, connection: AsyncConnection, organisation_id: str, keys: Iterable[ResultKey]) -> None:
         row = ComplianceRow
@@ -199,4 +205,5 @@ def _result(row: Row[Any]) -> Result:
         severity=AlertSeverity(row.severity),
         verdict=Verdict(CheckState(row.state), row.found),
         since=row.since,
+        judged_by=row.judged_by,
     )

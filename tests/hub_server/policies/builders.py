@@ -92,10 +92,10 @@ class CountingStore(ComplianceStore):
     def __init__(self) -> None:
         self.saved = 0
 
-    async def save(self, connection: AsyncConnection, results: Iterable[Result]) -> None:
+    async def save(self, connection: AsyncConnection, results: Iterable[Result], *, but_of_others: str | None) -> None:
         written = list(results)
         self.saved += len(written)
-        await super().save(connection, written)
+        await super().save(connection, written, but_of_others=but_of_others)
 
 
 class World:
@@ -107,6 +107,7 @@ class World:
         self.samples: dict[str, Sample] = {}
         self.sections: dict[str, dict[Section, dict[str, Any]]] = {}
         self.reads: list[str] = []
+        self.elsewhere: set[str] = set()
         self.store = CountingStore()
         self.policies = PolicyService(database=database, clock=clock, store=PolicyStore(), machines=self)
         self.compliance = self._compliance()
@@ -121,6 +122,7 @@ class World:
             machines=self,
             inventory=self,
             samples=self,
+            sessions=self,
         )
 
     async def restart(self) -> None:
@@ -146,6 +148,9 @@ class World:
 
     def hashes(self, agent_id: str) -> Mapping[str, str]:
         return {section.value: str(hash(str(terms))) for section, terms in self.sections.get(agent_id, {}).items()}
+
+    def is_connected(self, agent_id: str) -> bool:
+        return agent_id not in self.elsewhere
 
     async def bodies(self, organisation_id: str, agent_id: str, sections: Collection[Section]) -> Mapping[Section, str]:
         assert self.boxes[agent_id].organisation_id == organisation_id

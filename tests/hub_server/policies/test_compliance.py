@@ -16,7 +16,7 @@ from hub_server.fleet.tables import AgentRow
 from hub_server.policies.compliance import AGAIN_AFTER_SECONDS, STORED_AT_ONCE
 from hub_server.policies.tables import ComplianceRow
 from hub_server.policies.worker import ComplianceKeeper
-from hub_server.storage.engine import EVERY_ORGANISATION
+from hub_server.storage.engine import EVERY_ORGANISATION, Database
 from protocol.enumerations import AlertSeverity, Role
 from protocol.policies import (
     Check,
@@ -280,3 +280,77 @@ async def test_it_is_said_when_the_worst_that_fails_is_of_another_severity(world
             assert isinstance(event, ComplianceChanged)
             heard.append(event.severity)
     assert heard == [AlertSeverity.WARNING, AlertSeverity.CRITICAL, None]
+
+
+async def beside(world: World) -> World:
+    """Return another hub on the same database, to which none of the machines is connected."""
+    database = Database(world.database.engine.url.render_as_string(hide_password=False), hub_id="beside")
+    other = World(database, world.bus, world.clock, world.organisation_id)
+    other.boxes = dict(world.boxes)
+    other.elsewhere = set(world.boxes)
+    await other.restart()
+    return other
+
+
+async def test_a_hub_that_does_not_know_a_machine_leaves_what_was_found(world: World) -> None:
+    """It has no sample, or one from long ago: what it would say is not so."""
+    await world.add("a")
+    world.tell("a", firewall_enabled=True, updates_as_of_ms=int(world.clock.now().timestamp() * 1000))
+    world.install("a", openssl="3.0.13")
+    await world.make("All", FIREWALL, OPENSSL, AGE)
+    await world.compliance.round()
+    found, judged_at = await world.states(), world.clock.now()
+    assert set(found.values()) == {"passed"}
+    other = await beside(world)
+    try:
+        other.samples = dict(world.samples)
+        world.clock.advance(40 * DAY_SECONDS)
+        assert await other.compliance.round() == 1
+        assert (await world.states(), {one.since for one in await world.results()}) == (found, {judged_at})
+        other.samples.clear()
+        await other.change((await world.results())[0].policy_id, FIREWALL, OPENSSL, AGE, VERSION)
+        await other.compliance.round()
+        assert await world.states() == {**found, ("a", "Agent"): "failed"}
+    finally:
+        await other.database.close()
+
+
+async def test_the_hub_that_a_machine_comes_to_says_what_its_checks_find(world: World) -> None:
+    await world.add("a")
+    world.tell("a", firewall_enabled=True)
+    await world.make("All", FIREWALL)
+    await world.compliance.round()
+    other = await beside(world)
+    try:
+        await other.compliance.round()
+        world.elsewhere, other.elsewhere = {"a"}, set()
+        other.tell("a", firewall_enabled=False)
+        await world.compliance.round()
+        await other.compliance.round()
+        assert await world.states() == {("a", "Firewall"): "failed"}
+        world.clock.advance(AGAIN_AFTER_SECONDS)
+        await world.compliance.round()
+        assert await world.states() == {("a", "Firewall"): "failed"}
+        world.elsewhere, other.elsewhere = set(), {"a"}
+        await world.compliance.round()
+        assert await world.states() == {("a", "Firewall"): "passed"}
+    finally:
+        await other.database.close()
+
+
+async def test_no_alert_is_raised_by_a_hub_that_does_not_know(world: World) -> None:
+    await world.add("a", version="1.0")
+    await world.make("All", VERSION_CRITICAL)
+    world.tag("a", version="2.1")
+    await world.compliance.round()
+    other = await beside(world)
+    other.tag("a", version="1.0")
+    try:
+        with world.bus.subscribe(
+            frozenset({"compliance"}), name="t", capacity=10, overflow=Overflow.DROP_OLDEST
+        ) as subscription:
+            await other.compliance.round()
+            events = await subscription.batch(10) if subscription.buffered else []
+        assert [event.severity for event in events if isinstance(event, ComplianceChanged)] == [None]
+    finally:
+        await other.database.close()
