@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import base64
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -32,7 +32,7 @@ from hub_server.pki.keyring import ISSUING, Keyring, vaulted_job_key
 from hub_server.pki.model import IssuedCertificate, ServerCredentials, serial_text
 from hub_server.pki.operator_keys import OperatorChange, operator_key_of
 from hub_server.pki.overview import advice_on, overview_of
-from hub_server.pki.ports import JobKeys
+from hub_server.pki.ports import JobKeys, MadeKey
 from hub_server.pki.rotation import Rotation
 from hub_server.pki.server_certificate import server_certificate
 from hub_server.pki.trust import document_of
@@ -241,13 +241,15 @@ class Authority:
     async def tend(self) -> bool:
         """Do what is due by the clock; return whether anything was. Without the root only what does not need it."""
         async with self._database.read(EVERY_ORGANISATION) as connection:
-            due = await self._rotation(connection, self._keyring, "hub").steps()
-        if not _possible(due, self._keyring):
+            due = _possible(await self._rotation(connection, self._keyring, "hub").steps(), self._keyring)
+        if not due:
             return False
+        job_key = await self._job_key_for(due)
         async with self._database.write(EVERY_ORGANISATION) as connection:
             keyring = await self._locked(connection)
-            rotation = self._rotation(connection, keyring, "hub")
-            await rotation.carry_out(_possible(await rotation.steps(), keyring), keyring.root_key)
+            rotation = self._rotation(connection, keyring, "hub", job_key)
+            steps = [step for step in await rotation.steps() if job_key is not None or not _exchanges_job_key(step)]
+            await rotation.carry_out(_possible(steps, keyring), keyring.root_key)
             keyring = await self._again(connection)
         self._keyring = keyring
         return True
@@ -260,10 +262,11 @@ class Authority:
         nothing is changed then.
         """
         given = None if root_key_pem is None else self._root_key_from(root_key_pem)
+        steps = [Revoke(use) if revoke else Rotate(use) for use in uses or ROTATED]
+        job_key = await self._job_key_for(steps)
         async with self._database.write(EVERY_ORGANISATION) as connection:
             keyring = await self._locked(connection)
-            rotation = self._rotation(connection, keyring, actor)
-            steps = [Revoke(use) if revoke else Rotate(use) for use in uses or ROTATED]
+            rotation = self._rotation(connection, keyring, actor, job_key)
             await rotation.carry_out(steps, given or keyring.root_key)
             keyring = await self._again(connection)
         self._keyring = keyring
@@ -309,13 +312,19 @@ class Authority:
     def overview(self) -> AuthoritiesListReply:
         return overview_of(self._keyring, self._clock.now(), self._lifetimes)
 
-    def _rotation(self, connection: AsyncConnection, keyring: Keyring, actor: str) -> Rotation:
+    async def _job_key_for(self, steps: Iterable[Step]) -> MadeKey | None:
+        """Return a key from the signer where a step needs one: before the transaction, so that no writer waits."""
+        return await self._job_keys.make() if any(map(_exchanges_job_key, steps)) else None
+
+    def _rotation(
+        self, connection: AsyncConnection, keyring: Keyring, actor: str, job_key: MadeKey | None = None
+    ) -> Rotation:
         return Rotation(
             connection,
             keyring,
             archive=self._archive,
             vault=self._vault,
-            job_keys=self._job_keys,
+            job_key=job_key,
             lifetimes=self._lifetimes,
             now=self._clock.now(),
             actor=actor,
@@ -323,15 +332,18 @@ class Authority:
 
     async def _hand_over_job_keys(self) -> None:
         """Give the signer the keys that an earlier version kept as all others: this process opens them once more."""
-        if not any(vaulted_job_key(record, self._vault) for record in self._keyring.records):
+        adopted = {
+            record.id: (await self._job_keys.adopt(key.private_bytes_raw()))[1]
+            for record in self._keyring.records
+            if (key := vaulted_job_key(record, self._vault)) is not None
+        }
+        if not adopted:
             return
         async with self._database.write(EVERY_ORGANISATION) as connection:
             keyring = await self._locked(connection)
             for record in keyring.records:
-                key = vaulted_job_key(record, self._vault)
-                if key is not None:
-                    _, sealed = await self._job_keys.adopt(key.private_bytes_raw())
-                    await self._archive.reseal(connection, record.id, sealed)
+                if record.id in adopted and vaulted_job_key(record, self._vault) is not None:
+                    await self._archive.reseal(connection, record.id, adopted[record.id])
                     log.warning(HANDED_OVER, key_id=record.id)
                     await _audit(connection, self._clock.now(), "hub", "authorities:hand-over", record.id)
             self._keyring = await self._again(connection)
@@ -360,6 +372,10 @@ class Authority:
 def _possible(steps: Sequence[Step], keyring: Keyring) -> list[Step]:
     """Return the steps that can be done with the keys at hand."""
     return [step for step in steps if keyring.root_key is not None or isinstance(step, Retire)]
+
+
+def _exchanges_job_key(step: Step) -> bool:
+    return isinstance(step, Rotate | Revoke) and step.use is AuthorityUse.JOBS
 
 
 async def _audit(connection: AsyncConnection, at: datetime, actor: str, action: str, authority_id: str) -> None:

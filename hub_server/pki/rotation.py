@@ -41,7 +41,7 @@ from hub_server.pki.keyring import (
     signing_keys,
 )
 from hub_server.pki.operator_keys import OperatorChange, changed
-from hub_server.pki.ports import JobKeys
+from hub_server.pki.ports import MadeKey
 from hub_server.pki.trust import document_of, next_document, signed
 from hub_server.storage.engine import EVERY_ORGANISATION
 from hub_server.storage.vault import Vault
@@ -50,7 +50,10 @@ from protocol.envelope import SigningKey
 
 
 class Rotation:
-    """One transaction's changes to `keyring`, whose rows the caller has locked."""
+    """One transaction's changes to `keyring`, whose rows the caller has locked.
+
+    `job_key`: what the signer made for it, wherever one is to be exchanged: nobody waits for the signer in here.
+    """
 
     def __init__(
         self,
@@ -59,7 +62,7 @@ class Rotation:
         *,
         archive: Archive,
         vault: Vault,
-        job_keys: JobKeys,
+        job_key: MadeKey | None,
         lifetimes: Lifetimes,
         now: datetime,
         actor: str,
@@ -68,7 +71,7 @@ class Rotation:
         self._keyring = keyring
         self._archive = archive
         self._vault = vault
-        self._job_keys = job_keys
+        self._job_key = job_key
         self._lifetimes = lifetimes
         self._now = now
         self._actor = actor
@@ -141,7 +144,7 @@ class Rotation:
         term = term_of(use, held, self._now, self._lifetimes, self._keyring.root.not_valid_after_utc)
         if use is AuthorityUse.JOBS and newest is not None:
             await self._shorten(newest, term)
-        record = await self._made(use, term, root_key)
+        record = self._made(use, term, root_key)
         self._records[record.id] = record
         await self._archive.add(self._connection, record)
         detail = {"use": use, "activeFrom": record.active_from.isoformat(), "notAfter": record.not_after.isoformat()}
@@ -165,9 +168,10 @@ class Rotation:
         self._records[before.id] = msgspec.structs.replace(self._records[before.id], not_after=end)
         await self._archive.shorten(self._connection, before.id, end)
 
-    async def _made(self, use: Rotated, term: Term, root_key: EllipticCurvePrivateKey) -> Record:
+    def _made(self, use: Rotated, term: Term, root_key: EllipticCurvePrivateKey) -> Record:
         if use is AuthorityUse.JOBS:
-            return job_key_record(*await self._job_keys.make(), self._now, term)
+            assert self._job_key is not None, "a key that signs commands is made before its transaction"
+            return job_key_record(*self._job_key, self._now, term)
         if use not in ISSUING:
             return key_record(use, Ed25519PrivateKey.generate(), self._vault, self._now, term)
         ca = certificates.make_issuing(
