@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -85,6 +85,10 @@ def open_series(file: OpenFile, after: int, hours: int, limit: int) -> list[Open
     return [OpenSeries(row[0], (row[1], row[2], row[3]), row[4]) for row in found]
 
 
-def whole_hours(file: OpenFile, keys: Sequence[int]) -> dict[int, Block]:
-    """Return all packed and gathered samples of hours."""
-    return {key: joined(blocks) for key, blocks in hours_in_file(file, keys, file.shapes(), None).items()}
+def hours_of(file: OpenFile, found: Iterable[OpenSeries]) -> Iterator[tuple[int, SeriesName, Block]]:
+    """Yield the hours of each series that are to be closed, with all packed and gathered samples of each."""
+    shapes = file.shapes()
+    for each in found:
+        blocks = hours_in_file(file, each.keys, shapes, None)
+        for key in each.keys:
+            yield key, each.name, joined(blocks.pop(key, ()))

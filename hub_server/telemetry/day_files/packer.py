@@ -10,13 +10,13 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from hub_server.rests import Rests
 from hub_server.telemetry.day_files.day import ClosedPiece, Day, PackedPiece, Round
-from hub_server.telemetry.day_files.gathering import GatheredHour, gathered, open_series, whole_hours, with_chunks
+from hub_server.telemetry.day_files.gathering import GatheredHour, gathered, hours_of, open_series, with_chunks
 from hub_server.telemetry.day_files.index import Index, NewestRow
 from hub_server.telemetry.day_files.layout import DAY_MS, HOUR_MS, HOURS, PARTS_MAX, hour_of
 from hub_server.telemetry.day_files.mirror import Mirror, SeriesName
 from hub_server.telemetry.day_files.readers import Readers
 from hub_server.telemetry.day_files.rollup_files import RolledHour, RollupFiles, rolled_hour
-from hub_server.telemetry.day_files.samples import EMPTY, Block, Names, block_of_text, data_in, encode_values
+from hub_server.telemetry.day_files.samples import Block, Names, block_of_text, data_in, encode_values
 from hub_server.telemetry.model import StoredRanges, StreamKey
 from hub_server.telemetry.packing import packed_columns
 
@@ -26,7 +26,8 @@ ROUND_ROWS_PER_SERIES: Final = 16
 """A round before its time pays only when it finds some rows of each series."""
 CLOSING_GRACE_MS: Final = 2 * 60_000
 """How long samples of an hour that has ended may still come as a matter of course."""
-PIECE_ROWS: Final = 20_000
+PIECE_ROWS: Final = 5_000
+"""Four times as many cost 0.4 us a row less, and leave the hub 5 MB larger for good."""
 CLOSED_AT_ONCE: Final = 48
 INDEX_ROWS: Final = 2_000
 
@@ -159,7 +160,7 @@ class Packer:
             newest.append(_newest_row(each, shapes))
             self._rests.rest()
         self._index.save_newest(newest)
-        chunks = self._closed(
+        chunks, _ = self._closed(
             day, ((each.key, each.name, block_of_text(each.text, shapes)) for each in found if each.key in whole)
         )
         part = 1 + self._round % PARTS_MAX
@@ -180,19 +181,18 @@ class Packer:
                 found = open_series(file, after, ended, CLOSED_AT_ONCE) if file is not None else []
                 if file is None or not found:
                     break
-                blocks: dict[int, Block] = {}
-                for each in found:
-                    blocks |= whole_hours(file, each.keys)
-                    self._rests.rest()
-            named = [(key, each.name, blocks.get(key, EMPTY)) for each in found for key in each.keys]
+                chunks, samples = self._closed(day, hours_of(file, found))
             closed = {each.number: each.hours for each in found}
-            self._write(day.save_closed, ClosedPiece(self._closed(day, named), closed))
+            self._write(day.save_closed, ClosedPiece(chunks, closed))
             after = found[-1].number
-            yield sum(len(block.timestamps) for block in blocks.values())
+            yield samples
         self._write(day.end_closing, now_ms)
 
-    def _closed(self, day: Day, hours: Iterable[tuple[int, SeriesName, Block]]) -> dict[int, bytes]:
-        """Write the rollups of hours and return their chunks, empty where there is no sample."""
+    def _closed(self, day: Day, hours: Iterable[tuple[int, SeriesName, Block]]) -> tuple[dict[int, bytes], int]:
+        """Write the rollups of hours and return their chunks, empty where there is no sample, and how many samples are
+        in them. Holds the samples of one hour at a time.
+        """
+        samples = 0
         chunks: dict[int, bytes] = {}
         rolled: list[RolledHour] = []
         for key, name, block in hours:
@@ -201,8 +201,9 @@ class Packer:
             if block.timestamps:
                 self._rests.rest()
                 rolled.append(rolled_hour(name, day.from_ms + hour_of(key) * HOUR_MS, block))
+                samples += len(block.timestamps)
         self._rollups.write(rolled)
-        return chunks
+        return chunks, samples
 
 
 def ended_hours(day: Day, now_ms: int) -> int:

@@ -38,19 +38,26 @@ OPEN_FILES_MAX: Final = 8
 
 
 class RolledHour(NamedTuple):
-    """All buckets of a series' hour, by resolution."""
+    """All buckets of a series' hour: the rows that are written as they are, by resolution, and the one that is added to
+    those of the day. A resolution without a bucket is left out.
+    """
 
     name: SeriesName
     from_ms: int
-    rollups: Mapping[Resolution, RollupColumns]
+    bodies: Mapping[Resolution, bytes]
+    hour: RollupColumns | None
 
 
 def rolled_hour(name: SeriesName, from_ms: int, block: Block) -> RolledHour:
     minutes = rolled_columns(block.timestamps, block.columns, BUCKET_MS[Resolution.MINUTE])
     fives = coarser(minutes, BUCKET_MS[Resolution.FIVE_MINUTES])
     hour = coarser(fives, BUCKET_MS[Resolution.HOUR])
-    by_resolution = {Resolution.MINUTE: minutes, Resolution.FIVE_MINUTES: fives, Resolution.HOUR: hour}
-    return RolledHour(name, from_ms, by_resolution)
+    bodies = {
+        resolution: body
+        for resolution, rollup in ((Resolution.MINUTE, minutes), (Resolution.FIVE_MINUTES, fives))
+        if _has_buckets(rollup) and (body := _encoded(rollup, name)) is not None
+    }
+    return RolledHour(name, from_ms, bodies, hour if _has_buckets(hour) else None)
 
 
 class RollupFiles:
@@ -81,7 +88,7 @@ class RollupFiles:
         by_period: defaultdict[Period, list[RolledHour]] = defaultdict(list)
         for hour in hours:
             for resolution in ROLLED:
-                if hour.rollups[resolution].counts or hour.rollups[resolution].last:
+                if resolution in hour.bodies or (resolution is Resolution.HOUR and hour.hour is not None):
                     by_period[period_of(resolution, hour.from_ms)].append(hour)
         for period, its_hours in by_period.items():
             try:
@@ -122,10 +129,9 @@ class RollupFiles:
         for hour in hours:
             self._rests.rest()
             key = slot_key(_series_in(connection, hour.name), period.slot_of(hour.from_ms))
-            rollup = hour.rollups[period.resolution]
-            if period.resolution is Resolution.HOUR:
-                rollup = _with_hour(connection, key, hour.from_ms, rollup)
-            body = _encoded(rollup, hour.name)
+            body = hour.bodies.get(period.resolution)
+            if period.resolution is Resolution.HOUR and hour.hour is not None:
+                body = _encoded(_with_hour(connection, key, hour.from_ms, hour.hour), hour.name)
             if body is not None:
                 connection.execute("INSERT OR REPLACE INTO rollup VALUES (?, ?)", (key, body))
         connection.execute("COMMIT")
@@ -139,6 +145,10 @@ class RollupFiles:
         while len(self._open) > OPEN_FILES_MAX:
             self.close(next(iter(self._open)))
         return connection
+
+
+def _has_buckets(rollup: RollupColumns) -> bool:
+    return bool(rollup.counts or rollup.last)
 
 
 def _encoded(rollup: RollupColumns, name: SeriesName) -> bytes | None:
