@@ -32,10 +32,15 @@ class BenchFailed(Exception):
 
 
 class Memory(Struct, frozen=True):
-    """Of a process, in bytes. Private is what no other process shares: Private_Clean and Private_Dirty."""
+    """Of a process, in bytes. Private is what no other process shares: Private_Clean and Private_Dirty.
+
+    Of that only what it has written depends on itself alone: a library's pages become private when the last other
+    program that had loaded it ends.
+    """
 
     rss_bytes: int
     private_bytes: int
+    written_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +144,8 @@ def memory_of(pid: int) -> Memory:
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
         key, value = line.split()[:2]
         kibibytes[key] = int(value)
-    private = kibibytes["Private_Clean:"] + kibibytes["Private_Dirty:"]
-    return Memory(rss_bytes=kibibytes["Rss:"] * 1024, private_bytes=private * 1024)
+    private, written = kibibytes["Private_Clean:"] + kibibytes["Private_Dirty:"], kibibytes["Private_Dirty:"]
+    return Memory(rss_bytes=kibibytes["Rss:"] * 1024, private_bytes=private * 1024, written_bytes=written * 1024)
 
 
 async def live_memory_of(pid: int) -> Memory:

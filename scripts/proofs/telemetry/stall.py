@@ -104,14 +104,14 @@ async def full() -> str:
 
 async def stalled(hub: Hub, token: str, reader: Reader) -> tuple[int, str]:
     """Return by how many bytes the hub grew while a browser did not read, and the figures in words."""
-    began = await private_bytes_of(hub)
+    began = await written_bytes_of(hub)
     async with browsing(hub, token) as browser:
         await browser.begin()
         batches = reader.batches
         for _ in range(int(STALLED_SECONDS / PONG_SECONDS)):
             await asyncio.sleep(PONG_SECONDS)
             await browser.pong()
-        grown = await private_bytes_of(hub) - began
+        grown = await written_bytes_of(hub) - began
         held = (await hub.metrics())["jtnt_dashboard_held_bytes_max", ""]
         others = reader.batches - batches
         how = await back(browser, hub, token)
@@ -123,21 +123,30 @@ async def stalled(hub: Hub, token: str, reader: Reader) -> tuple[int, str]:
 
 
 async def settled(hub: Hub) -> float:
-    """Return after how many seconds the hub has stopped growing, or SETTLING_MAX_SECONDS."""
+    """Return after how many seconds the hub has packed and has stopped growing, or SETTLING_MAX_SECONDS.
+
+    What packing takes for its work stays with the hub for the next time: a hub that never packed is not at its size.
+    """
     began_at = asyncio.get_running_loop().time()
-    seconds, last = 0.0, await private_bytes_of(hub)
+    seconds, last = 0.0, await written_bytes_of(hub)
     while seconds < SETTLING_MAX_SECONDS:
         await asyncio.sleep(SETTLED_SECONDS)
-        now = await private_bytes_of(hub)
+        now = await written_bytes_of(hub)
         seconds = asyncio.get_running_loop().time() - began_at
-        if now - last <= SETTLED_MAX_BYTES:
+        if now - last <= SETTLED_MAX_BYTES and await has_packed(hub):
             break
         last = now
     return seconds
 
 
-async def private_bytes_of(hub: Hub) -> int:
-    return (await live_memory_of(hub.pid)).private_bytes
+async def has_packed(hub: Hub) -> bool:
+    """Tell whether samples have left the hot table, in which each waits until it is packed."""
+    said = await hub.metrics()
+    return said["jtnt_store_hot_samples", ""] < said["jtnt_samples_stored", ""]
+
+
+async def written_bytes_of(hub: Hub) -> int:
+    return (await live_memory_of(hub.pid)).written_bytes
 
 
 async def back(browser: Browser, hub: Hub, token: str) -> str:
