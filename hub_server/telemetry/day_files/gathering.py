@@ -87,8 +87,7 @@ def open_series(file: OpenFile, after: int, hours: int, limit: int) -> list[Open
 
 def hours_of(file: OpenFile, found: Iterable[OpenSeries]) -> Iterator[tuple[int, SeriesName, Block]]:
     """Yield the hours of each series that are to be closed, with all packed and gathered samples of each."""
-    shapes = file.shapes()
     for each in found:
-        blocks = hours_in_file(file, each.keys, shapes, None)
+        blocks = hours_in_file(file, each.keys, None)
         for key in each.keys:
             yield key, each.name, joined(blocks.pop(key, ()))

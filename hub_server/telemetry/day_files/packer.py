@@ -151,7 +151,7 @@ class Packer:
         with self.readers.snapshot(day.path) as file:
             if file is None:
                 return 0
-            shapes = file.shapes()
+            shapes = file.shapes
             found = gathered(file, rows)
             candidates = [each.key for each in found if ended >> each.hour & 1][:CLOSED_AT_ONCE]
             whole = {*candidates} - with_chunks(file, candidates)

@@ -14,21 +14,28 @@ from hub_server.telemetry.day_files.samples import Names, names_in
 OPEN_FILES_MAX: Final = 24
 
 
+class Shapes(dict[int, Names]):
+    """The names of each shape of a file, read when one is asked for that is not known yet."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def __missing__(self, shape: int) -> Names:
+        rows = self._connection.execute("SELECT id, names FROM shapes WHERE id > ?", (max(self, default=0),))
+        self.update({number: names_in(names) for number, names in rows.fetchall()})
+        names = self.get(shape)
+        if names is None:
+            raise KeyError(shape)
+        return names
+
+
 class OpenFile:
     """A file as one thread reads it."""
 
     def __init__(self, connection: sqlite3.Connection, identity: tuple[int, int]) -> None:
         self.connection: Final = connection
         self.identity: Final = identity
-        self._shapes: dict[int, Names] = {}
-
-    def shapes(self) -> dict[int, Names]:
-        """Return the names of each shape, as the snapshot has them."""
-        (last,) = self.connection.execute("SELECT max(id) FROM shapes").fetchone()
-        if (last or 0) > len(self._shapes):
-            rows = self.connection.execute("SELECT id, names FROM shapes").fetchall()
-            self._shapes = {shape: names_in(names) for shape, names in rows}
-        return self._shapes
+        self.shapes: Final = Shapes(connection)
 
 
 class Readers:

@@ -27,7 +27,6 @@ from hub_server.telemetry.day_files.readers import OpenFile, Readers
 from hub_server.telemetry.day_files.samples import (
     EMPTY,
     Block,
-    Names,
     block_of_chunk,
     block_of_text,
     data_in,
@@ -106,11 +105,10 @@ class Reading:
             low = max(0, (from_ms - day.from_ms) // HOUR_MS)
             high = min(HOURS, -((day.from_ms - to_ms) // HOUR_MS))
             keys = [hour_key(found.number, hour) for hour in range(low, high)]
-            shapes = file.shapes()
-            by_key = hours_in_file(file, keys, shapes, metrics)
+            by_key = hours_in_file(file, keys, metrics)
             blocks = [block for key in keys for block in by_key.get(key, ())]
             if found.hot:
-                blocks.append(block_of_text(found.hot, shapes))
+                blocks.append(block_of_text(found.hot, file.shapes))
         return joined(blocks)
 
     def open_hours(self, day: Day, wanted: Wanted, span: range) -> dict[str, dict[int, Block]]:
@@ -120,16 +118,15 @@ class Reading:
         with self.readers.snapshot(day.path) as file:
             if file is None:
                 return {}
-            shapes = file.shapes()
             hot: dict[str, dict[int, Block]] = {}
             keys: dict[int, tuple[str, int]] = {}
             for agent_id, found in _series_in(file.connection, organisation_id, metric_type, rows).items():
-                hot[agent_id] = by_hour(block_of_text(found.hot, shapes)) if found.hot else {}
+                hot[agent_id] = by_hour(block_of_text(found.hot, file.shapes)) if found.hot else {}
                 open_hours = {day.from_ms + hour * HOUR_MS for hour in hours_in(found.open_hours)}
                 for hour_ms in open_hours | hot[agent_id].keys():
                     if hour_ms in span:
                         keys[hour_key(found.number, (hour_ms - day.from_ms) // HOUR_MS)] = (agent_id, hour_ms)
-            blocks = hours_in_file(file, keys, shapes, metrics) if keys else {}
+            blocks = hours_in_file(file, keys, metrics) if keys else {}
         result: defaultdict[str, dict[int, Block]] = defaultdict(dict)
         for key, (agent_id, hour_ms) in keys.items():
             rows_of_hour = hot[agent_id].get(hour_ms, EMPTY)
@@ -154,7 +151,7 @@ class Reading:
         with self.readers.snapshot(day.path) as file:
             if file is None:
                 return []
-            shapes = file.shapes()
+            shapes = file.shapes
             rows = file.connection.execute(_NEWEST_ROWS, (until_ms,)).fetchall()
         return [
             StoredSample(organisation_id, agent_id, metric_type, ts_ms, data_in(shape, data, shapes))
@@ -173,10 +170,8 @@ def by_hour(block: Block) -> dict[int, Block]:
     return hours
 
 
-def hours_in_file(
-    file: OpenFile, keys: Iterable[int], shapes: Mapping[int, Names], metrics: Sequence[str] | None
-) -> dict[int, list[Block]]:
-    """Return the chunk and the parts of hours by the key of their part 0; `shapes` are the file's."""
+def hours_in_file(file: OpenFile, keys: Iterable[int], metrics: Sequence[str] | None) -> dict[int, list[Block]]:
+    """Return the chunk and the parts of hours by the key of their part 0."""
     blocks: dict[int, list[Block]] = {}
     for key, chunk, parts in file.connection.execute(_HOURS, (PARTS_MAX, _encode([*keys]).decode())).fetchall():
         found = blocks[key] = []
@@ -186,7 +181,7 @@ def hours_in_file(
         except BadChunk as error:
             log.error("chunk of samples damaged; left out", hour=key >> PART_BITS, error=str(error))
         if parts is not None:
-            found.append(block_of_text(parts, shapes))
+            found.append(block_of_text(parts, file.shapes))
     return blocks
 
 
