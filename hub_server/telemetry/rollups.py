@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import zlib
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from itertools import accumulate, repeat
 from operator import sub
 from typing import Any, Final, NamedTuple
@@ -38,6 +38,7 @@ SUM_DECIMALS: Final = 3
 VERSION: Final = 1
 LEVEL: Final = 1
 LARGEST: Final = sys.float_info.max
+NOTHING: Final = RollupColumns((), {}, {}, {}, {}, {})
 
 _PARTS: Final = ("minima", "maxima", "sums", "counts", "last")
 _NUMBERS: Final = frozenset({int, float})
@@ -141,6 +142,21 @@ def merged(parts: Sequence[RollupColumns], bucket_ms: int) -> RollupColumns:
     return found
 
 
+def in_order(parts: Iterable[RollupColumns]) -> RollupColumns:
+    """Return the buckets of all parts, none of which is in two of them."""
+    filled = sorted((part for part in parts if part.timestamps), key=lambda part: part.timestamps[0])
+    if len(filled) < 2:
+        return filled[0] if filled else NOTHING
+    return RollupColumns(
+        [start for part in filled for start in part.timestamps],
+        _one_after_the_other(filled, [part.minima for part in filled], None),
+        _one_after_the_other(filled, [part.maxima for part in filled], None),
+        _one_after_the_other(filled, [part.sums for part in filled], 0),
+        _one_after_the_other(filled, [part.counts for part in filled], 0),
+        _one_after_the_other(filled, [part.last for part in filled], None),
+    )
+
+
 def encoded(rollup: RollupColumns) -> bytes:
     """Return a version byte and zlib over JSON: exact, and written and read at the speed of C."""
     times = rollup.timestamps
@@ -168,6 +184,19 @@ def between(rollup: RollupColumns, from_ms: int, to_ms: int) -> RollupColumns:
         return rollup
     parts = ({name: values[low:high] for name, values in getattr(rollup, part).items()} for part in _PARTS)
     return RollupColumns(rollup.timestamps[low:high], *parts)
+
+
+def _one_after_the_other(
+    parts: Sequence[RollupColumns], columns: Sequence[Mapping[str, Sequence[Any]]], absent: int | None
+) -> Any:
+    """Return each metric's values one part after the other."""
+    found: dict[str, list[Any]] = {}
+    for name in dict.fromkeys(name for each in columns for name in each):
+        values: list[Any] = []
+        for part, each in zip(parts, columns, strict=True):
+            values += each.get(name) or [absent] * len(part.timestamps)
+        found[name] = values
+    return found
 
 
 def _chosen(rollup: RollupColumns, metrics: Set[str]) -> RollupColumns:

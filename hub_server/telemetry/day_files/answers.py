@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 import structlog
@@ -18,12 +18,11 @@ from hub_server.telemetry.day_files.samples import chosen, joined, last_before, 
 from hub_server.telemetry.model import BUCKET_MS, Resolution
 from hub_server.telemetry.packing import BadChunk
 from hub_server.telemetry.port import Columns, RollupColumns, StoredSample
-from hub_server.telemetry.rollups import between, decoded, rolled_columns
+from hub_server.telemetry.rollups import NOTHING, between, decoded, in_order, rolled_columns
 from protocol.frames import MetricValue
 
 log = structlog.get_logger(component="telemetry")
 
-NOTHING: Final = RollupColumns((), {}, {}, {}, {}, {})
 _decode_data: Final = msgspec.json.Decoder(dict[str, MetricValue]).decode
 
 
@@ -80,7 +79,7 @@ def rollups_of(found: FoundRollups, metrics: Sequence[str], from_ms: int, to_ms:
     for agent_id, body, spans in found.rows:
         rollup = _decoded(body, metrics)
         parts[agent_id] += (between(rollup, *span) for span in spans)
-    return {agent_id: between(_in_order(of_agent), from_ms, to_ms) for agent_id, of_agent in parts.items()}
+    return {agent_id: between(in_order(of_agent), from_ms, to_ms) for agent_id, of_agent in parts.items()}
 
 
 def newest_of_all(reading: Reading, days: Sequence[Day], index: Index, until_ms: int) -> list[StoredSample]:
@@ -132,32 +131,6 @@ def _decoded(body: bytes, metrics: Sequence[str]) -> RollupColumns:
 
 def _pairs(edges: Sequence[int]) -> Iterator[tuple[int, int]]:
     return zip(edges[::2], edges[1::2], strict=True)
-
-
-def _in_order(parts: Iterable[RollupColumns]) -> RollupColumns:
-    """Return the buckets of all parts, none of which is in two of them."""
-    filled = sorted((part for part in parts if part.timestamps), key=lambda part: part.timestamps[0])
-    if len(filled) < 2:
-        return filled[0] if filled else NOTHING
-    return RollupColumns(
-        [start for part in filled for start in part.timestamps],
-        _columns(filled, [part.minima for part in filled], None),
-        _columns(filled, [part.maxima for part in filled], None),
-        _columns(filled, [part.sums for part in filled], 0),
-        _columns(filled, [part.counts for part in filled], 0),
-        _columns(filled, [part.last for part in filled], None),
-    )
-
-
-def _columns(parts: Sequence[RollupColumns], columns: Sequence[Mapping[str, Sequence[Any]]], absent: int | None) -> Any:
-    """Return each metric's values one part after the other."""
-    found: dict[str, list[Any]] = {}
-    for name in dict.fromkeys(name for each in columns for name in each):
-        values: list[Any] = []
-        for part, each in zip(parts, columns, strict=True):
-            values += each.get(name) or [absent] * len(part.timestamps)
-        found[name] = values
-    return found
 
 
 def _newest_before(reading: Reading, days: Sequence[Day], row: NewestRow, until_ms: int) -> StoredSample | None:

@@ -30,7 +30,7 @@ from hub_server.telemetry.day_files.samples import Block
 from hub_server.telemetry.model import BUCKET_MS, Resolution
 from hub_server.telemetry.packing import BadChunk
 from hub_server.telemetry.port import RollupColumns
-from hub_server.telemetry.rollups import between, coarser, decoded, encoded, merged, rolled_columns
+from hub_server.telemetry.rollups import between, coarser, decoded, encoded, in_order, rolled_columns
 
 log = structlog.get_logger(component="telemetry")
 
@@ -183,5 +183,5 @@ def _with_hour(connection: sqlite3.Connection, key: int, hour_ms: int, hour: Rol
     with suppress(BadChunk):
         day = decoded(found[0])
         before, after = between(day, 0, hour_ms), between(day, hour_ms + HOUR_MS, 1 << 62)
-        return merged([before, hour, after], HOUR_MS)
+        return in_order([before, hour, after])
     return hour
