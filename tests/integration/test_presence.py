@@ -15,7 +15,7 @@ from hub_server.presence.tables import PresenceRow
 from protocol.enumerations import GoodbyeReason
 from protocol.frames import Goodbye, Refuse
 from tests.integration.hub import RunningHub
-from tests.integration.machine import connected, enroll, greeted, hello
+from tests.integration.machine import DEADLINE_SECONDS, connected, enroll, greeted, hello
 from tests.integration.person import Json, Person, known_to, watching
 from tests.integration.process_hub import ProcessHub, process_hub
 
@@ -64,6 +64,29 @@ async def test_a_hub_that_stood_still_calls_nobody_offline(folder: Path) -> None
             assert not person.held("agent:disconnected")
         assert await hub.count(PresenceRow, agent_id=leaves, connected=False, reason="shutdown") == 1  # by now
         assert await hub.count(PresenceRow, agent_id=stays, connected=True) == 1
+
+
+async def strangers(hub: RunningHub, count: int) -> None:
+    """Return once so many connections have not said who they are."""
+    async with asyncio.timeout(DEADLINE_SECONDS), hub.people() as people:
+        while True:
+            async with people.get("/metrics") as answer:
+                if f"jtnt_agents_guests {count:.1f}\n" in await answer.text():
+                    return
+
+
+async def test_a_machine_that_is_cut_off_before_its_hello_is_not_called_refused(
+    hub: RunningHub, person: Person, folder: Path
+) -> None:
+    machine = await enroll(hub, folder, "cut off")
+    await known_to(person, machine.agent_id)
+    before = await shown(person, machine.agent_id)
+    await strangers(hub, 0)
+    async with connected(hub, machine.tls()) as agent:
+        await strangers(hub, 1)
+        agent.connection.transport.abort()
+        await strangers(hub, 0)
+    assert await shown(person, machine.agent_id) == before
 
 
 async def test_a_machine_of_another_version_is_told_from_one_that_is_away(

@@ -73,6 +73,10 @@ class Refused(Exception):
         self.refusal = Refuse(code=code, message=message, action=action, retry_after_sec=retry_after_sec)
 
 
+class Gone(Exception):
+    """An agent that lost its connection before its hello: nobody is there to refuse."""
+
+
 class AgentEndpoint:
     def __init__(
         self,
@@ -130,9 +134,11 @@ class AgentEndpoint:
             agent = await self._known(origin)
             if socket.ws_protocol != SUBPROTOCOL:
                 raise _other_version(f"subprotocol {SUBPROTOCOL} is needed")
-            hello = await self._hello(socket)
+            hello = await self._hello(request, socket)
             self._skew.measured(agent.organisation_id, agent.id, hello.clock_ms, hello.monotonic_ms)
             await self._session(request, socket, origin, agent, hello)
+        except Gone:
+            log.debug("agent gone before its hello")
         except Refused as refused:
             self._note(refused, origin)
             await _refuse(socket, refused)
@@ -178,12 +184,14 @@ class AgentEndpoint:
         if objection is not None:
             raise _refused(objection)
 
-    async def _hello(self, socket: web.WebSocketResponse) -> Hello:
+    async def _hello(self, request: web.Request, socket: web.WebSocketResponse) -> Hello:
         try:
             async with asyncio.timeout(HELLO_TIMEOUT_SECONDS):
                 message = await socket.receive()
         except TimeoutError as late:
             raise _no_hello(f"no hello within {HELLO_TIMEOUT_SECONDS:g} s") from late
+        if request.transport is None:
+            raise Gone
         if message.type is not WSMsgType.TEXT:
             raise _no_hello("the first frame must be a hello")
         try:
@@ -284,9 +292,14 @@ class AgentEndpoint:
 
 
 def _client_certificate(request: web.Request) -> tuple[dict[str, Any], bytes] | None:
-    """Return the verified client certificate as the ssl module describes it and in DER; None where none was given."""
-    tls: ssl.SSLObject | None = request.transport.get_extra_info("ssl_object") if request.transport else None
-    certificate, der = (tls.getpeercert(), tls.getpeercert(binary_form=True)) if tls is not None else (None, None)
+    """Return the verified client certificate as the ssl module describes it and in DER; None where none was given.
+
+    The event loop has described it already, at the end of the handshake.
+    """
+    transport = request.transport
+    certificate: dict[str, Any] | None = transport.get_extra_info("peercert") if transport else None
+    tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object") if transport else None
+    der = tls.getpeercert(binary_form=True) if tls is not None and certificate else None
     return (certificate, der) if certificate and der else None
 
 
