@@ -78,8 +78,8 @@ async def _work(
     async with asyncio.TaskGroup() as tasks, AsyncExitStack() as open_listeners:
         running = [tasks.create_task(_supervise(worker), name=worker.name) for worker in hub.workers]
         try:
-            # Before the first connection only: what is frozen later is never collected.
-            gc.collect()
+            # Before the first connection: of what is frozen later nothing is collected until the heap is thawed. No
+            # collection comes first: it looks through 190,000 objects for 100 ms and finds some hundreds.
             gc.freeze()
             gc.set_threshold(*GC_THRESHOLDS)
             for listener, bound in zip(hub.listeners, sockets, strict=True):
