@@ -32,7 +32,6 @@ from protocol.identity import AgentIdentity
 from tests.authorities import authority_on
 from tests.certificates import csr_of, ed25519_key
 from tests.clocks import FakeClock
-from tests.job_keys import JobKeysHere
 
 IDENTITY: Final = AgentIdentity("jtnt", "org-1", "agent-1")
 DAY: Final = timedelta(days=1)
@@ -389,23 +388,3 @@ async def test_while_the_clock_is_behind_nothing_is_rotated(authority: Authority
     clock.advance(-20 * 365 * 86400)
     assert not await authority.tend()
     assert authority.trust_version == 1
-
-
-@pytest.mark.parametrize("by_the_clock", [True, False])
-async def test_others_write_while_the_signer_makes_its_key(
-    authority: Authority, database: Database, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, by_the_clock: bool
-) -> None:
-    written: list[bool] = []
-    make = JobKeysHere.make
-
-    async def slowly(self: JobKeysHere) -> tuple[bytes, bytes]:
-        async with asyncio.timeout(10), database.write(EVERY_ORGANISATION) as connection:
-            await connection.execute(update(AuthorityRow).values(retired_at=col(AuthorityRow.retired_at)))
-        written.append(True)
-        return await make(self)
-
-    monkeypatch.setattr(JobKeysHere, "make", slowly)
-    clock.advance(250 * 86400)
-    await (authority.tend() if by_the_clock else authority.rotate(AuthorityUse.JOBS, actor="test"))
-    assert written
-    assert sum(key.use is AuthorityUse.JOBS for key in authority.overview().authorities) == 2
