@@ -19,7 +19,7 @@ class CommandsCreate(Request, frozen=True):
 
     `expires_in_sec`: how long it waits for a machine that is away, 15 minutes when None. `payload` and `signature`: an
     order that a person's key has signed: base64 of the bytes of its JobEnvelope, which must say what the other fields
-    say. `reason`: why, for the audit; a policy may require it.
+    say. `reason`: why, for the audit and for whoever looks at the command (`purpose`); a policy may require it.
     """
 
     agent_id: Word
@@ -37,7 +37,8 @@ class CommandView(Shape, frozen=True):
     """`output_bytes`: what the process wrote, as far as it is known; `kept_bytes`: what `commands:output` has of it.
 
     `command_data` of a script has `scriptSha256` and `scriptBytes` in place of `script`, but for `commands:get`, which
-    gives it as it was asked. `shortened`: data or result is cut in this list; `commands:get` has all.
+    gives it as it was asked. `shortened`: data or result is cut in this list; `commands:get` has all. `purpose`: the
+    `reason` that it was asked for with, empty where none was given.
     """
 
     id: str
@@ -60,6 +61,7 @@ class CommandView(Shape, frozen=True):
     timeout_sec: float | None = None
     cancel_requested: bool = False
     shortened: bool = False
+    purpose: str = ""
 
 
 class CommandReply(Reply, frozen=True):
@@ -67,12 +69,17 @@ class CommandReply(Reply, frozen=True):
 
 
 class CommandsList(Request, frozen=True):
-    """`created_by`: an actor as `createdBy` names it. `from_ms`: made then or later."""
+    """`created_by`: an actor as `createdBy` names it. `from_ms`: made then or later. `ended`: only those that have, or
+    only those that have not. `after`: the id of the last command of the page before, in place of `offset`: what is made
+    meanwhile shifts no page then.
+    """
 
     agent_id: Word | None = None
     status: CommandStatus | None = None
     created_by: Word | None = None
     from_ms: UnixMs | None = None
+    ended: bool | None = None
+    after: CommandId | None = None
     limit: Limit = 50
     offset: Offset = 0
 

@@ -33,9 +33,12 @@ class Refusal(Struct, frozen=True, rename="camel", kw_only=True):
 
 
 class AgentFilter(Request, frozen=True):
-    """Every given condition must hold. `text` is found in name, host name, site, tags or address, in any case."""
+    """Every given condition must hold. `text` is found in name, host name, site, tags or address, in any case; `ids`:
+    none but these.
+    """
 
     text: Label = ""
     status: list[AgentStatus] = field(default_factory=list)
     tags: list[Label] = field(default_factory=list)
     site: Label | None = None
+    ids: Ids | None = None

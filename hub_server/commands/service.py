@@ -292,6 +292,7 @@ class CommandService:
             script_sha256=envelope.script_sha256,
             script=script_bytes(data) if isinstance(data, ScriptData) else b"",
             timeout_sec=envelope.timeout_sec,
+            purpose=request.reason,
         )
 
     async def _store_once(self, principal: Principal, command: Command, order: Order, why: str) -> Command | None:
@@ -354,6 +355,8 @@ class CommandService:
         self, connection: Connection, organisation_id: str, request: CommandsList
     ) -> tuple[PageOfCommands, set[str], int]:
         """Return a page, which of it has shortened data, and how many commands there are in all."""
+        if request.after is not None:
+            _found(self._store.find(connection, organisation_id, request.after), request.after, "$.after")
         commands, total = self._store.page(connection, organisation_id, request)
         cut: set[str] = set()
         for place, command in enumerate(commands):
@@ -389,7 +392,7 @@ def _no_agent(agent_id: str) -> NotFound:
     return NotFound(f"there is no agent {agent_id!r} in your organisation", path="$.agentId")
 
 
-def _found(command: Command | None, command_id: str) -> Command:
+def _found(command: Command | None, command_id: str, path: str = "$.commandId") -> Command:
     if command is None:
-        raise NotFound(f"there is no command {command_id!r} in your organisation", path="$.commandId")
+        raise NotFound(f"there is no command {command_id!r} in your organisation", path=path)
     return command

@@ -34,7 +34,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import col
 
-from hub_server.commands.model import Command
+from hub_server.commands.model import TERMINAL, Command
 from hub_server.commands.tables import CommandOutputRow, CommandRow, ScriptRow
 from protocol.commands import CommandsList
 from protocol.enumerations import CommandReason, CommandStatus, OutputStream
@@ -120,6 +120,7 @@ _READ_OUTPUT: Final = (
     .order_by(col(CommandOutputRow.start_offset))
 )
 _IS_OPEN: Final = col(CommandRow.finished_at).is_(None)
+_NOT_ENDED: Final = frozenset(CommandStatus) - TERMINAL
 LISTED_DATA_MAX_CHARS: Final = 4096
 _DATA: Final = col(CommandRow.command_data)
 _LISTED: Final = (
@@ -183,7 +184,7 @@ class CommandStore:
         return body if body is None or isinstance(body, bytes) else str(body).encode()
 
     def page(self, connection: Connection, organisation_id: str, request: CommandsList) -> tuple[list[Command], int]:
-        """Return the commands asked for, newest first, and how many there are in all.
+        """Return the commands asked for, newest first, and how many there are in all; with `after`, how many follow it.
 
         They are without what signs them, and without data of more than LISTED_DATA_MAX_CHARS: ask for it one by one.
         """
@@ -197,6 +198,10 @@ class CommandStore:
             conditions.append(col(CommandRow.created_at) >= since)
         if request.status is not None:
             conditions.append(col(CommandRow.status) == request.status.value)
+        if request.ended is not None or request.status in _NOT_ENDED:
+            conditions.append(~_IS_OPEN if request.ended else _IS_OPEN)
+        if request.after is not None:
+            conditions.append(_follows(organisation_id, request.after))
         total = connection.scalar(select(func.count()).select_from(CommandRow).where(*conditions))
         rows = connection.execute(
             select(*_LISTED)
@@ -328,6 +333,16 @@ class CommandStore:
         )
         key = tuple_(col(ScriptRow.organisation_id), col(ScriptRow.sha256))
         return connection.execute(delete(ScriptRow).where(key.in_(old), col(ScriptRow.used_at) < cutoff)).rowcount
+
+
+def _follows(organisation_id: str, command_id: str) -> ColumnElement[bool]:
+    """Return what holds of the commands that are behind this one in a list."""
+    of_it = select(col(CommandRow.created_at)).where(
+        col(CommandRow.id) == command_id, col(CommandRow.organisation_id) == organisation_id
+    )
+    made_at = of_it.scalar_subquery()
+    same = and_(col(CommandRow.created_at) == made_at, col(CommandRow.id) > command_id)
+    return or_(col(CommandRow.created_at) < made_at, same)
 
 
 def _by_name(sizes: Mapping[OutputStream, int]) -> dict[str, int]:

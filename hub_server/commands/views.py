@@ -86,6 +86,7 @@ def view_of(command: Command, kept_bytes: Mapping[OutputStream, int]) -> Command
         kept_bytes=dict(kept_bytes),
         timeout_sec=command.timeout_sec,
         cancel_requested=command.cancel_requested,
+        purpose=command.purpose,
     )
 
 

@@ -68,14 +68,21 @@ async def machine_called(hub: Asking, called: str) -> AgentSummary:
 
 
 async def names_of(hub: Asking, agent_ids: Iterable[str]) -> Mapping[str, str]:
-    """Return names by id; a machine that is gone, or may not be read, has none. Raises what `hub.ask` raises."""
-    names = {}
-    for agent_id in dict.fromkeys(agent_ids):
+    """Return names by id; a machine that is gone, or may not be read, has none. Raises what `hub.ask` raises.
+
+    The hub is asked once for PAGE of them.
+    """
+    names: dict[str, str] = {}
+    distinct = list(dict.fromkeys(agent_ids))
+    for first in range(0, len(distinct), PAGE):
+        request = AgentsList(filter=AgentFilter(ids=distinct[first : first + PAGE]), limit=PAGE)
         try:
-            names[agent_id] = (await hub.ask("agents:get", AgentsGet(agent_id=agent_id), AgentsGetReply)).agent.name
+            reply = await hub.ask("agents:list", request, AgentsListReply)
         except Refused as error:
-            if error.code not in {ErrorCode.NOT_FOUND, ErrorCode.FORBIDDEN}:
+            if error.code != ErrorCode.FORBIDDEN:
                 raise
+        else:
+            names |= {agent.id: agent.name for agent in reply.agents}
     return names
 
 

@@ -35,6 +35,9 @@ class Selection:
     def matching(self, organisation_id: str, wanted: AgentFilter) -> list[Agent]:
         """Return the agents that pass the filter, in the order of their names."""
         agents = self.named(organisation_id, self._fleet.by_name(organisation_id))
+        if wanted.ids is not None:
+            chosen = frozenset(wanted.ids)
+            agents = [agent for agent in agents if agent.id in chosen]
         if wanted.status:
             presence_of, statuses = self._presence.of, frozenset(wanted.status)
             agents = [agent for agent in agents if status_of(presence_of(agent.id)) in statuses]

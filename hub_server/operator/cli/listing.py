@@ -9,12 +9,14 @@ from datetime import datetime
 from enum import Enum
 from typing import Any, Final, TypeVar
 
+from msgspec import structs
+
 from hub_server.operator.cli.outcome import Exit, Failed, cut_of
 from hub_server.operator.cli.printing import json_text, own_streams, text_of
 from hub_server.operator.cli.session import connected
 from hub_server.operator.client import Operator
 from hub_server.operator.jobs import ENDED, Job
-from hub_server.operator.machines import machine_called, machines_in, names_of
+from hub_server.operator.machines import PAGE, machine_called, machines_in, names_of
 from hub_server.operator.output import chunk_of
 from hub_server.terminal.columns import print_columns, visible
 from protocol.commands import CommandsList, CommandsListReply, CommandsOutput, CommandsOutputReply, CommandView
@@ -24,7 +26,7 @@ from protocol.operations import AgentsList
 from protocol.requests import AgentFilter
 
 W = TypeVar("W", bound=Enum)
-JOBS_MAX: Final = 1000
+JOBS_MAX: Final = 100_000
 SUMMARY_MAX_CHARS: Final = 60
 NOTHING: Final = "-"
 
@@ -55,17 +57,29 @@ async def jobs(options: argparse.Namespace) -> int:
     status = None if options.status is None else _word(CommandStatus, options.status, "--status")
     async with connected(options) as hub:
         agent_id = None if options.agent is None else (await machine_called(hub, options.agent)).id
-        request = CommandsList(agent_id=agent_id, status=status, limit=options.limit)
-        reply = await hub.ask("commands:list", request, CommandsListReply)
-        names = {} if options.as_json else await names_of(hub, (each.agent_id for each in reply.commands))
+        found, total = await _newest_jobs(hub, CommandsList(agent_id=agent_id, status=status), options.limit)
+        names = {} if options.as_json else await names_of(hub, (each.agent_id for each in found))
     if options.as_json:
-        _print_json({"commands": reply.commands, "total": reply.total})
-    elif not reply.commands:
+        _print_json({"commands": found, "total": total})
+    elif not found:
         print("There are no jobs like this.")
     else:
-        titles = ("ID", "MACHINE", "STATUS", "REASON", "EXIT", "ASKED BY", "ASKED AT", "WHAT")
-        print_columns([titles, *(_line_of_job(job, names.get(job.agent_id, job.agent_id)) for job in reply.commands)])
+        titles = ("ID", "MACHINE", "STATUS", "REASON", "EXIT", "ASKED BY", "ASKED AT", "WHAT", "WHY")
+        print_columns([titles, *(_line_of_job(job, names.get(job.agent_id, job.agent_id)) for job in found)])
     return Exit.DONE
+
+
+async def _newest_jobs(hub: Operator, request: CommandsList, limit: int) -> tuple[list[CommandView], int]:
+    """Return the newest `limit` jobs that are asked for, and how many there are in all."""
+    found: list[CommandView] = []
+    total: int | None = None
+    while True:
+        page = structs.replace(request, limit=min(PAGE, limit - len(found)), after=found[-1].id if found else None)
+        reply = await hub.ask("commands:list", page, CommandsListReply)
+        total = reply.total if total is None else total
+        found += reply.commands
+        if len(found) >= limit or len(reply.commands) < page.limit:
+            return found, total
 
 
 async def job(options: argparse.Namespace) -> int:
@@ -122,6 +136,7 @@ def _line_of_job(view: CommandView, machine: str) -> tuple[str, ...]:
         view.created_by,
         _moment(view.created_at),
         summary_of(view)[:SUMMARY_MAX_CHARS],
+        view.purpose[:SUMMARY_MAX_CHARS] or NOTHING,
     )
 
 
@@ -132,6 +147,7 @@ def _details_of(view: CommandView, machine: str) -> list[tuple[str, str]]:
         ("Job", view.id),
         ("Machine", f"{machine} ({view.agent_id})"),
         ("What", summary_of(view)),
+        ("Why", view.purpose or NOTHING),
         ("Status", f"{status}, asked to end" if view.cancel_requested and view.status not in ENDED else status),
         ("Exit code", NOTHING if view.exit_code is None else str(view.exit_code)),
         ("Result", view.result or NOTHING),

@@ -587,13 +587,15 @@ export interface AgentsList {
   offset?: number;
 }
 /**
- * Every given condition must hold. `text` is found in name, host name, site, tags or address, in any case.
+ * Every given condition must hold. `text` is found in name, host name, site, tags or address, in any case; `ids`:
+ *     none but these.
  */
 export interface AgentFilter {
   text?: string;
   status?: AgentStatus[];
   tags?: string[];
   site?: string | null;
+  ids?: string[] | null;
 }
 export interface AgentsListReply {
   agents: AgentSummary[];
@@ -923,7 +925,7 @@ export interface AlertsResolveReply {
  *
  *     `expiresInSec`: how long it waits for a machine that is away, 15 minutes when None. `payload` and `signature`: an
  *     order that a person's key has signed: base64 of the bytes of its JobEnvelope, which must say what the other fields
- *     say. `reason`: why, for the audit; a policy may require it.
+ *     say. `reason`: why, for the audit and for whoever looks at the command (`purpose`); a policy may require it.
  */
 export interface CommandsCreate {
   agentId: string;
@@ -950,7 +952,8 @@ export interface CommandReply {
  * `outputBytes`: what the process wrote, as far as it is known; `keptBytes`: what `commands:output` has of it.
  *
  *     `commandData` of a script has `scriptSha256` and `scriptBytes` in place of `script`, but for `commands:get`, which
- *     gives it as it was asked. `shortened`: data or result is cut in this list; `commands:get` has all.
+ *     gives it as it was asked. `shortened`: data or result is cut in this list; `commands:get` has all. `purpose`: the
+ *     `reason` that it was asked for with, empty where none was given.
  */
 export interface CommandView {
   id: string;
@@ -979,15 +982,20 @@ export interface CommandView {
   timeoutSec: number | null;
   cancelRequested: boolean;
   shortened: boolean;
+  purpose: string;
 }
 /**
- * `createdBy`: an actor as `createdBy` names it. `fromMs`: made then or later.
+ * `createdBy`: an actor as `createdBy` names it. `fromMs`: made then or later. `ended`: only those that have, or
+ *     only those that have not. `after`: the id of the last command of the page before, in place of `offset`: what is made
+ *     meanwhile shifts no page then.
  */
 export interface CommandsList {
   agentId?: string | null;
   status?: CommandStatus | null;
   createdBy?: string | null;
   fromMs?: number | null;
+  ended?: boolean | null;
+  after?: string | null;
   limit?: number;
   offset?: number;
 }

@@ -2,13 +2,9 @@ import type { AgentCommandResult, AgentCommandStatus, CommandStatus, CommandView
 import { wordsOf } from '../hub/refusal'
 import { type HubSocket } from '../hub/socket.svelte'
 import { isFinished } from '../text/words'
-import { pageOfLists } from './newest_first'
 
 const NEW_PAUSE_MS = 300
 const ENDED_PAUSE_MS = 1_500
-/** So many of one status the hub lists at once, and of all that have not ended can be shown. */
-const LIST_MOST = 1_000
-export const RUNNING: readonly CommandStatus[] = ['PENDING', 'SENT', 'EXECUTING']
 
 /** Null is any. `createdBy`: an actor as the hub writes it, as in `user:admin`. `fromMs`: made then or later. */
 export interface JobsFilter {
@@ -83,13 +79,9 @@ export class JobHistory {
     }, pauseMs)
   }
 
-  async #listed(): Promise<{ commands: readonly CommandView[]; total: number }> {
-    const { status, limit, offset, ...filter } = this.#page
-    if (status !== 'RUNNING') return this.#hub.ask('commands:list', { ...filter, status, limit, offset })
-    const upTo = Math.min(offset + limit, LIST_MOST)
-    const replies = await Promise.all(RUNNING.map((one) => this.#hub.ask('commands:list', { ...filter, status: one, limit: upTo, offset: 0 })))
-    const total = replies.reduce((sum, reply) => sum + reply.total, 0)
-    return { commands: pageOfLists(replies.map((reply) => reply.commands), limit, offset), total }
+  #listed(): Promise<{ commands: readonly CommandView[]; total: number }> {
+    const { status, ...page } = this.#page
+    return this.#hub.ask('commands:list', status === 'RUNNING' ? { ...page, ended: false } : { ...page, status })
   }
 
   async #load(): Promise<void> {

@@ -2,7 +2,7 @@ import { SvelteMap } from 'svelte/reactivity'
 import { Unanswered } from '../hub/refusal'
 import { type HubSocket, hub } from '../hub/socket.svelte'
 
-const AT_A_TIME = 20
+const AT_A_TIME = 1_000
 
 /** Names for machine ids, asked for once where they are needed. */
 class MachineNames {
@@ -30,16 +30,16 @@ class MachineNames {
 
   learn(agentIds: readonly string[]): void {
     const unknown = new Set(agentIds.filter((id) => !this.#asked.has(id) && !this.#names.has(id)))
-    for (const id of [...unknown].slice(0, AT_A_TIME)) void this.#ask(id)
+    if (unknown.size > 0) void this.#ask([...unknown].slice(0, AT_A_TIME))
   }
 
-  async #ask(agentId: string): Promise<void> {
-    this.#asked.add(agentId)
+  async #ask(ids: readonly string[]): Promise<void> {
+    for (const id of ids) this.#asked.add(id)
     try {
-      const { agent } = await this.#hub.ask('agents:get', { agentId })
-      this.#names.set(agentId, agent.name)
+      const { agents } = await this.#hub.ask('agents:list', { filter: { ids: [...ids] }, limit: AT_A_TIME })
+      for (const agent of agents) this.#names.set(agent.id, agent.name)
     } catch (error) {
-      if (error instanceof Unanswered) this.#asked.delete(agentId)
+      if (error instanceof Unanswered) for (const id of ids) this.#asked.delete(id)
     }
   }
 }

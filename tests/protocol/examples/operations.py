@@ -91,6 +91,7 @@ ALERT: Final = AlertView(
 COMMAND: Final = CommandView(
     id=COMMAND_ID,
     agent_id=AGENT_ID,
+    purpose="the disk is full",
     command_type="exec",
     command_data={"argv": ["uname", "-a"]},
     status=CommandStatus.FAILED,
@@ -137,6 +138,8 @@ REQUESTS: Final[Mapping[str, Request]] = {
     "commands:list": CommandsList(
         agent_id=AGENT_ID,
         status=CommandStatus.FAILED,
+        ended=True,
+        after="01K9TZV9BB",
         created_by="user:ada",
         from_ms=1_763_800_000_000,
         limit=20,

@@ -25,7 +25,7 @@ from protocol.telemetry import (
 from tests.protocol.examples.events import AGENT_ID, AT
 from tests.protocol.examples.frames import NOW_MS
 
-FILTER: Final = AgentFilter(text="web", status=[AgentStatus.ACTIVE], tags=["web"], site="Oslo")
+FILTER: Final = AgentFilter(text="web", status=[AgentStatus.ACTIVE], tags=["web"], site="Oslo", ids=["01K9TZTWY2"])
 SPAN: Final = {"from_": NOW_MS - 3_600_000, "to": NOW_MS}
 SERIES: Final = MetricSeries(
     agent_id="",

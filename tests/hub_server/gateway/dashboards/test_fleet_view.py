@@ -150,6 +150,12 @@ def test_every_condition_of_a_filter_must_hold() -> None:
     assert seen.ids(text="ahost") == []
 
 
+def test_machines_are_listed_by_their_ids() -> None:
+    seen = Seen(*(an_agent(agent_id) for agent_id in "abcd"))
+    assert seen.ids(ids=["d", "b", "of another"]) == ["b", "d"]
+    assert seen.ids(ids=[]) == []
+
+
 def test_the_counts_are_those_of_every_agent() -> None:
     seen = Seen(*(an_agent(agent_id) for agent_id in "abcdef"))
     seen.fleet.open(*"abcd")
