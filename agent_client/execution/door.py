@@ -6,6 +6,7 @@ import asyncio
 import os
 import secrets
 import socket
+import stat
 import struct
 import sys
 from pathlib import Path
@@ -13,10 +14,11 @@ from typing import Final
 
 from agent_client.execution.places import ExecutorPlaces, address_of
 from agent_client.paths import Places
-from agent_client.store.secure import FILE_MODE, SecureStore, StoreError
+from agent_client.store.secure import SecureStore, StoreError
 
 HAS_UNIX_SOCKETS: Final = sys.platform != "win32"
 _BACKLOG: Final = 8
+_OTHERS: Final = 0o177
 _SECRET_BYTES: Final = 32
 _FIRST_PASSED: Final = 3
 _CREDENTIALS: Final = struct.Struct("3i")
@@ -71,10 +73,9 @@ class Door:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             with address_of(path) as address:
-                listener.bind(address)
-            path.chmod(FILE_MODE)
+                _bind_for_us_alone(listener, address)
             if sys.platform != "win32" and os.geteuid() == 0:
-                os.chown(path, _owner_of(self._agent.state), -1, follow_symlinks=False)
+                _give(path, _owner_of(self._agent.state))
             listener.listen(_BACKLOG)
         except BaseException:
             listener.close()
@@ -94,6 +95,34 @@ async def knock(agent: Places) -> Streams:
         raise StoreError("no executor listens")
     with address_of(path) as address:
         return await asyncio.open_unix_connection(address)
+
+
+def _bind_for_us_alone(listener: socket.socket, address: str) -> None:
+    """The file is made with its mode: whoever owns the folder could have the mode of another changed afterwards."""
+    before = os.umask(_OTHERS)
+    try:
+        listener.bind(address)
+    finally:
+        os.umask(before)
+
+
+def _give(path: Path, owner: int) -> None:
+    """Give a socket of ours to `owner`, who may own its folder and have put another file there: never that one.
+
+    Raises StoreError.
+    """
+    if sys.platform != "linux":
+        os.chown(path, owner, -1, follow_symlinks=False)
+        return
+    descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW)
+    try:
+        status = os.fstat(descriptor)
+        is_ours = stat.S_ISSOCK(status.st_mode) and status.st_uid == os.geteuid() and status.st_nlink == 1
+        if not is_ours:
+            raise StoreError(f"somebody has exchanged {path}")
+        os.chown(f"/proc/self/fd/{descriptor}", owner, -1)
+    finally:
+        os.close(descriptor)
 
 
 def _owner_of(folder: Path) -> int:
