@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final, assert_never
 
+import msgspec
 from msgspec import Struct
 
 from agent_client.execution.account import Account, NoAccount, account_of
@@ -90,6 +91,7 @@ def refusal_of(envelope: JobEnvelope) -> Denied | None:
         if envelope.run_as is not None:
             account_of(envelope.run_as)
         if envelope.action not in {Action.EXEC, Action.SCRIPT}:
+            _check_bare(envelope)
             data_of_order(envelope.action, envelope.argv)
     except NoAccount as error:
         return Denied(Rule.RUN_AS, str(error))
@@ -106,9 +108,10 @@ def plan_of(envelope: JobEnvelope, script: Path | None, daemons: Collection[int]
     Raises BadOrder or NoAccount.
     """
     if envelope.action is Action.EXEC:
-        return _program(envelope, envelope.argv)
+        return _found_by_name(_program(envelope, envelope.argv))
     if envelope.action is Action.SCRIPT:
         return _program(envelope, [_found(envelope.interpreter or "sh"), str(script), *envelope.argv])
+    _check_bare(envelope)
     match data_of_order(envelope.action, envelope.argv):
         case ServiceData(verb=verb, name=name):
             return _program(envelope, _service(verb, name))
@@ -129,6 +132,33 @@ def plan_of(envelope: JobEnvelope, script: Path | None, daemons: Collection[int]
 def account_for(envelope: JobEnvelope) -> Account | None:
     """Raises NoAccount."""
     return None if envelope.run_as is None else account_of(envelope.run_as)
+
+
+def _check_bare(envelope: JobEnvelope) -> None:
+    """A variable such as LD_PRELOAD makes a program of its sender's choice of the one that an action stands for.
+
+    A policy that allows the action alone would allow that too. Raises BadOrder.
+    """
+    others = {
+        "environment": envelope.environment,
+        "working directory": envelope.working_directory,
+        "user": envelope.run_as,
+        "script": envelope.interpreter or envelope.script_sha256,
+    }
+    if given := [name for name, value in others.items() if value]:
+        raise BadOrder(f"{envelope.action} takes no {given[0]}")
+
+
+def _found_by_name(program: Program) -> Program:
+    """Return it with the file that its name stands for, which is the one that the machine's policy was asked about.
+
+    Left to the kernel, another file of that name could run, where the job's user may not run the first.
+    """
+    name = program.argv[0]
+    if sys.platform == "win32" or "/" in name:
+        return program
+    path = shutil.which(name, path=program.environment.get("PATH"))
+    return msgspec.structs.replace(program, executable=path)
 
 
 def _program(envelope: JobEnvelope, argv: list[str], more: Mapping[str, str] | None = None) -> Program:

@@ -92,7 +92,8 @@ class Valve:
 class Program(Struct, frozen=True, kw_only=True):
     """A process to make: by argv, without a shell, as the leader of its own group.
 
-    `environment` is complete. `account`: a user of this machine to run as, None for our own.
+    `environment` is complete. `account`: a user of this machine to run as, None for our own. `executable`: the file to
+    run, None for the one that argv[0] names or is found at.
     """
 
     job_id: str
@@ -101,6 +102,7 @@ class Program(Struct, frozen=True, kw_only=True):
     timeout_seconds: float
     working_directory: str | None = None
     account: Account | None = None
+    executable: str | None = None
 
 
 class _Reader(asyncio.SubprocessProtocol):
@@ -187,6 +189,7 @@ async def _made(program: Program, reader: _Reader, kin: Kin) -> asyncio.Subproce
         transport, _ = await asyncio.get_running_loop().subprocess_exec(
             lambda: reader,
             *program.argv,
+            executable=program.executable,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -6,7 +6,9 @@ import asyncio
 import os
 import pwd
 import stat
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +184,45 @@ async def test_a_machine_without_a_package_manager_says_so(life: Life) -> None:
 )
 def test_a_signed_order_whose_arguments_are_none_is_refused(life: Life, action: str, argv: list[str]) -> None:
     assert rule_of(life, order(action, *argv)) == Rule.MALFORMED
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"environment": {"LD_PRELOAD": "/tmp/x.so"}},
+        {"working_directory": "/"},
+        {"run_as": "root"},
+        {"interpreter": "sh"},
+    ],
+)
+@pytest.mark.parametrize(("action", "argv"), [("service", ["status", "ssh"]), ("packages", ["refresh"])])
+def test_a_signed_order_for_what_a_person_cannot_ask_of_the_action_is_refused(
+    life: Life, action: str, argv: list[str], changes: dict[str, Any]
+) -> None:
+    """A policy that allows the action alone would let it run anything."""
+    assert rule_of(life, order(action, *argv, **changes)) == Rule.MALFORMED
+
+
+@contextmanager
+def two_tools() -> Iterator[str]:
+    """Yield a PATH on which the first program of that name is for root alone, and the second for everybody."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        for place, mode in (("first", 0o700), ("second", 0o755)):
+            (folder / place).mkdir(mode=0o755)
+            put(folder / place, "tool", "echo ran")
+            (folder / place / "tool").chmod(mode)
+        yield f"{folder}/first:{folder}/second:{os.environ['PATH']}"
+
+
+@as_root
+async def test_of_two_programs_of_a_name_the_first_runs_or_none(life: Life) -> None:
+    """The machine's policy was asked about the first."""
+    with two_tools() as paths:
+        result = await result_of(life, order("exec", "tool", environment={"PATH": paths}, run_as="nobody"))
+    assert result.reason is CommandReason.START_FAILED
+    assert life.output() == ""
 
 
 async def test_a_signal_reaches_the_process_it_names_and_never_the_agent(life: Life) -> None:
