@@ -61,32 +61,6 @@ async def test_the_start_is_on_disk_before_the_process_is(life: Life, tmp_path: 
     assert life.output() == "started\n"
 
 
-async def test_an_order_is_accepted_and_begun_by_one_write_unless_it_has_to_wait(life: Life) -> None:
-    async with life.running():
-        life.jobs.receive(order("job-0", "sleep", "60"))
-        await life.first(CommandStarted)
-        for number in (1, 2):
-            life.jobs.receive(order(f"job-{number}", "sleep", "60"))
-        states = [entry.state for entry in life.journal.open_entries()]
-        assert sorted(states) == [JobState.ACCEPTED, JobState.STARTED, JobState.STARTED]
-        await life.first(CommandStarted, 2)
-        life.jobs.cancel("job-1")
-        await life.first(CommandStarted, 3)
-        assert {entry.state for entry in life.journal.open_entries()[1:]} <= {JobState.STARTED, JobState.FINISHED}
-
-
-async def test_an_order_that_is_cancelled_before_its_process_is_made_does_not_run(life: Life, tmp_path: Path) -> None:
-    async with life.running():
-        life.jobs.receive(order("job-0", "sleep", "60"))
-        await life.first(CommandStarted)
-        life.jobs.receive(order("job-1", "touch", str(tmp_path / "ran")))
-        assert life.jobs.state_of("job-1").state is JobState.STARTED
-        life.jobs.cancel("job-1")
-        result = await life.first(CommandResult)
-    assert (result.status, result.started_at) == (CommandOutcome.CANCELLED, None)
-    assert not (tmp_path / "ran").exists()
-
-
 async def test_the_same_order_again_never_runs_again_but_is_told_again(life: Life, tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     command = order("job-1", "sh", "-c", f"echo ran >> {mark}")

@@ -1,4 +1,6 @@
-"""What may have changed while an order waited for its turn: it is judged again before it starts."""
+"""What may have changed while an order waited for its turn: it is judged again before it starts; one that has nothing
+to wait for starts when it comes.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,8 @@ from agent_client.execution.verification import Audience, Rule
 from agent_client.policy.file import Unusable
 from agent_client.policy.terms import Policy, policy_of
 from agent_client.trust.document import parse_trust
-from protocol.enumerations import CommandOutcome, CommandReason
-from protocol.frames import CommandResult
+from protocol.enumerations import CommandOutcome, CommandReason, JobState
+from protocol.frames import CommandResult, CommandStarted
 from tests.agent_client.clock import SteppingClock
 from tests.agent_client.fleet import now_ms
 from tests.agent_client.lives import FLEET, Life, order
@@ -102,3 +104,29 @@ async def test_the_number_of_an_hour_is_counted_when_orders_come_and_not_again(l
     async with life.running():
         await life.first(CommandResult, 2)
     assert {result.status for result in life.results()} == {CommandOutcome.COMPLETED}
+
+
+async def test_an_order_is_accepted_and_begun_by_one_write_unless_it_has_to_wait(life: Life) -> None:
+    async with life.running():
+        life.jobs.receive(order("job-0", "sleep", "60"))
+        await life.first(CommandStarted)
+        for number in (1, 2):
+            life.jobs.receive(order(f"job-{number}", "sleep", "60"))
+        states = [entry.state for entry in life.journal.open_entries()]
+        assert sorted(states) == [JobState.ACCEPTED, JobState.STARTED, JobState.STARTED]
+        await life.first(CommandStarted, 2)
+        life.jobs.cancel("job-1")
+        await life.first(CommandStarted, 3)
+        assert {entry.state for entry in life.journal.open_entries()[1:]} <= {JobState.STARTED, JobState.FINISHED}
+
+
+async def test_an_order_that_is_cancelled_before_its_process_is_made_does_not_run(life: Life, tmp_path: Path) -> None:
+    async with life.running():
+        life.jobs.receive(order("job-0", "sleep", "60"))
+        await life.first(CommandStarted)
+        life.jobs.receive(order("job-1", "touch", str(tmp_path / "ran")))
+        assert life.jobs.state_of("job-1").state is JobState.STARTED
+        life.jobs.cancel("job-1")
+        result = await life.first(CommandResult)
+    assert (result.status, result.started_at) == (CommandOutcome.CANCELLED, None)
+    assert not (tmp_path / "ran").exists()
