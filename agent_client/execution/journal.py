@@ -18,6 +18,8 @@ from protocol.frames import CommandResult, Signature
 
 KEPT_SECONDS: Final = 7 * 86400
 HOUR_MS: Final = 3_600_000
+ACKNOWLEDGED_A_CHECKPOINT: Final = 8
+"""So few jobs do not fill the log to where SQLite empties it by itself, which would make an order wait for the disk."""
 _CLOCK_MARK: Final = "clock_mark_ms"
 _NOT_BEFORE: Final = "orders_not_before_ms"
 _STEPS: Final = "orders_steps"
@@ -53,6 +55,7 @@ class Journal:
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
+        self._acknowledged = 0
         database.on_forgotten = self._forget
         database.execute(_ASKED)
         database.execute(_SIGNED)
@@ -146,6 +149,9 @@ class Journal:
         )
 
     def acknowledge(self, command_id: str) -> None:
+        self._acknowledged += 1
+        if self._acknowledged % ACKNOWLEDGED_A_CHECKPOINT == 0:
+            self._database.checkpoint()  # before the write, which then begins the log anew: that takes a sync more
         self._write("UPDATE jobs SET acknowledged = 1 WHERE id = ? AND result IS NOT NULL", command_id)
 
     def not_started(self) -> list[Permitted]:

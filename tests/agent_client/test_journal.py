@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_client.execution.journal import KEPT_SECONDS, Journal
+from agent_client.execution.journal import ACKNOWLEDGED_A_CHECKPOINT, KEPT_SECONDS, Journal
 from agent_client.spool.database import Database
 from agent_client.spool.spool import Spool, SpoolBound
 from protocol.enumerations import CommandOutcome, JobState
@@ -14,6 +14,7 @@ from tests.agent_client.clock import START_MS, DrivenClock
 from tests.agent_client.fleet import Fleet
 
 FLEET = Fleet()
+LOG_HEADER_BYTES = 32
 
 
 @pytest.fixture
@@ -53,6 +54,24 @@ def test_each_step_is_on_disk_when_its_call_returns(tmp_path: Path, clock: Drive
     journal.finish(result("job-1"))
     assert seen_by_another() is JobState.FINISHED
     database.close()
+
+
+def test_an_order_never_waits_for_the_log_to_be_emptied_or_begun_anew(
+    database: Database, clock: DrivenClock, tmp_path: Path
+) -> None:
+    def emptied_and_begun() -> tuple[bytes, bytes]:
+        return (tmp_path / "spool.db").read_bytes(), (tmp_path / "spool.db-wal").read_bytes()[:LOG_HEADER_BYTES]
+
+    journal, seen = Journal(database, clock), set()
+    for number in range(3 * ACKNOWLEDGED_A_CHECKPOINT):
+        before = emptied_and_begun()
+        envelope = FLEET.envelope(f"job-{number}", ["true"], issued_at=START_MS, expires_at=START_MS + 60_000)
+        journal.accept(envelope, b"payload", starts=True)
+        assert emptied_and_begun() == before
+        journal.finish(result(f"job-{number}"))
+        journal.acknowledge(f"job-{number}")
+        seen.add(emptied_and_begun())
+    assert len(seen) >= 3
 
 
 def test_a_result_is_open_until_the_hub_holds_it_and_its_id_is_known_after(
