@@ -139,8 +139,9 @@ class Jobs:
             self._note_start(job, accepted_at)
         self._waiting[job.command_id] = (job, decision)
         self._run_waiting()
-        self.changed.set()
-        self.notify()
+        if not starts:  # else all is told once there is a process, which need not wait for who is woken by that
+            self.changed.set()
+            self.notify()
         what = envelope.argv[0][:256] if envelope.action is Action.EXEC else envelope.interpreter or ""
         _log.info("job accepted", command_id=job.command_id, action=envelope.action, program=what)
         return None
