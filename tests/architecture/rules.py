@@ -119,6 +119,7 @@ EXCEPTIONS: Final[Mapping[tuple[str, str], str]] = {
     ("file_names", "hub_server/telemetry/day_files/failures.py"): "the errors of SQLite stop here",
     ("file_names", "hub_server/telemetry/day_files/folder.py"): "what the others are put together in",
     ("file_names", "hub_server/telemetry/day_files/gathering.py"): "what packing reads",
+    ("file_names", "hub_server/telemetry/day_files/hot_rows.py"): "which rows wait to be packed, in four bytes a row",
     ("file_names", "hub_server/telemetry/day_files/index.py"): "what is known of all days together",
     ("file_names", "hub_server/telemetry/day_files/layout.py"): "where files are and what is in them",
     ("file_names", "hub_server/telemetry/day_files/ledger.py"): "which sequences are committed, in memory",
