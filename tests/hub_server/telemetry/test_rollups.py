@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub_server.telemetry.port import RollupColumns
-from hub_server.telemetry.rollups import between, coarser, decoded, encoded, is_counter, merged, rolled
+from hub_server.telemetry.rollups import between, coarser, decoded, encoded, in_order, is_counter, merged, rolled
 from protocol.frames import MetricValue
 
 MINUTE_MS = 60_000
@@ -25,9 +25,21 @@ def rollup_of(taken: list[tuple[int, float | None]], bucket_ms: int = MINUTE_MS)
     return rolled([timestamp for timestamp, _ in taken], rows, bucket_ms)
 
 
-@given(taken=samples)
+steady = st.builds(
+    lambda first, values, gap: [
+        (first + 10_000 * place, value) for place, value in enumerate(values) if place not in gap
+    ],
+    st.integers(0, MINUTE_MS),
+    st.lists(st.integers(-1000, 1000).map(lambda n: n / 10), min_size=1, max_size=60),
+    st.sampled_from([range(0), range(13, 14), range(20, 40)]),
+)
+"""Samples each 10 s, as agents take them, all of them or with a gap."""
+
+
+@given(taken=samples | steady)
 def test_a_bucket_holds_min_max_sum_and_count_of_its_numbers(taken: list[tuple[int, float | None]]) -> None:
     found = rollup_of(taken)
+    assert found.timestamps == sorted({at - at % MINUTE_MS for at, _ in taken})
     for index, start in enumerate(found.timestamps):
         inside = [v for at, v in taken if start <= at < start + MINUTE_MS and type(v) is float]
         assert found.last["uptime_seconds"][index] == max(at for at, _ in taken if at < start + MINUTE_MS)
@@ -46,7 +58,7 @@ def test_buckets_survive_their_encoding(taken: list[tuple[int, float | None]]) -
     assert set(decoded(encoded(found), ["uptime_seconds"]).counts) == set()
 
 
-@given(taken=samples, cut=st.integers(0, 20))
+@given(taken=samples | steady, cut=st.integers(0, 20))
 def test_coarser_and_merged_buckets_are_those_of_the_samples(taken: list[tuple[int, float | None]], cut: int) -> None:
     whole = rollup_of(taken, 5 * MINUTE_MS)
     minutes = rollup_of(taken)
@@ -57,6 +69,20 @@ def test_coarser_and_merged_buckets_are_those_of_the_samples(taken: list[tuple[i
         assert (rollup.minima, rollup.maxima, rollup.counts) == (whole.minima, whole.maxima, whole.counts)
         assert rollup.last == whole.last
         assert {n: pytest.approx(v, abs=0.01) for n, v in rollup.sums.items()} == whole.sums
+
+
+@given(taken=samples | steady, cut=st.integers(0, 20))
+def test_parts_that_share_no_bucket_are_joined_in_order_of_time(
+    taken: list[tuple[int, float | None]], cut: int
+) -> None:
+    whole = rollup_of(taken)
+    before, after = between(whole, 0, cut * MINUTE_MS), between(whole, cut * MINUTE_MS, 1 << 40)
+    assert in_order([after, before]) == whole
+    other = rolled([30 * MINUTE_MS], [{"memory": 1.5}], MINUTE_MS)
+    joined = in_order([other, whole])
+    assert joined.timestamps == [*whole.timestamps, 30 * MINUTE_MS]
+    assert joined.minima["memory"] == [None] * len(whole.timestamps) + [1.5]
+    assert joined.last["uptime_seconds"] == [*whole.last["uptime_seconds"], None]
 
 
 def test_a_span_keeps_the_buckets_that_begin_in_it() -> None:
