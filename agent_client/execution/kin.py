@@ -6,6 +6,7 @@ import ctypes
 import os
 import sys
 import time
+from collections import deque
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Final
@@ -14,6 +15,7 @@ from agent_client.execution.census import KILL, Census, Resident, began_now, sig
 from agent_client.execution.label import Labels, label_of
 
 _PR_SET_CHILD_SUBREAPER: Final = 36
+_ENDED_KEPT: Final = 256
 _REMAINS_SECONDS: Final = 0.5
 
 
@@ -22,12 +24,13 @@ class Kin:
 
     On Linux all of a job bear its label, whatever they did to their environment, their session and their parents. One
     that has put off even that, and whose parents have ended, becomes a child of the executor: it belongs to the job
-    that runs when no other does.
+    that ran when it was made, where no other did.
     """
 
     def __init__(self) -> None:
         self._leaders: dict[str, int] = {}
         self._began: dict[str, float] = {}
+        self._ended: deque[tuple[float, float]] = deque(maxlen=_ENDED_KEPT)
         self._labels = Labels()
         self._starting = 0
         self._adopts = False
@@ -64,7 +67,8 @@ class Kin:
     def left(self, job_id: str) -> None:
         """The job's first process has ended and was waited for."""
         self._leaders.pop(job_id, None)
-        self._began.pop(job_id, None)
+        if (began := self._began.pop(job_id, None)) is not None:
+            self._ended.append((began, began_now()))
         self.reap()
 
     def reap(self) -> None:
@@ -98,16 +102,22 @@ class Kin:
         return _family(roots, everybody)
 
     def _unclaimed(self, job_id: str, everybody: Mapping[int, Resident]) -> set[int]:
-        if len(self._leaders) != 1 or self._starting or not self._adopts:
+        if self._starting or not self._adopts:
             return set()
         return {
             pid
             for pid, resident in everybody.items()
             if resident.parent == os.getpid()
-            and resident.started >= self._began[job_id]
             and not resident.mark
             and resident.label == self._labels.own
+            and self._may_have_made(resident.started) == {job_id}
         }
+
+    def _may_have_made(self, moment: float) -> set[str]:
+        """Return which of the jobs that run now can have made a process then; none where one that has ended can."""
+        if any(began <= moment <= ended for began, ended in self._ended):
+            return set()
+        return {job_id for job_id in self._leaders if self._began[job_id] <= moment}
 
 
 def end_remains(job_ids: Collection[str]) -> dict[str, int]:

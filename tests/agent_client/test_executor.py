@@ -130,13 +130,14 @@ async def test_killed_between_the_start_on_disk_and_the_process_the_job_is_inter
     assert not (tmp_path / "ran").exists()
 
 
-async def test_a_cancel_ends_even_what_left_its_group_its_parent_and_its_environment(
+async def test_a_cancel_ends_even_what_left_its_group_its_parent_its_environment_and_its_label(
     fleet: Fleet, places: Places, tmp_path: Path
 ) -> None:
     code = (
-        "import os, signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "import os, resource, signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
         "if os.fork() == 0:\n"
         "    os.setsid()\n"
+        "    resource.setrlimit(10, resource.getrlimit(10)[1:] * 2)\n"
         "    if os.fork() == 0: os.execve('/bin/sh', ['sh', '-c', 'trap \"\" TERM; echo $$; sleep 60; sleep 60'], {})\n"
         "    os._exit(0)\n"
         "os.wait(); time.sleep(60)"
@@ -147,25 +148,31 @@ async def test_a_cancel_ends_even_what_left_its_group_its_parent_and_its_environ
             peer = await hub.peer()
             await peer.send(fleet.command(fleet.envelope("executor-1", [sys.executable, "-c", code])))
             pid = int((await peer.first(CommandOutput)).data)
+            await peer.send(fleet.command(fleet.envelope("executor-2", ["sleep", "60"])))
+            await peer.several(2, CommandStarted)
             await peer.send(CommandCancel(command_id="executor-1"))
-            assert (await peer.first(CommandResult)).status is CommandOutcome.CANCELLED
+            result = await peer.first(CommandResult)
+            assert (result.command_id, result.status) == ("executor-1", CommandOutcome.CANCELLED)
             assert await gone(pid)
+            await peer.send(CommandCancel(command_id="executor-2"))
+            await peer.several(2, CommandResult)
 
 
 async def test_a_cancel_spares_what_an_earlier_job_has_left_behind(
     fleet: Fleet, places: Places, tmp_path: Path
 ) -> None:
-    leaves = "env -i setsid sleep 60 </dev/null >/dev/null 2>&1 & echo $!"
+    """It has put off all by which it is known, and was made while the later job ran already."""
+    leaves = "{ ulimit -S -x unlimited; exec env -i setsid sleep 60; } </dev/null >/dev/null 2>&1 & echo $!"
     async with running(fleet, tmp_path, Hub()) as hub:
         fleet.enroll_by_hand(places, hub.port)
         async with alive(places):
             peer = await hub.peer()
-            await peer.send(fleet.command(fleet.envelope("executor-1", ["sh", "-c", leaves])))
+            await peer.send(fleet.command(fleet.envelope("executor-1", ["sleep", "60"])))
+            await peer.first(CommandStarted)
+            await peer.send(fleet.command(fleet.envelope("executor-2", ["bash", "-c", leaves])))
             pid = int((await peer.first(CommandOutput)).data)
             await peer.first(CommandResult)
-            await peer.send(fleet.command(fleet.envelope("executor-2", ["sleep", "60"])))
-            await peer.several(2, CommandStarted)
-            await peer.send(CommandCancel(command_id="executor-2"))
+            await peer.send(CommandCancel(command_id="executor-1"))
             await peer.several(2, CommandResult)
             assert is_alive(pid)
             os.kill(pid, signal.SIGKILL)
