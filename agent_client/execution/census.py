@@ -84,7 +84,7 @@ def signal_all(members: Mapping[int, Resident], everybody: Mapping[int, Resident
 
     A process that took over a number is left alone, as is one that is not ours to signal.
     """
-    mixed = {resident.group for pid, resident in everybody.items() if pid not in members} | {0}
+    mixed = {one.group for pid, one in everybody.items() if pid not in members and not one.is_dead} | {0}
     whole: dict[int, list[Resident]] = {}
     for resident in members.values():
         if resident.group not in mixed:
@@ -99,12 +99,11 @@ def signal_all(members: Mapping[int, Resident], everybody: Mapping[int, Resident
 
 
 def _is_there(resident: Resident) -> bool:
-    if sys.platform == "linux":
-        seen = _stat(resident.pid)
-    else:
+    if sys.platform != "linux":
         with suppress(psutil.Error):
             return bool(psutil.Process(resident.pid).create_time() == resident.started)
         return False
+    seen = _stat(resident.pid)
     return seen is not None and seen.started == resident.started
 
 

@@ -171,6 +171,31 @@ async def test_a_process_that_is_always_another_one_is_ended(watched: Watched, m
     assert watched.kin.kill(watched.job_id, Census()) == []
 
 
+async def test_a_group_is_ended_at_once_though_one_of_it_is_dead_and_not_waited_for(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The parent of the dead one is the one that goes on."""
+    groups: list[int] = []
+    kill_group = os.killpg
+
+    def noted(group: int, number: int) -> None:
+        groups.append(group)
+        kill_group(group, number)
+
+    monkeypatch.setattr(os, "killpg", noted)
+    code = "import os, time; os.fork() or os._exit(0); print(os.getpid(), flush=True); time.sleep(60)"
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(watched.run([sys.executable, "-c", code]), name="job")
+        await watched.wrote.wait()
+        (leader,) = watched.pids()
+        census = Census()
+        while not any(one.is_dead and one.group == leader for one in census.residents().values()):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        watched.kin.ask(watched.job_id, signal.SIGTERM)
+        assert (await running).exit_code == -signal.SIGTERM
+    assert groups == [leader]
+
+
 async def test_what_does_not_end_is_said(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kinship, "KILL", 0)
     monkeypatch.setattr(process, "_KILL_SECONDS", 0.1)
