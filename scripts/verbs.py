@@ -30,6 +30,7 @@ examples:
 
 Each verb does the whole set-up by itself and inside this folder only. It needs Python 3.11 or newer with pip or venv.
 """
+SERVING: Final = ("jtnt-hub", "serve")
 WINDOWS: Final = os.name == "nt"
 INTERRUPTED: Final = 130
 NOT_FOUND: Final = 127
@@ -85,14 +86,16 @@ def main(arguments: Sequence[str]) -> int:
     """Do what the command line asks and return the exit code; a single step replaces this process where it can."""
     verb = verb_of(arguments[:1])
     rest = arguments[1:]
-    if verb in {"lock", "check"} and {"-h", "--help"} & set(rest):
+    if asks_for_help(verb, rest) and verb in {"lock", "check"}:
         say(f"{verb}: {VERBS[verb].summary}")
         return 0
+    if asks_for_help(verb, rest) and verb == "up":  # it needs the standard library alone
+        return subprocess.run([sys.executable, "-m", "scripts.up", *rest], cwd=ROOT, check=False).returncode
     try:
         if verb == "lock":
             lock(ROOT, rest)
             return 0
-        environment = set_up(ROOT, VERBS[verb].parts)
+        environment = set_up(ROOT, parts_for(verb, rest))
     except SetupFailed as failure:
         sys.stderr.write(failure.output)
         say(str(failure))
@@ -125,6 +128,20 @@ def verb_of(arguments: Sequence[str]) -> str:
     verb = parser.parse_args(arguments).verb
     assert isinstance(verb, str)
     return verb
+
+
+def asks_for_help(verb: str, rest: Sequence[str]) -> bool:
+    """Tell whether it is the verb itself that help is asked of; behind `run` it is a program."""
+    return verb != "run" and not {"-h", "--help"}.isdisjoint(rest)
+
+
+def parts_for(verb: str, rest: Sequence[str]) -> frozenset[Part]:
+    """Return what must be ready: nothing for help, and the dashboard for a hub that is run, which would serve it as it
+    was built before.
+    """
+    if asks_for_help(verb, rest):
+        return frozenset()
+    return BUNDLE if verb == "run" and tuple(rest[:2]) == SERVING else VERBS[verb].parts
 
 
 def become(environment: Environment, command: Sequence[str], folder: Path) -> int:

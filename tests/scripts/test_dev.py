@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scripts import verbs
-from scripts.environment import Environment, SetupFailed
+from scripts.environment import Environment, Part, SetupFailed
 
 ROOT = Path(__file__).resolve().parents[2]
 DEV = ROOT / "scripts/dev.py"
@@ -93,6 +93,32 @@ def test_a_set_up_that_fails_is_said_in_one_line(
     monkeypatch.setattr(verbs, "set_up", fail)
     assert verbs.main(["up"]) == 1
     assert capsys.readouterr().err == "jtnt: the disk is full\n"
+
+
+def test_help_of_up_comes_before_anything_is_set_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> Environment:
+        raise AssertionError("nothing is to be set up for help")
+
+    monkeypatch.setattr(verbs, "set_up", refuse)
+    assert verbs.main(["up", "--help"]) == 0
+    without_packages = [sys.executable, "-I", "-S", str(DEV), "up", "--help"]
+    done = subprocess.run(without_packages, capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=False)
+    assert (done.returncode, "--web-port" in done.stdout) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["bench", "--help"], frozenset()),
+        (["run", "jtnt-hub", "serve", "--data-dir", "x"], frozenset({Part.BUNDLE})),
+        (["run", "jtnt-hub", "serve", "--help"], frozenset({Part.BUNDLE})),
+        (["run", "jtnt-hub", "doctor"], frozenset()),
+        (["run", "jtnt-agent", "--help"], frozenset()),
+        (["up"], frozenset({Part.BUNDLE})),
+    ],
+)
+def test_only_what_serves_the_dashboard_waits_for_it(arguments: list[str], parts: frozenset[Part]) -> None:
+    assert verbs.parts_for(arguments[0], arguments[1:]) == parts
 
 
 def test_an_old_python_is_said_in_one_line() -> None:
