@@ -15,7 +15,8 @@ from hub_server.presence.tables import PresenceRow
 from protocol.enumerations import GoodbyeReason
 from protocol.frames import Goodbye, Refuse
 from tests.integration.hub import RunningHub
-from tests.integration.machine import DEADLINE_SECONDS, connected, enroll, greeted, hello
+from tests.integration.inbox import DEADLINE_SECONDS
+from tests.integration.machine import connected, enroll, greeted, hello
 from tests.integration.person import Json, Person, known_to, watching
 from tests.integration.process_hub import ProcessHub, process_hub
 
