@@ -150,10 +150,6 @@ EXCEPTIONS: Final[Mapping[tuple[str, str], str]] = {
     ("bounded_queues", "hub_server/access/limits.py"): "note_bad keeps no more than bad_allowed",
     ("bounded_queues", "hub_server/bus/in_process.py"): "a subscription holds its own capacity and says what overflows",
     (
-        "bounded_queues",
-        "hub_server/gateway/agents/session.py",
-    ): "the handler ends a session that passes HELD_FRAMES_MAX",
-    (
         "no_blocking_sleep",
         "agent_client/enrollment/enroll.py",
     ): "a command of a person at a terminal; no event loop runs",

@@ -116,8 +116,7 @@ class AgentEndpoint:
 
     async def connect(self, request: web.Request) -> web.StreamResponse:
         """The route's handler: 401 without a client certificate, else an upgrade."""
-        shown = _client_certificate(request)
-        if shown is None:
+        if not _description(request):
             raise Unauthenticated("agents connect with their client certificate; run jtnt-agent enroll")
         socket = AgentSocket(
             protocols=(SUBPROTOCOL,),
@@ -128,15 +127,14 @@ class AgentEndpoint:
             writer_limit=NEVER_DRAIN_BYTES,
         )
         await socket.prepare(request)
+        socket.headers.clear()  # they are sent, and would stay with each session
         origin: Origin | None = None
         try:
-            origin = self._origin(request, *shown)
+            origin = self._origin(request)
             agent = await self._known(origin)
             if socket.ws_protocol != SUBPROTOCOL:
                 raise _other_version(f"subprotocol {SUBPROTOCOL} is needed")
-            hello = await self._hello(request, socket)
-            self._skew.measured(agent.organisation_id, agent.id, hello.clock_ms, hello.monotonic_ms)
-            await self._session(request, socket, origin, agent, hello)
+            await self._session(*await self._introduced(request, socket, origin, agent))
         except Gone:
             log.debug("agent gone before its hello")
         except Refused as refused:
@@ -160,13 +158,19 @@ class AgentEndpoint:
             session.send(Drain(over_sec=over_seconds, slot_sec=1 + index // RETURNS_PER_SECOND))
             session.end(SessionEnded(CloseCode.DRAINING, "the hub stops"))
 
-    def _origin(self, request: web.Request, certificate: dict[str, Any], der: bytes) -> Origin:
+    def _origin(self, request: web.Request) -> Origin:
+        """Return who speaks, and let go of the connection's description of it: two kilobytes a session."""
         if self._draining:
             raise Refused(CloseCode.DRAINING, "the hub is stopping", RefusalAction.RETRY)
+        tls: ssl.SSLObject | None = request.transport.get_extra_info("ssl_object") if request.transport else None
+        certificate = _description(request)
+        if tls is None or certificate is None:
+            raise Gone
         try:
-            peer = peer_of(certificate, der)
+            peer = peer_of(certificate, tls.getpeercert(binary_form=True))
         except MalformedIdentity as error:
             raise Refused(CloseCode.IDENTITY_UNKNOWN, str(error), RefusalAction.RE_ENROLL) from error
+        certificate.clear()
         if peer is None or peer.identity.trust_domain != self._trust_domain:
             raise _refused(UNKNOWN)
         return Origin(peer.identity, peer.serial, peer.public_key_sha256, request.remote or "")
@@ -207,12 +211,16 @@ class AgentEndpoint:
             raise _other_version(f"this hub speaks protocol {PROTOCOL_VERSION}; the agent {low} to {high}")
         return hello
 
-    async def _session(
-        self, request: web.Request, socket: AgentSocket, origin: Origin, agent: Agent, hello: Hello
-    ) -> None:
-        transport = request.transport
-        if transport is None:
-            return
+    async def _introduced(
+        self, request: web.Request, socket: AgentSocket, origin: Origin, agent: Agent
+    ) -> tuple[AgentSession, Agent, AgentSession | None]:
+        """Return the session that the agent's hello begins, and the older one beside it. The hello itself, two
+        kilobytes, is not kept.
+        """
+        hello = await self._hello(request, socket)
+        self._skew.measured(agent.organisation_id, agent.id, hello.clock_ms, hello.monotonic_ms)
+        if (transport := request.transport) is None:
+            raise Gone
         session = AgentSession(uuid.uuid4().hex, origin, socket, transport, self._pauses)
         try:
             agent = await self._fleet.greeted(agent, hello)
@@ -230,10 +238,14 @@ class AgentEndpoint:
         objection = self._judge.objection(origin)
         if objection is not None:  # decided while this session could not be told
             session.end(objection.ending())
+        return session, agent, older
+
+    async def _session(self, session: AgentSession, agent: Agent, older: AgentSession | None) -> None:
+        """Hold a session that is in the registry, to its end."""
         if older is not None:
             await self._supersede(older, session)
         self._presence.opened(agent.organisation_id, agent.id, agent.hostname)
-        log.info("agent connected", agent_id=agent.id, session_id=session.id, address=origin.address)
+        log.info("agent connected", agent_id=agent.id, session_id=session.id, address=session.origin.address)
         reason = ConnectionReason.CONNECTION_LOST
         try:
             reason = await session.run(self._handler)
@@ -291,16 +303,13 @@ class AgentEndpoint:
         )
 
 
-def _client_certificate(request: web.Request) -> tuple[dict[str, Any], bytes] | None:
-    """Return the verified client certificate as the ssl module describes it and in DER; None where none was given.
-
-    The event loop has described it already, at the end of the handshake.
+def _description(request: web.Request) -> dict[str, Any] | None:
+    """Return the verified client certificate as the event loop described it at the end of the handshake; empty or None
+    where none was given.
     """
     transport = request.transport
-    certificate: dict[str, Any] | None = transport.get_extra_info("peercert") if transport else None
-    tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object") if transport else None
-    der = tls.getpeercert(binary_form=True) if tls is not None and certificate else None
-    return (certificate, der) if certificate and der else None
+    described: dict[str, Any] | None = transport.get_extra_info("peercert") if transport else None
+    return described
 
 
 def _forget_traces(socket: web.WebSocketResponse) -> None:

@@ -71,7 +71,7 @@ class Liveness:
             frame = session.held[0]
             if not self._telemetry.receive(session.identity.organisation_id, session.identity.agent_id, frame):
                 break
-            session.held.popleft()
+            del session.held[0]
 
     async def _retire(self, session: AgentSession, now: float) -> None:
         """End a session that had its time beside the newer one."""

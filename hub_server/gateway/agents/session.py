@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -137,7 +136,7 @@ class AgentSession:
         self.superseded: Supersession | None = None
         self.has_spoken = False
         self.leaving: ConnectionReason | None = None
-        self.held: deque[Metrics] = deque()
+        self.held: list[Metrics] = []  # few, and most agents' stays empty: a deque takes 700 bytes
         self._socket = socket
         self._transport = transport
         self._deadline: asyncio.Timeout | None = None
