@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Row, case, delete, func, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, Row, case, delete, func, insert, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
 
@@ -88,7 +88,8 @@ class ComplianceStore:
             }
             for result in results
         ]
-        where = None if but_of_others is None else col(ComplianceRow.judged_by).in_(["", but_of_others])
+        judged_by = col(ComplianceRow.judged_by)
+        where = None if but_of_others is None else or_(judged_by == "", judged_by == but_of_others)
         await upsert(connection, ComplianceRow, ("agent_id", "policy_id", "check_name"), values, where=where)
 
     async def delete(self, connection: AsyncConnection, organisation_id: str, keys: Iterable[ResultKey]) -> None:

@@ -315,6 +315,14 @@ async def test_a_hub_that_does_not_know_a_machine_leaves_what_was_found(world: W
         await other.database.close()
 
 
+async def test_a_machine_that_is_away_is_judged_by_several_checks(world: World) -> None:
+    world.elsewhere.add("a")
+    await world.add("a")
+    await world.make("All", FIREWALL, OPENSSL, VERSION)
+    await world.compliance.round()
+    assert await world.states() == {("a", "Firewall"): "unknown", ("a", "OpenSSL"): "unknown", ("a", "Agent"): "failed"}
+
+
 async def test_the_hub_that_a_machine_comes_to_says_what_its_checks_find(world: World) -> None:
     await world.add("a")
     world.tell("a", firewall_enabled=True)
