@@ -315,7 +315,8 @@ def _joined(entries: Sequence[Entry]) -> Iterator[Piece]:
         if not isinstance(piece, Piece) or not piece.data:
             continue
         run = open_pieces.setdefault(piece.stream, [])
-        if run and sum(len(other.data) for other in run) + len(piece.data) > BYTES_A_ROW:
+        length = sum(len(other.data) for other in run)
+        if run and (piece.start != run[0].start + length or length + len(piece.data) > BYTES_A_ROW):
             yield _as_one(run)
             run.clear()
         run.append(piece)

@@ -137,10 +137,9 @@ class Streams:
             if command is None or command.agent_id != agent_id:
                 return None
             sizes = await connection.run_sync(self._store.output_sizes, organisation_id, [command_id])
-        ends = {stream: max(size, seen[stream]) for stream, size in sizes[command_id].items()}
-        if self._opened.get(command_id) is not None:
-            self._ends[command_id] = ends
-        return ends
+        stored = {stream: max(size, seen[stream]) for stream, size in sizes[command_id].items()}
+        ends = self.kept_bytes(command_id, stored)  # an older session of the agent may have said something meanwhile
+        return ends if self._opened.get(command_id) is None else self._ends.setdefault(command_id, ends)
 
     def _acknowledge(self, organisation_id: str, agent_id: str, frame: CommandOutput, offset: int) -> None:
         ack = CommandOutputAck(
