@@ -22,9 +22,11 @@ MARK: Final = "JTNT_JOB_ID"
 KILL: Final[int] = getattr(signal, "SIGKILL", signal.SIGTERM)
 _MARK_IN_ENVIRON: Final = f"{MARK}=".encode()
 _PROC: Final = Path("/proc")
-_STAT_STATE, _STAT_PARENT, _STAT_GROUP, _STAT_STARTED = 0, 1, 2, 19
+_STAT_STATE, _STAT_PARENT, _STAT_GROUP, _STAT_THREADS, _STAT_STARTED = 0, 1, 2, 17, 19
 """Fields of `/proc/PID/stat` behind the name in brackets (proc(5))."""
 
+_NO_GROUPS: Final = frozenset({0, 1})
+"""What kill(2) takes for the sender's own group, and for all processes of the machine."""
 _TICK_SECONDS: Final = 1 / os.sysconf("SC_CLK_TCK") if sys.platform == "linux" else 1.0
 _SETTLED: Final = 1.0 / _TICK_SECONDS
 
@@ -84,7 +86,7 @@ def signal_all(members: Mapping[int, Resident], everybody: Mapping[int, Resident
 
     A process that took over a number is left alone, as is one that is not ours to signal.
     """
-    mixed = {one.group for pid, one in everybody.items() if pid not in members and not one.is_dead} | {0}
+    mixed = {one.group for pid, one in everybody.items() if pid not in members and not one.is_dead} | _NO_GROUPS
     whole: dict[int, list[Resident]] = {}
     for resident in members.values():
         if resident.group not in mixed:
@@ -116,7 +118,8 @@ def _stat(pid: int) -> Resident | None:
         parent=int(words[_STAT_PARENT]),
         group=int(words[_STAT_GROUP]),
         started=float(words[_STAT_STARTED]),
-        is_dead=words[_STAT_STATE] in {b"Z", b"X"},
+        # With more threads than this one it lives: only its first thread has ended.
+        is_dead=words[_STAT_STATE] in {b"Z", b"X"} and int(words[_STAT_THREADS]) <= 1,
     )
 
 

@@ -100,7 +100,7 @@ class Jobs:
         self._actions = actions or Actions(Scripts(output.with_name("scripts")), bounds.kill_grace_seconds)
         self._scripts = self._actions.scripts
         self._sessions = 0
-        self._free_slots = bounds.running_max
+        self._slots = self._free_slots = bounds.running_max
         self._judge = Judge(journal, terms, is_signed_by)
         self._waiting: dict[str, tuple[Job, Permitted]] = {}
         self._group: asyncio.TaskGroup | None = None
@@ -110,12 +110,17 @@ class Jobs:
 
     async def run(self) -> None:
         """Run jobs as they come, first those a crash kept from starting. Ends by cancellation: what runs is killed."""
-        async with asyncio.TaskGroup() as self._group:
-            try:
-                self._run_waiting()
-                await asyncio.get_running_loop().create_future()
-            finally:
-                self._group = None
+        try:
+            async with asyncio.TaskGroup() as self._group:
+                try:
+                    self._run_waiting()
+                    await asyncio.get_running_loop().create_future()
+                finally:
+                    self._group = None
+        finally:
+            self._free_slots = self._slots
+            for job in self.open.values():
+                self._interrupt(job)  # also one whose task was cancelled before its first step
 
     def receive(self, command: Command) -> CommandResult | None:
         """Accept an order, or return why not. One that is known never runs again: its story is told anew."""
@@ -276,9 +281,6 @@ class Jobs:
                 if done.afterwards is not None:
                     await self._told(job)
                     await done.afterwards()
-        except asyncio.CancelledError:
-            self._interrupt(job)
-            raise
         except Exception as error:  # noqa: BLE001  one job's fault is not the others'
             _log.error("job failed inside the agent", command_id=job.command_id, exception=error)
             message = f"the agent failed while it ran the job: {type(error).__name__}"
@@ -291,8 +293,7 @@ class Jobs:
     def _begin(self, job: Job, order: Permitted) -> None:
         """Write down that the job starts, before it does; one that may not run any more ends here.
 
-        One that had nothing to wait for was judged, and written down, when it came. Raises DatabaseError when it cannot
-        be written.
+        One that had nothing to wait for was judged, and written down, when it came. Raises DatabaseError.
         """
         if job.result is not None:
             return
@@ -382,9 +383,9 @@ class Jobs:
 
     def _reopen(self, entry: Entry) -> Job:
         job = self._make(entry.command_id, entry.state, entry.accepted_at, limit_bytes=0)
-        job.started_at = entry.started_at
-        job.has_process = entry.started_at is not None
         job.result = entry.result
+        job.started_at = entry.result.started_at if entry.result else entry.started_at
+        job.has_process = job.started_at is not None
         if entry.result and not entry.acknowledged:
             job.capture.compare(entry.result.output_bytes)
         return job

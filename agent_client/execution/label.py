@@ -42,7 +42,10 @@ class Labels:
     """Gives labels. One a process, which wears each itself for the moment in which a job's process is made."""
 
     def __init__(self) -> None:
-        self._own = resource.getrlimit(_LIMIT) if sys.platform == "linux" else None
+        self._own: tuple[int, int] | None = None
+        if sys.platform == "linux":
+            with suppress(ValueError, OSError):
+                self._own = resource.getrlimit(_LIMIT)
 
     @property
     def own(self) -> int:
@@ -53,14 +56,21 @@ class Labels:
     def worn(self, job_id: str) -> Iterator[None]:
         """Give the job's label to the process that is made inside the block, before anything else is waited for.
 
-        Without effect where the system has no such limit, or holds it too low.
+        Without effect where the system has no such limit, holds it too low, or lets nobody change it (a sandbox).
+        Raises nothing of its own: the process that was made would be taken for one that could not be.
         """
-        if sys.platform != "linux" or self._own is None:
+        if self._own is None or not _is_put_on(label_of(job_id), self._own[1]):
             yield
             return
-        with suppress(ValueError, OSError):
-            resource.setrlimit(_LIMIT, (label_of(job_id), self._own[1]))
         try:
             yield
         finally:
-            resource.setrlimit(_LIMIT, self._own)
+            _is_put_on(*self._own)
+
+
+def _is_put_on(soft: int, hard: int) -> bool:
+    if sys.platform == "linux":
+        with suppress(ValueError, OSError):
+            resource.setrlimit(_LIMIT, (soft, hard))
+            return True
+    return False

@@ -48,6 +48,7 @@ START_SECONDS: Final = 20.0
 KNOCK_SECONDS: Final = 5.0
 ANSWER_SECONDS: Final = 20.0
 WAITING_MAX: Final = 512
+WAITING_MAX_BYTES: Final = 4 * 1024 * 1024
 QUEUE_FRAMES: Final = 16
 RETRY_SECONDS: Final = (1.0, 5.0, 30.0)
 LOST_SECONDS: Final = (0.1, 1.0, 5.0, 30.0)
@@ -171,10 +172,11 @@ class ExecutorLink:
             yield self._answers.popleft()
 
     def _keep(self, frame: JobFrame) -> None:
-        if len(self._waiting) >= WAITING_MAX:
+        waiting = self._waiting | {(frame.command_id, type(frame).__name__): frame}
+        if len(waiting) > WAITING_MAX or sum(map(_size, waiting.values())) > WAITING_MAX_BYTES:
             _log.error("too many frames wait for the executor; the hub sends orders again", command_id=frame.command_id)
             return
-        self._waiting[frame.command_id, type(frame).__name__] = frame
+        self._waiting = waiting
 
     def _say(self, message: ToExecutor) -> None:
         """Nothing happens where there is no executor, or it does not listen: the reading end finds that out."""
@@ -301,6 +303,10 @@ class ExecutorLink:
     async def _knocked(self) -> Channel[ToDaemon]:
         async with asyncio.timeout(KNOCK_SECONDS):
             return Channel(*await knock(self._places), to_daemon)
+
+
+def _size(frame: JobFrame) -> int:
+    return len(frame.payload) + len(frame.script) if isinstance(frame, Command) else 0
 
 
 async def start_executor(places: Places) -> None:

@@ -174,10 +174,12 @@ async def run_process(program: Program, watch: Watch, kin: Kin, kill_grace_secon
     try:
         return await _supervised(run, watch, kill_grace_seconds)
     finally:
-        if not reader.exited.is_set():
-            await run.kill()
-        transport.close()
-        kin.left(program.job_id)
+        try:
+            if not reader.exited.is_set():
+                await run.kill()
+        finally:
+            transport.close()
+            kin.left(program.job_id)
 
 
 async def _made(program: Program, reader: _Reader, kin: Kin) -> asyncio.SubprocessTransport:

@@ -66,6 +66,18 @@ async def test_an_order_is_told_not_to_have_run_only_where_no_executor_can_have_
     assert [*way._waiting] == ([] if is_told else [("unreached-1", "Command")])
 
 
+async def test_what_waits_is_bounded_in_bytes_and_an_order_that_comes_again_takes_no_more(
+    fleet: Fleet, places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = fleet.enroll_by_hand(places, 1, executor_service=True)
+    way = ExecutorLink(places, lambda: config, SteppingClock(), lambda: None)
+    orders = [fleet.command(fleet.envelope(f"unreached-{number}", ["true"])) for number in range(3)]
+    monkeypatch.setattr(link, "WAITING_MAX_BYTES", sum(len(order.payload) for order in orders[:2]))
+    for number in (0, 1, 1, 2):
+        way.carry(orders[number])
+    assert [command_id for command_id, _ in way._waiting] == ["unreached-0", "unreached-1"]
+
+
 async def test_an_order_waits_for_an_executor_that_is_a_service_and_runs_when_that_comes(
     fleet: Fleet, places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

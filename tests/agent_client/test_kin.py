@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import resource
 import signal
 import sys
 import time
@@ -16,7 +18,7 @@ import pytest
 from agent_client.execution import kin as kinship
 from agent_client.execution import process
 from agent_client.execution.capture import Capture
-from agent_client.execution.census import Census
+from agent_client.execution.census import Census, Resident, signal_all
 from agent_client.execution.kin import Kin, end_remains
 from agent_client.execution.process import Ending, Watch, run_process
 from protocol.enumerations import CommandOutcome, CommandReason, OutputStream
@@ -61,6 +63,12 @@ for _ in range(5000):
     os.setsid()
 """
 """A process that is always another one, in a group of its own and without a parent, and ends when nobody ends it."""
+
+
+HAS_NO_FIRST_THREAD = (
+    "import ctypes, threading; threading.Thread(target=time.sleep, args=(60,)).start(); "
+    "ctypes.CDLL(None).pthread_exit(None)"
+)
 
 
 class Watched:
@@ -128,6 +136,61 @@ async def test_what_is_left_behind_does_not_go_on_when_a_person_cancels_while_it
         watched.cancel.set()
     assert running.result().exit_code == 5
     assert all([await gone(pid) for pid in watched.pids()])
+
+
+async def test_a_process_whose_first_thread_alone_has_ended_is_ended(watched: Watched) -> None:
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(watched.run(leaving(HAS_NO_FIRST_THREAD)), name="job")
+        await watched.wrote.wait()
+        (pid,) = watched.pids()
+        while is_alive(pid):  # noqa: ASYNC110  there is no event
+            await asyncio.sleep(0.005)
+        assert threads_of(pid) == 2
+        watched.cancel.set()
+    assert running.result().message == "killed: a person cancelled it"
+    assert threads_of(pid) <= 1
+
+
+def threads_of(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}").glob("task/*")))
+
+
+async def test_where_the_machine_cannot_be_looked_at_the_process_is_ended_and_let_go(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def see_nothing(_census: Census) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(Census, "residents", see_nothing)
+    with pytest.raises(OSError, match="Too many"):
+        await watched.run(["sh", "-c", "echo $$; exec sleep 60"], timeout_sec=1)
+    assert all([await gone(pid) for pid in watched.pids()])
+    assert watched.kin._leaders == {}
+
+
+@pytest.mark.parametrize("forbidden", ["getrlimit", "setrlimit"])
+async def test_where_nobody_may_label_processes_jobs_run_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forbidden: str
+) -> None:
+    """As in a sandbox that knows no such limit, or lets nobody change it."""
+
+    def forbid(*_: object) -> None:
+        raise ValueError("not allowed to raise maximum limit")
+
+    monkeypatch.setattr(resource, forbidden, forbid)
+    watched = Watched(tmp_path)
+    assert (await watched.run(["sh", "-c", "echo $$"])).exit_code == 0
+    watched.capture.close()
+
+
+def test_a_group_that_stands_for_all_processes_is_never_signalled(monkeypatch: pytest.MonkeyPatch) -> None:
+    signalled: list[str] = []
+    monkeypatch.setattr(os, "killpg", lambda group, _number: signalled.append(f"group {group}"))
+    monkeypatch.setattr(os, "kill", lambda pid, _number: signalled.append(f"process {pid}"))
+    us = Census().residents()[os.getpid()]
+    odd = Resident(pid=us.pid, parent=us.parent, group=1, started=us.started, is_dead=False)
+    signal_all({odd.pid: odd}, {odd.pid: odd}, signal.SIGTERM)
+    assert signalled == [f"process {odd.pid}"]
 
 
 async def test_a_job_of_another_id_is_not_touched(watched: Watched) -> None:

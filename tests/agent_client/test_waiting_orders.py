@@ -4,6 +4,7 @@ to wait for starts when it comes.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from agent_client.policy.file import Unusable
 from agent_client.policy.terms import Policy, policy_of
 from agent_client.trust.document import parse_trust
 from protocol.enumerations import CommandOutcome, CommandReason, JobState
-from protocol.frames import CommandResult, CommandStarted
+from protocol.frames import CommandAccepted, CommandResult, CommandStarted
 from tests.agent_client.clock import SteppingClock
 from tests.agent_client.fleet import now_ms
 from tests.agent_client.lives import FLEET, Life, order
@@ -129,4 +130,40 @@ async def test_an_order_that_is_cancelled_before_its_process_is_made_does_not_ru
         life.jobs.cancel("job-1")
         result = await life.first(CommandResult)
     assert (result.status, result.started_at) == (CommandOutcome.CANCELLED, None)
+    assert not (tmp_path / "ran").exists()
+
+
+async def test_an_order_that_was_cancelled_before_its_process_is_not_told_to_have_begun_by_the_next_life(
+    tmp_path: Path,
+) -> None:
+    life = Life(tmp_path, SteppingClock())
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(life.jobs.run(), name="jobs")
+        await asyncio.sleep(0)
+        life.jobs.receive(order("job-1", "true"))
+        life.jobs.cancel("job-1")
+        await life.finished("job-1")
+        running.cancel()
+    life.close()
+    again = Life(tmp_path, SteppingClock())
+    async with again.running():
+        await again.first(CommandResult)
+    again.close()
+    assert [type(frame) for frame in again.sent] == [CommandAccepted, CommandResult]
+
+
+async def test_an_order_that_comes_in_the_last_moment_is_interrupted_and_takes_no_place_from_later_ones(
+    life: Life, tmp_path: Path
+) -> None:
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(life.jobs.run(), name="jobs")
+        await asyncio.sleep(0)
+        running.cancel()
+        for number in range(2):
+            life.jobs.receive(order(f"job-{number}", "touch", str(tmp_path / "ran")))
+    ends = [entry.result.reason for entry in life.journal.open_entries() if entry.result]
+    assert ends == [CommandReason.INTERRUPTED] * 2
+    async with life.running():
+        life.jobs.receive(order("job-2", "true"))
+        assert (await life.first(CommandResult, 3)).exit_code == 0
     assert not (tmp_path / "ran").exists()
