@@ -31,7 +31,7 @@ class Findings(Struct, frozen=True):
 
 
 class Census:
-    """`opened` is only read."""
+    """`opened` is only read, and watched while the database is asked."""
 
     def __init__(self, *, database: Database, clock: Clock, steps: Steps, opened: OpenCommands) -> None:
         self._database = database
@@ -56,14 +56,16 @@ class Census:
         """
         now, known = self._clock.now(), self._opened.ids()
         late = self._opened.these(self._gone)
-        stored, gone = await self._changed(min(self._asked_at, now) - timedelta(seconds=OVERLAP_SECONDS))
-        slice_, missing = await self._next_slice()
-        ended: dict[str, Command] = {}
-        if late:
-            async with self._database.read(EVERY_ORGANISATION) as connection:
-                ended = await connection.run_sync(partial(self._steps.ended, late))
+        with self._opened.noting_drops() as dropped:
+            stored, gone = await self._changed(min(self._asked_at, now) - timedelta(seconds=OVERLAP_SECONDS))
+            slice_, missing = await self._next_slice()
+            ended: dict[str, Command] = {}
+            if late:
+                async with self._database.read(EVERY_ORGANISATION) as connection:
+                    ended = await connection.run_sync(partial(self._steps.ended, late))
         self._gone, self._asked_at = frozenset((gone | missing) & known), now
-        return Findings([*stored, *slice_], {command.id: ended.get(command.id) for command in late})
+        still_open = [command for command in (*stored, *slice_) if command.id not in dropped]
+        return Findings(still_open, {command.id: ended.get(command.id) for command in late})
 
     async def _changed(self, since: datetime) -> tuple[list[OpenCommand], set[str]]:
         """Return the open commands that were changed since then, and the ids of those that have ended."""

@@ -215,7 +215,6 @@ class Ledger:
 
     async def _catch_up(self) -> None:
         """Learn what is stored and was not told here: by another hub, or for somebody who did not wait for it."""
-        known = self.opened.ids()
         findings = await self._census.take()
         for command_id, ended in findings.gone.items():
             if ended is not None:
@@ -223,8 +222,7 @@ class Ledger:
             else:
                 self._close(command_id)
         for command in findings.open:
-            if command.id not in known or self.opened.get(command.id) is not None:
-                self.opened.learn(command)
+            self.opened.learn(command)
 
     def _remind(self, command: OpenCommand) -> None:
         """Say a cancel again; ask an agent that is here for what it has not named, and may have begun all the same.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Set
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Final
 
@@ -105,6 +106,7 @@ class OpenCommands:
         self._commands: dict[str, OpenCommand] = {}
         self._of_agent: dict[str, dict[str, None]] = {}
         self._totals: dict[str, int] = {}
+        self._dropped: set[str] | None = None
 
     def __iter__(self) -> Iterator[OpenCommand]:
         return iter(list(self._commands.values()))
@@ -128,6 +130,8 @@ class OpenCommands:
         self.put(stored if mine is None else later_of(mine, stored))
 
     def drop(self, command_id: str) -> None:
+        if self._dropped is not None:
+            self._dropped.add(command_id)
         command = self._commands.pop(command_id, None)
         if command is None:
             return
@@ -136,6 +140,15 @@ class OpenCommands:
         del of_agent[command_id]
         if not of_agent:
             del self._of_agent[command.agent_id]
+
+    @contextmanager
+    def noting_drops(self) -> Iterator[Set[str]]:
+        """Yield the ids of those that are dropped within the block, for whoever reads of them beside it."""
+        self._dropped = dropped = set[str]()
+        try:
+            yield dropped
+        finally:
+            self._dropped = None
 
     def of_agent(self, agent_id: str) -> list[OpenCommand]:
         """Return the agent's open commands, oldest first."""

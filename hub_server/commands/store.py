@@ -36,6 +36,7 @@ from sqlmodel import col
 
 from hub_server.commands.model import TERMINAL, Command
 from hub_server.commands.tables import CommandOutputRow, CommandRow, ScriptRow
+from hub_server.storage.columns import UtcDateTime
 from protocol.commands import CommandsList
 from protocol.enumerations import CommandReason, CommandStatus, OutputStream
 from protocol.frames import Signature
@@ -121,6 +122,19 @@ _READ_OUTPUT: Final = (
 )
 _IS_OPEN: Final = col(CommandRow.finished_at).is_(None)
 _NOT_ENDED: Final = frozenset(CommandStatus) - TERMINAL
+_BEFORE: Final = bindparam("before_moment", type_=UtcDateTime)
+_ENDED_BEFORE: Final = (
+    select(col(CommandRow.changed_at), col(CommandRow.id))
+    .where(
+        tuple_(col(CommandRow.changed_at), col(CommandRow.id))
+        > tuple_(bindparam("from_moment", type_=UtcDateTime), bindparam("of_id")),
+        col(CommandRow.changed_at) < _BEFORE,
+        col(CommandRow.created_at) < _BEFORE,  # an earlier version, that runs on beside this one, notes no changes
+        ~_IS_OPEN,
+    )
+    .order_by(col(CommandRow.changed_at), col(CommandRow.id))
+    .limit(bindparam("at_most"))
+)
 LISTED_DATA_MAX_CHARS: Final = 4096
 _DATA: Final = col(CommandRow.command_data)
 _LISTED: Final = (
@@ -298,18 +312,8 @@ class CommandStore:
         """Return when the end was stored, and the id, of commands whose end was stored before `cutoff`, in that order,
         from `after` on. What an agent's clock says of it keeps nothing and deletes nothing.
         """
-        stored, identifier = col(CommandRow.changed_at), col(CommandRow.id)
-        rows = connection.execute(
-            select(stored, identifier)
-            .where(
-                stored < cutoff,
-                or_(stored > after[0], and_(stored == after[0], identifier > after[1])),
-                col(CommandRow.finished_at).is_not(None),
-            )
-            .order_by(stored, identifier)
-            .limit(limit)
-        )
-        return [(row[0], row[1]) for row in rows]
+        values = {"before_moment": cutoff, "from_moment": after[0], "of_id": after[1], "at_most": limit}
+        return [(row[0], row[1]) for row in connection.execute(_ENDED_BEFORE, values)]
 
     def delete_output(self, connection: Connection, command_ids: Collection[str]) -> int:
         """Delete what these commands printed. Return how many pieces that were."""

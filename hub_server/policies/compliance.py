@@ -245,10 +245,12 @@ class ComplianceService:
             or before.verdicts != judgement.verdicts
             or (judgement.is_here and not before.is_here)
         }
-        stored = await self._stored(organisation_id, changed)
-        for agent_id in judgements.keys() - changed.keys():
-            stored[agent_id] = msgspec.structs.replace(judgements[agent_id], worst=self._judged[agent_id].worst)
-        for agent_id, judgement in stored.items():
+        # Before anything is awaited: a machine that is deleted meanwhile is forgotten.
+        same = {
+            agent_id: msgspec.structs.replace(judgements[agent_id], worst=self._judged[agent_id].worst)
+            for agent_id in judgements.keys() - changed.keys()
+        }
+        for agent_id, judgement in (same | await self._stored(organisation_id, changed)).items():
             if self._machines.exists(organisation_id, agent_id):
                 self._keep(organisation_id, agent_id, judgement)
 

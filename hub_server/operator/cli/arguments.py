@@ -210,7 +210,7 @@ def _add_jobs(words: _Words) -> None:
     jobs.add_argument(
         "--status", metavar="STATUS", type=str.upper, help="PENDING, SENT, EXECUTING, COMPLETED, FAILED or CANCELLED"
     )
-    jobs.add_argument("--limit", type=int, default=50, metavar="N", help="how many, 1000 at most (default: 50)")
+    jobs.add_argument("--limit", type=int, default=50, metavar="N", help="how many, 100000 at most (default: 50)")
     _add_json(jobs, "print one JSON document")
     job = words.add("job", "listing", "job", "show one job", "  jtnt job JOB\n  jtnt job JOB --output > kept.txt")
     _add_arguments(job, ("job", "JOB"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import pytest
 from sqlalchemy import Connection, delete
 from sqlmodel import col
@@ -104,3 +106,22 @@ async def test_one_turn_tends_a_few_commands_and_leaves_others_theirs(
     hub.clock.advance(61)
     await hub.service.ledger.sweep()
     assert {(await hub.get(view.id)).status for view in views} == {CommandStatus.FAILED}
+
+
+async def test_what_ended_while_the_database_was_asked_is_not_opened_again(
+    hub: Hub, agent_id: str, heard: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    census = hub.service.ledger._census
+    changed = census._changed
+
+    async def slowly(since: datetime) -> tuple[list[OpenCommand], set[str]]:
+        view = await hub.create(agent_id)
+        found = await changed(since)
+        await hub.send(view.id)
+        await hub.result(agent_id, result(view.id))
+        return found
+
+    monkeypatch.setattr(census, "_changed", slowly)
+    await hub.service.ledger.sweep()
+    assert not hub.service.ledger.opened.ids()
+    assert len(await heard.ends()) == 1

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from hub_server.audit.tables import AuditRow
 from hub_server.clock import milliseconds
@@ -99,5 +101,21 @@ async def test_what_an_agent_reports_late_is_kept_as_long_as_any_other(hub: Hub,
     await retention.apply()
     assert (await hub.output(view.id)).data == ""
     hub.clock.advance(60 * DAY_SECONDS)
+    await retention.apply()
+    assert await counts(hub) == [0, 0, 0, 1]
+
+
+async def test_what_an_earlier_version_stored_beside_this_one_is_kept_as_long(hub: Hub, agent_id: str) -> None:
+    """It runs on for a while after the database was brought up to date, and does not say when it changes a command."""
+    retention = Retention(
+        database=hub.database, clock=hub.clock, store=CommandStore(), commands_days=90, output_days=30
+    )
+    await run_one(hub, agent_id, "a")
+    async with hub.database.write(EVERY_ORGANISATION) as connection:
+        await connection.execute(update(CommandRow).values(changed_at=datetime(1970, 1, 1, tzinfo=UTC)))
+    hub.clock.advance(29 * DAY_SECONDS)
+    await retention.apply()
+    assert await counts(hub) == [1, 1, 1, 1]
+    hub.clock.advance(62 * DAY_SECONDS)
     await retention.apply()
     assert await counts(hub) == [0, 0, 0, 1]

@@ -1,12 +1,15 @@
 """What a rotation waits for keeps nobody from writing."""
 
 import asyncio
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from sqlalchemy import update
 from sqlmodel import col
 
+from hub_server.errors import Unavailable
+from hub_server.pki.engine import ROTATED
 from hub_server.pki.tables import AuthorityRow
 from hub_server.storage.engine import EVERY_ORGANISATION, Database
 from protocol.enumerations import AuthorityUse
@@ -34,3 +37,25 @@ async def test_others_write_while_the_signer_makes_its_key(
     await (authority.tend() if by_the_clock else authority.rotate(AuthorityUse.JOBS, actor="test"))
     assert written
     assert sum(key.use is AuthorityUse.JOBS for key in authority.overview().authorities) == 2
+
+
+async def test_without_the_signer_every_other_key_is_exchanged_in_time(
+    database: Database, clock: FakeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = await authority_on(database, tmp_path / "pki", clock=clock)
+
+    async def away(_self: JobKeysHere) -> tuple[bytes, bytes]:
+        raise Unavailable("the signer is not there")
+
+    def counts() -> Counter[AuthorityUse]:
+        return Counter(key.use for key in authority.overview().authorities if key.use in ROTATED)
+
+    before = counts()
+    clock.advance(250 * 86400)
+    with monkeypatch.context() as patched:
+        patched.setattr(JobKeysHere, "make", away)
+        assert await authority.tend()
+        assert counts() - before == Counter(set(ROTATED) - {AuthorityUse.JOBS})
+        assert not await authority.tend()
+    assert await authority.tend()
+    assert counts() - before == Counter(ROTATED)

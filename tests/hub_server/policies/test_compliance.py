@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import msgspec
 import pytest
@@ -362,3 +363,26 @@ async def test_no_alert_is_raised_by_a_hub_that_does_not_know(world: World) -> N
         assert [event.severity for event in events if isinstance(event, ComplianceChanged)] == [None]
     finally:
         await other.database.close()
+
+
+async def test_a_machine_that_is_deleted_while_others_are_stored_stops_no_round(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for agent_id in ("a", "b"):
+        await world.add(agent_id)
+        world.tell(agent_id, firewall_enabled=True)
+    await world.make("All", FIREWALL)
+    await world.compliance.round()
+    save = world.store.save
+
+    async def meanwhile(*arguments: Any, **named: Any) -> None:
+        del world.boxes["b"]
+        world.compliance.forget("b")
+        await save(*arguments, **named)
+
+    monkeypatch.setattr(world.store, "save", meanwhile)
+    world.clock.advance(60)
+    world.tell("a", firewall_enabled=False)
+    world.tell("b", firewall_enabled=True)
+    assert await world.compliance.round() == 2
+    assert (await world.states())["a", "Firewall"] == "failed"

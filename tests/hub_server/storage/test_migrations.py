@@ -14,6 +14,7 @@ from hub_server.audit.tables import AuditHeadRow, AuditRow
 from hub_server.commands.model import open_command_of
 from hub_server.commands.open_store import OpenStore
 from hub_server.commands.store import CommandStore
+from hub_server.commands.tables import CommandRow
 from hub_server.commands.views import says_the_same
 from hub_server.fleet.tables import AgentRow
 from hub_server.storage.engine import EVERY_ORGANISATION, Database
@@ -93,6 +94,7 @@ async def test_a_command_that_the_first_release_sent_goes_on(bare: Database) -> 
         sent = await connection.run_sync(store.find_by_key, "o", "k")
         assert sent is not None
         assert await connection.run_sync(OpenStore().load) == [open_command_of(sent)]
+        assert await connection.scalar(select(col(CommandRow.changed_at))) == sent.created_at
         assert (await connection.run_sync(store.output_sizes, "o", ["c"]))["c"][OutputStream.STDOUT] == 3
     asked = JobEnvelope(
         job_id="another",
