@@ -45,6 +45,10 @@ _NUMBERS: Final = frozenset({int, float})
 _Values = dict[str, list[int | float | None]]
 
 
+class TooLong(Exception):
+    """There is more text in rollups than was to be unpacked."""
+
+
 class _Stored(Struct, frozen=True, array_like=True):
     """`steps` are the first timestamp and then differences."""
 
@@ -165,16 +169,40 @@ def encoded(rollup: RollupColumns) -> bytes:
     return bytes((VERSION,)) + zlib.compress(_encode((steps, *parts)), LEVEL)
 
 
-def decoded(body: bytes, metrics: Sequence[str] | None = None) -> RollupColumns:
-    """Return the buckets of `metrics`, of all that are there when None. Raises BadChunk."""
+def text_in(body: bytes, bytes_max: int = sys.maxsize) -> bytes:
+    """Return what `decoded_text` reads. Raises BadChunk, and TooLong without unpacking more than `bytes_max`.
+
+    How long the text is, the length of `body` does not tell: a thousand times as long is possible.
+    """
     if not body or body[0] != VERSION:
         raise BadChunk("no rollups of this version")
+    if bytes_max <= 0:  # which would be no bound to zlib
+        raise TooLong
+    unpacker = zlib.decompressobj()
     try:
-        stored = _decode(zlib.decompress(memoryview(body)[1:]))
-    except (zlib.error, msgspec.MsgspecError) as error:
+        text = unpacker.decompress(memoryview(body)[1:], bytes_max)
+    except zlib.error as error:
+        raise BadChunk(f"damaged rollups: {error}") from error
+    if not unpacker.eof:
+        if len(text) >= bytes_max:
+            raise TooLong
+        raise BadChunk("damaged rollups: the end is missing")
+    return text
+
+
+def decoded_text(text: bytes, metrics: Sequence[str] | None = None) -> RollupColumns:
+    """Return the buckets of `metrics`, of all that are there when None. Raises BadChunk."""
+    try:
+        stored = _decode(text)
+    except msgspec.MsgspecError as error:
         raise BadChunk(f"damaged rollups: {error}") from error
     found = RollupColumns([*accumulate(stored.steps)], *stored.parts)
     return found if metrics is None else _chosen(found, {*metrics})
+
+
+def decoded(body: bytes, metrics: Sequence[str] | None = None) -> RollupColumns:
+    """Return the buckets of `metrics`, of all that are there when None. Raises BadChunk."""
+    return decoded_text(text_in(body), metrics)
 
 
 def between(rollup: RollupColumns, from_ms: int, to_ms: int) -> RollupColumns:

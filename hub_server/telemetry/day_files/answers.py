@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -18,7 +19,7 @@ from hub_server.telemetry.day_files.samples import chosen, joined, last_before, 
 from hub_server.telemetry.model import BUCKET_MS, Resolution
 from hub_server.telemetry.packing import BadChunk
 from hub_server.telemetry.port import Columns, RollupColumns, StoredSample
-from hub_server.telemetry.rollups import NOTHING, between, decoded, in_order, rolled_columns
+from hub_server.telemetry.rollups import NOTHING, between, decoded_text, in_order, rolled_columns, text_in
 from protocol.frames import MetricValue
 
 log = structlog.get_logger(component="telemetry")
@@ -52,9 +53,15 @@ class FoundRollups(NamedTuple):
 
 
 def find_rollups(
-    reading: Reading, days: Iterable[Day], files: Iterable[Period], wanted: Wanted, span: range, resolution: Resolution
+    reading: Reading,
+    days: Iterable[Day],
+    files: Callable[[], Iterable[Period]],
+    wanted: Wanted,
+    span: range,
+    resolution: Resolution,
 ) -> FoundRollups:
-    """`span`: of whole hours. `files` are read after the days, so that an hour that is closed meanwhile is not missed.
+    """`span`: of whole hours. `files` is asked after the days, so that an hour that is closed meanwhile is not missed,
+    nor the first one of a file.
 
     In a reader's thread.
     """
@@ -68,16 +75,22 @@ def find_rollups(
                 hours_of[agent_id].add(hour_ms)
                 numbers = chosen(block, wanted.metrics)
                 fresh[agent_id].append(rolled_columns(numbers.timestamps, numbers.columns, BUCKET_MS[resolution]))
-    return FoundRollups(fresh, [*_rows_in(reading, files, wanted, span, hours_of)])
+    return FoundRollups(fresh, [*_rows_in(reading, files(), wanted, span, hours_of)])
 
 
-def rollups_of(found: FoundRollups, metrics: Sequence[str], from_ms: int, to_ms: int) -> dict[str, RollupColumns]:
-    """Return, by agent, the buckets that begin in the span. For any thread."""
+def rollups_of(
+    found: FoundRollups, metrics: Sequence[str], from_ms: int, to_ms: int, bytes_max: int = sys.maxsize
+) -> dict[str, RollupColumns]:
+    """Return, by agent, the buckets that begin in the span. For any thread.
+
+    Raises TooLong when more than `bytes_max` of text would have to be unpacked.
+    """
     parts: defaultdict[str, list[RollupColumns]] = defaultdict(list)
     for agent_id, fresh in found.fresh.items():
         parts[agent_id] += fresh
     for agent_id, body, spans in found.rows:
-        rollup = _decoded(body, metrics)
+        rollup, taken = _unpacked(body, metrics, bytes_max)
+        bytes_max -= taken
         parts[agent_id] += (between(rollup, *span) for span in spans)
     return {agent_id: between(in_order(of_agent), from_ms, to_ms) for agent_id, of_agent in parts.items()}
 
@@ -121,12 +134,14 @@ def _rows_in(
             yield RollupRow(agent_id, body, [*_pairs([*edges, row_from_ms + row_ms])])
 
 
-def _decoded(body: bytes, metrics: Sequence[str]) -> RollupColumns:
+def _unpacked(body: bytes, metrics: Sequence[str], bytes_max: int) -> tuple[RollupColumns, int]:
+    """Return the buckets of a row, none of a damaged one, and how long its text is. Raises TooLong."""
     try:
-        return decoded(body, metrics)
+        text = text_in(body, bytes_max)
+        return decoded_text(text, metrics), len(text)
     except BadChunk as error:
         log.error("rollups damaged; left out", error=str(error))
-        return NOTHING
+        return NOTHING, 0
 
 
 def _pairs(edges: Sequence[int]) -> Iterator[tuple[int, int]]:

@@ -7,6 +7,7 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -28,6 +29,7 @@ from hub_server.telemetry.day_files.rollup_files import RollupFiles
 from hub_server.telemetry.day_files.takeover import take_over
 from hub_server.telemetry.model import Resolution, StoredRanges, StreamKey
 from hub_server.telemetry.port import Columns, NewSample, RollupColumns, StoredSample, StoreFailed, StoreFigures
+from hub_server.telemetry.rollups import TooLong
 
 log = structlog.get_logger(component="telemetry")
 
@@ -36,6 +38,8 @@ READERS: Final = 2
 FEW_ROWS: Final = 40
 """So many rows of rollups are unpacked, a chart's worth, on the event loop: some 30 µs each. In a thread each of them
 gives up the interpreter's lock and waits for the loop's work to get it back."""
+FEW_BYTES: Final = 500_000
+"""Of the text in these rows: twice a day of eight metrics by the minute. How long a row is, its machine decides."""
 
 T = TypeVar("T")
 
@@ -135,11 +139,12 @@ class DayFiles:
         span = range(from_ms - from_ms % HOUR_MS, to_ms + -to_ms % HOUR_MS)
         found = await self._read(
             lambda reading: find_rollups(
-                reading, self._known_days(), self._rollups.periods(resolution), wanted, span, resolution
+                reading, self._known_days(), partial(self._rollups.periods, resolution), wanted, span, resolution
             )
         )
         if len(found.rows) <= FEW_ROWS:
-            return rollups_of(found, metrics, from_ms, to_ms)
+            with suppress(TooLong):
+                return rollups_of(found, metrics, from_ms, to_ms, FEW_BYTES)
         return await self._read(lambda _: rollups_of(found, metrics, from_ms, to_ms))
 
     async def pack(self, now_ms: int) -> int:

@@ -8,8 +8,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hub_server.telemetry.packing import BadChunk
 from hub_server.telemetry.port import RollupColumns
-from hub_server.telemetry.rollups import between, coarser, decoded, encoded, in_order, is_counter, merged, rolled
+from hub_server.telemetry.rollups import (
+    TooLong,
+    between,
+    coarser,
+    decoded,
+    decoded_text,
+    encoded,
+    in_order,
+    is_counter,
+    merged,
+    rolled,
+    text_in,
+)
 from protocol.frames import MetricValue
 
 MINUTE_MS = 60_000
@@ -83,6 +96,21 @@ def test_parts_that_share_no_bucket_are_joined_in_order_of_time(
     assert joined.timestamps == [*whole.timestamps, 30 * MINUTE_MS]
     assert joined.minima["memory"] == [None] * len(whole.timestamps) + [1.5]
     assert joined.last["uptime_seconds"] == [*whole.last["uptime_seconds"], None]
+
+
+def test_no_more_text_is_unpacked_than_is_asked_for() -> None:
+    minutes = range(0, 2000 * MINUTE_MS, MINUTE_MS)
+    found = rolled(minutes, [{"cpu": 1.5} for _ in minutes], MINUTE_MS)
+    body = encoded(found)
+    text = text_in(body)
+    assert len(text) > 20 * len(body)
+    assert decoded_text(text_in(body, len(text) + 1)) == found
+    for bytes_max in (-1, 0, 1, len(text) - 1):
+        with pytest.raises(TooLong):
+            text_in(body, bytes_max)
+    for damaged in (b"", body[:-6], b"\x02" + body[1:], body[:1] + b"\0" + body[2:]):
+        with pytest.raises(BadChunk):
+            text_in(damaged, len(text) + 1)
 
 
 def test_a_span_keeps_the_buckets_that_begin_in_it() -> None:
