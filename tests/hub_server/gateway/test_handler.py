@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
+
 from hub_server.gateway.agents.handler import AgentFrameHandler
 from hub_server.gateway.agents.session import AgentSession
 from hub_server.pauses import PauseMeter
@@ -22,15 +24,7 @@ KNOWN = SystemInformation(
     memory_total_bytes=1,
     ip_addresses=["192.0.2.1"],
 )
-OTHER = SystemInformation(
-    hostname="web-2",
-    os="linux",
-    os_version="12",
-    arch="x86_64",
-    cpu_count=4,
-    memory_total_bytes=1,
-    ip_addresses=["192.0.2.1"],
-)
+OTHER = msgspec.structs.replace(KNOWN, hostname="web-2")
 
 
 class Stage:
