@@ -16,7 +16,7 @@ from hub_server.bench.figures import Figure, Target, of_runs, single, spread
 from hub_server.bench.identities import identity_file
 from hub_server.bench.muster import CONNECTS_PER_SECOND, Enrolled, connected
 from hub_server.bench.orders import Connect
-from hub_server.bench.processes import finished, own_module
+from hub_server.bench.processes import cores_for_load, finished, own_module
 from protocol.requests import Reply
 from protocol.telemetry import MetricsQueryReply
 from scripts.load.person import Person, dashboard
@@ -41,11 +41,15 @@ A = TypeVar("A", bound=Answer)
 
 
 async def measure(options: Options, site: Site, fleet: Enrolled) -> Sequence[Figure]:
-    """Ask over a dashboard's socket, one question after the other, while the whole fleet is connected and samples."""
+    """Ask over a dashboard's socket, one question after the other, while the whole fleet is connected and samples.
+
+    The hub has a core of its own, the fleet shares the others.
+    """
     hub = site.hub
+    own_core, other_cores = cores_for_load()
     await hub.stop()
     filled = await filled_store(options, hub, fleet)
-    await hub.start()
+    await hub.start(own_core)
     plan = Connect(
         port=hub.agent_port,
         folder=str(fleet.identities),
@@ -56,7 +60,7 @@ async def measure(options: Options, site: Site, fleet: Enrolled) -> Sequence[Fig
         alarmed=min(fleet.count, ALARMED),
         alarm_samples=FOR_EVER,
     )
-    async with connected(plan):
+    async with connected(plan, other_cores):
         await asyncio.sleep(options.introduction_seconds)
         asked = await ask(options, hub, fleet)
     return [
