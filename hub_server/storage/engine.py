@@ -79,7 +79,8 @@ class Database:
     async def consult(self, organisation_id: str, work: Callable[[Connection], T]) -> T:
         """Return what `work` returns, given a consistent snapshot; nothing that it writes is kept.
 
-        On SQLite it runs as a whole in a thread: `work` touches nothing that belongs to the event loop.
+        On SQLite it runs as a whole in a thread: `work` touches nothing that belongs to the event loop. There it raises
+        Unavailable when too many wait, or when it takes too long.
         """
         if self._snapshots is None:
             async with self.read(organisation_id) as connection:
