@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Final, Protocol, TypeVar, assert_never
 
 import structlog
@@ -41,6 +42,8 @@ HARD_SECONDS: Final = 8.0
 """What would take longer by reckoning is not begun."""
 DEADLINE_SECONDS: Final = 10.0
 AT_ONCE: Final = 4
+WAITING_MAX: Final = 500
+"""Beside those: each of them may hold the names of a whole fleet."""
 SLICE_VALUES: Final = 10_000
 SLICE_AGENTS_MAX: Final = 100
 FEW_VALUES: Final = 2500
@@ -81,9 +84,13 @@ class MetricHistory:
         self._clock = clock
         self._kept_ms = {resolution: days * DAY_MS for resolution, days in kept_days.items()}
         self._slots = asyncio.Semaphore(AT_ONCE)
+        self._waiting = 0
 
     async def query(self, principal: Principal, request: MetricsQuery) -> MetricsQueryReply:
-        """Return charts, the finest that `maxPoints` and the length of each history allow."""
+        """Return charts, the finest that `maxPoints` and the length of each history allow.
+
+        Raises InvalidRequest, and Unavailable when too many wait already or when it takes too long.
+        """
         organisation_id = authorize(principal, Permission.FLEET_READ)
         if any(agent_id.startswith(HUB_AGENT_PREFIX) for agent_id in request.agent_ids or ()):
             authorize(principal, Permission.HUB_READ)
@@ -93,13 +100,27 @@ class MetricHistory:
         reading = self._reading(organisation_id, groups, request)
         reading.check(groups)
         try:
-            async with asyncio.timeout(DEADLINE_SECONDS), self._slots:
+            async with asyncio.timeout(DEADLINE_SECONDS), self._turn():
                 return await (reading.of_agents() if request.group_by is None else reading.of_groups(groups))
         except TimeoutError as late:
             raise Unavailable("the query took too long; ask for fewer agents or a shorter time") from late
         except StoreFailed as failed:
             log.warning("history not read", error=str(failed))
             raise Unavailable("the history cannot be read at the moment; try again later") from failed
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        if self._waiting >= WAITING_MAX:
+            raise Unavailable("many charts are asked for at once; try again in a moment", retry_after_seconds=1)
+        self._waiting += 1
+        try:
+            await self._slots.acquire()
+        finally:
+            self._waiting -= 1
+        try:
+            yield
+        finally:
+            self._slots.release()
 
     def _groups(self, organisation_id: str, request: MetricsQuery) -> dict[str, list[str]]:
         """Return the agents of each group by its name; without grouping those of the answer in order, as one."""

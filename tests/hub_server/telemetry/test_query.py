@@ -263,3 +263,25 @@ async def test_a_store_that_fails_or_hangs_is_told(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(query_module, "DEADLINE_SECONDS", 0.01)
     with pytest.raises(Unavailable, match="took too long"):
         await past.ask(HOUR_MS, agent_ids=["a"])
+
+
+async def test_who_comes_to_a_full_line_is_refused_at_once_and_the_others_are_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(query_module, "WAITING_MAX", 2)
+    past = Past()
+    past.store.hangs = asyncio.get_running_loop().create_future()
+    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+        asking = [
+            tasks.create_task(past.ask(HOUR_MS, agent_ids=["a"]), name="ask") for _ in range(query_module.AT_ONCE + 2)
+        ]
+        await asyncio.sleep(0)
+        with pytest.raises(Unavailable) as refused:
+            await past.ask(HOUR_MS, agent_ids=["a"])
+        asking[-1].cancel()
+        await asyncio.sleep(0)
+        asking.append(tasks.create_task(past.ask(HOUR_MS, agent_ids=["a"]), name="ask"))
+        await asyncio.sleep(0)
+        past.store.hangs.set_result(None)
+    assert refused.value.retry_after_seconds == 1
+    assert [task.cancelled() for task in asking] == [False] * (query_module.AT_ONCE + 1) + [True, False]
