@@ -102,24 +102,27 @@ class GroupCommit:
                 group.append(caller)
         return group
 
-    def _run(self, group: Sequence[_Caller[Any]], loop: asyncio.AbstractEventLoop) -> None:
+    def _run(self, group: list[_Caller[Any]], loop: asyncio.AbstractEventLoop) -> None:
         """Run in the thread; `_finish` is called in the loop's next turn, without a future's turns in between."""
         try:
-            outcomes = self._outcomes(group)
+            outcomes = self._outcomes([caller.work for caller in group])
         except BaseException as error:  # noqa: BLE001  raised to everybody in the group
             outcomes = [Failed(error, error.__traceback__ if len(group) == 1 else None)] * len(group)
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(self._finish, group, outcomes)
 
-    def _outcomes(self, group: Sequence[_Caller[Any]]) -> list[Done[Any] | Failed]:
+    def _outcomes(self, works: Sequence[Callable[[Connection], Any]]) -> list[Done[Any] | Failed]:
         with self._engine.begin() as connection:
-            if len(group) == 1:  # what it raises undoes the transaction, which is its own
-                return [Done(group[0].work(connection))]
-            return [_attempt(connection, caller.work) for caller in group]
+            if len(works) == 1:  # what it raises undoes the transaction, which is its own
+                return [Done(works[0](connection))]
+            return [_attempt(connection, work) for work in works]
 
-    def _finish(self, group: Sequence[_Caller[Any]], outcomes: Sequence[Done[Any] | Failed]) -> None:
+    def _finish(self, group: list[_Caller[Any]], outcomes: list[Done[Any] | Failed]) -> None:
+        """Empties both: an error holds the frames that it came through, and those of the thread hold these lists."""
         self._turns.pass_on()
         _answer(group, outcomes)
+        group.clear()
+        outcomes.clear()
 
 
 def _attempt(connection: Connection, work: Callable[[Connection], T]) -> Done[T] | Failed:

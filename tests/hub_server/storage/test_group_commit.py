@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import shutil
 import sqlite3
 import traceback
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -20,6 +22,10 @@ from hub_server.storage.group_commit import WORKS_A_GROUP
 from tests.clocks import FakeClock
 
 Work = Callable[[Connection], int]
+
+
+class Refusal(Exception):
+    """What a work raises; unlike an error of Python's own it can be watched."""
 
 
 class Hub:
@@ -131,6 +137,38 @@ async def test_what_one_raises_who_waited_with_nobody_undoes_it_and_says_where_i
     assert isinstance(told[1], ZeroDivisionError)
     assert "add_and_fail" in "".join(traceback.format_exception(told[1]))
     assert [told[0], told[2], hub.committed()] == [1, 2, {1, 2}]
+
+
+@pytest.mark.parametrize("others", [0, 1])
+async def test_an_error_goes_with_the_last_who_knows_it_and_needs_no_collector(hub: Hub, others: int) -> None:
+    known: list[weakref.ref[Refusal]] = []
+
+    def refuse(_: Connection) -> int:
+        refusal = Refusal()
+        known.append(weakref.ref(refusal))
+        try:
+            raise refusal
+        finally:
+            del refusal
+
+    async def refused() -> bool:
+        try:
+            await hub.database.transact(EVERY_ORGANISATION, refuse)
+        except Refusal:
+            return True
+        return False
+
+    gc.disable()
+    try:
+        async with asyncio.TaskGroup() as tasks, hub.database.write(EVERY_ORGANISATION):
+            for number in range(others):
+                tasks.create_task(hub.told(partial(hub.add, number)), name="transact")
+            asked = tasks.create_task(refused(), name="transact")
+            await asyncio.sleep(0)
+        assert asked.result()
+        assert [each() for each in known] == [None]
+    finally:
+        gc.enable()
 
 
 async def test_a_commit_that_fails_is_told_to_all_of_its_group_and_to_no_other(hub: Hub) -> None:
