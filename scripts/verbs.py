@@ -31,6 +31,7 @@ examples:
 Each verb does the whole set-up by itself and inside this folder only. It needs Python 3.11 or newer with pip or venv.
 """
 SERVING: Final = ("jtnt-hub", "serve")
+HELP: Final = frozenset({"-h", "--help"})
 WINDOWS: Final = os.name == "nt"
 INTERRUPTED: Final = 130
 NOT_FOUND: Final = 127
@@ -132,14 +133,14 @@ def verb_of(arguments: Sequence[str]) -> str:
 
 def asks_for_help(verb: str, rest: Sequence[str]) -> bool:
     """Tell whether it is the verb itself that help is asked of; behind `run` it is a program."""
-    return verb != "run" and not {"-h", "--help"}.isdisjoint(rest)
+    return verb != "run" and not HELP.isdisjoint(rest)
 
 
 def parts_for(verb: str, rest: Sequence[str]) -> frozenset[Part]:
     """Return what must be ready: nothing for help, and the dashboard for a hub that is run, which would serve it as it
     was built before.
     """
-    if asks_for_help(verb, rest):
+    if not HELP.isdisjoint(rest):
         return frozenset()
     return BUNDLE if verb == "run" and tuple(rest[:2]) == SERVING else VERBS[verb].parts
 
