@@ -24,6 +24,8 @@ SLICE_COMMANDS: Final = 100
 SLICE_SCRIPTS: Final = 100
 PAUSE_SECONDS: Final = 0.05
 """Between two slices: room for others who write."""
+AHEAD_MAX: Final = timedelta(days=1)
+"""A moment further ahead than this is of a clock that was wrong."""
 _BEGINNING: Final = (datetime(1970, 1, 1, tzinfo=UTC), "")
 
 
@@ -37,6 +39,7 @@ class Retention:
         self._commands = timedelta(days=commands_days)
         self._output = timedelta(days=output_days)
         self._without_output = _BEGINNING
+        self._is_first_round = True
 
     async def run(self) -> None:
         while True:
@@ -49,24 +52,42 @@ class Retention:
     async def apply(self) -> None:
         """Delete what is too old now. Raises what the database raises."""
         now = self._clock.now()
-        while slice_ := await self._ended_before(now - self._output, self._without_output):
-            await self._delete(partial(self._store.delete_output, command_ids=[place[1] for place in slice_]))
+        if not self._is_first_round:  # just after the machine's start the clock of the hub itself may not be set yet
+            await self._settle(now)
+        self._is_first_round = False
+        if self._without_output[0] >= now - self._output:  # the clock was ahead
+            self._without_output = _BEGINNING
+        while slice_ := await self._ended_before(now, now - self._output, self._without_output):
+            await self._written(partial(self._store.delete_output, command_ids=[place[1] for place in slice_]))
             self._without_output = slice_[-1]
         deleted = 0
-        while slice_ := await self._ended_before(now - self._commands, _BEGINNING):
-            deleted += await self._delete(
+        while slice_ := await self._ended_before(now, now - self._commands, _BEGINNING):
+            deleted += await self._written(
                 partial(self._store.delete_commands, command_ids=[place[1] for place in slice_])
             )
-        while await self._delete(partial(self._store.delete_scripts, cutoff=now - self._commands, limit=SLICE_SCRIPTS)):
+        while await self._written(
+            partial(self._store.delete_scripts, cutoff=now - self._commands, limit=SLICE_SCRIPTS)
+        ):
             pass
         if deleted:
             log.info("old commands deleted", commands=deleted)
 
-    async def _ended_before(self, cutoff: datetime, after: tuple[datetime, str]) -> Sequence[tuple[datetime, str]]:
-        async with self._database.read(EVERY_ORGANISATION) as connection:
-            return await connection.run_sync(self._store.ended_before, cutoff, after, SLICE_COMMANDS)
+    async def _settle(self, now: datetime) -> None:
+        """Take back to now what a clock that was ahead has stored: it would be kept until its time has come."""
+        ahead, settled = now + AHEAD_MAX, 0
+        while count := await self._written(partial(self._store.settle, ahead=ahead, now=now, limit=SLICE_COMMANDS)):
+            settled += count
+        if settled:
+            log.warning("commands of a clock that was ahead are kept as if they were of now", commands=settled)
 
-    async def _delete(self, work: Callable[[Connection], int]) -> int:
-        deleted = await self._database.transact(EVERY_ORGANISATION, work)
+    async def _ended_before(
+        self, now: datetime, cutoff: datetime, after: tuple[datetime, str]
+    ) -> Sequence[tuple[datetime, str]]:
+        async with self._database.read(EVERY_ORGANISATION) as connection:
+            return await connection.run_sync(self._store.ended_before, cutoff, now + AHEAD_MAX, after, SLICE_COMMANDS)
+
+    async def _written(self, work: Callable[[Connection], int]) -> int:
+        """Return what `work` returns, after the pause that follows each slice."""
+        written = await self._database.transact(EVERY_ORGANISATION, work)
         await asyncio.sleep(PAUSE_SECONDS)
-        return deleted
+        return written

@@ -123,17 +123,32 @@ _READ_OUTPUT: Final = (
 _IS_OPEN: Final = col(CommandRow.finished_at).is_(None)
 _NOT_ENDED: Final = frozenset(CommandStatus) - TERMINAL
 _BEFORE: Final = bindparam("before_moment", type_=UtcDateTime)
+_NO_CHANGE: Final = datetime(1970, 1, 2, tzinfo=UTC)
+_AHEAD: Final = bindparam("ahead_moment", type_=UtcDateTime)
 _ENDED_BEFORE: Final = (
     select(col(CommandRow.changed_at), col(CommandRow.id))
     .where(
         tuple_(col(CommandRow.changed_at), col(CommandRow.id))
         > tuple_(bindparam("from_moment", type_=UtcDateTime), bindparam("of_id")),
         col(CommandRow.changed_at) < _BEFORE,
-        col(CommandRow.created_at) < _BEFORE,  # an earlier version, that runs on beside this one, notes no changes
+        # An earlier version, that runs on beside this one, notes no changes. What is ahead was signed, and stays so.
+        or_(
+            col(CommandRow.created_at) < _BEFORE,
+            and_(col(CommandRow.created_at) > _AHEAD, col(CommandRow.changed_at) > _NO_CHANGE),
+        ),
         ~_IS_OPEN,
     )
     .order_by(col(CommandRow.changed_at), col(CommandRow.id))
     .limit(bindparam("at_most"))
+)
+_IS_AHEAD: Final = col(CommandRow.changed_at) > _AHEAD
+_SETTLE: Final = (
+    update(CommandRow)
+    .where(col(CommandRow.id).in_(select(col(CommandRow.id)).where(_IS_AHEAD).limit(bindparam("at_most"))), _IS_AHEAD)
+    .values(changed_at=bindparam("to_moment", type_=UtcDateTime))
+)
+_SETTLE_SCRIPTS: Final = (
+    update(ScriptRow).where(col(ScriptRow.used_at) > _AHEAD).values(used_at=bindparam("to_moment", type_=UtcDateTime))
 )
 LISTED_DATA_MAX_CHARS: Final = 4096
 _DATA: Final = col(CommandRow.command_data)
@@ -306,14 +321,22 @@ class CommandStore:
         )
         return b"".join(data[max(0, offset - start) :] for start, data in rows)[:limit_bytes]
 
+    def settle(self, connection: Connection, ahead: datetime, now: datetime, limit: int) -> int:
+        """Say of scripts used after `ahead`, and of `limit` commands changed then, that it was now. Return how many."""
+        values = {"ahead_moment": ahead, "to_moment": now}
+        connection.execute(_SETTLE_SCRIPTS, values)
+        return connection.execute(_SETTLE, values | {"at_most": limit}).rowcount
+
     def ended_before(
-        self, connection: Connection, cutoff: datetime, after: tuple[datetime, str], limit: int
+        self, connection: Connection, cutoff: datetime, ahead: datetime, after: tuple[datetime, str], limit: int
     ) -> list[tuple[datetime, str]]:
         """Return when the end was stored, and the id, of commands whose end was stored before `cutoff`, in that order,
         from `after` on. What an agent's clock says of it keeps nothing and deletes nothing.
+
+        Of those made after `ahead`, when no clock is yet, the time of their making does not count.
         """
-        values = {"before_moment": cutoff, "from_moment": after[0], "of_id": after[1], "at_most": limit}
-        return [(row[0], row[1]) for row in connection.execute(_ENDED_BEFORE, values)]
+        values = {"before_moment": cutoff, "ahead_moment": ahead, "from_moment": after[0], "of_id": after[1]}
+        return [(row[0], row[1]) for row in connection.execute(_ENDED_BEFORE, values | {"at_most": limit})]
 
     def delete_output(self, connection: Connection, command_ids: Collection[str]) -> int:
         """Delete what these commands printed. Return how many pieces that were."""

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 from sqlalchemy import func, select, update
+from sqlmodel import col
 
 from hub_server.audit.tables import AuditRow
 from hub_server.clock import milliseconds
@@ -119,3 +120,45 @@ async def test_what_an_earlier_version_stored_beside_this_one_is_kept_as_long(hu
     hub.clock.advance(62 * DAY_SECONDS)
     await retention.apply()
     assert await counts(hub) == [0, 0, 0, 1]
+
+
+async def test_what_was_stored_while_the_clock_was_ahead_is_kept_as_long_as_any_other(
+    hub: Hub, agent_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hub_server.commands.retention.SLICE_COMMANDS", 2)
+    monkeypatch.setattr("hub_server.commands.retention.PAUSE_SECONDS", 0)
+    retention = Retention(
+        database=hub.database, clock=hub.clock, store=CommandStore(), commands_days=90, output_days=30
+    )
+    before = await run_one(hub, agent_id, "before")
+    hub.clock.jump(1000 * DAY_SECONDS)
+    ahead = [await run_one(hub, agent_id, text) for text in ("a", "b", "c")]
+    await retention.apply()
+    with pytest.raises(NotFound):
+        await hub.get(before)
+    hub.clock.advance(40 * DAY_SECONDS)
+    await retention.apply()
+    assert await counts(hub) == [3, 0, 3, 4]
+    hub.clock.jump(-1040 * DAY_SECONDS)
+    put_right = await run_one(hub, agent_id, "put right")
+    await retention.apply()
+    hub.clock.advance(31 * DAY_SECONDS)
+    await retention.apply()
+    assert (await hub.output(put_right)).data == ""
+    assert (await hub.get(ahead[0])).id == ahead[0]
+    hub.clock.advance(60 * DAY_SECONDS)
+    await retention.apply()
+    assert await counts(hub) == [0, 0, 0, 5]
+
+
+async def test_a_hub_whose_own_clock_is_behind_at_its_start_takes_nothing_for_later(hub: Hub, agent_id: str) -> None:
+    view = await run_one(hub, agent_id, "a")
+    async with hub.database.read(EVERY_ORGANISATION) as connection:
+        changed_at = await connection.scalar(select(col(CommandRow.changed_at)))
+    hub.clock.jump(-1000 * DAY_SECONDS)
+    await Retention(
+        database=hub.database, clock=hub.clock, store=CommandStore(), commands_days=90, output_days=30
+    ).apply()
+    async with hub.database.read(EVERY_ORGANISATION) as connection:
+        assert await connection.scalar(select(col(CommandRow.changed_at))) == changed_at
+    assert (await hub.output(view)).data == "output"
