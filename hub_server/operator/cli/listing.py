@@ -15,10 +15,12 @@ from hub_server.operator.cli.outcome import Exit, Failed, cut_of
 from hub_server.operator.cli.printing import json_text, own_streams, text_of
 from hub_server.operator.cli.session import connected
 from hub_server.operator.client import Operator
-from hub_server.operator.jobs import ENDED, Job
+from hub_server.operator.errors import Refused
+from hub_server.operator.jobs import ENDED, Asking, Job
 from hub_server.operator.machines import PAGE, machine_called, machines_in, names_of
 from hub_server.operator.output import chunk_of
 from hub_server.terminal.columns import print_columns, visible
+from protocol.codes import ErrorCode
 from protocol.commands import CommandsList, CommandsListReply, CommandsOutput, CommandsOutputReply, CommandView
 from protocol.enumerations import Action, AgentStatus, CommandStatus, OutputStream
 from protocol.events import AgentSummary
@@ -57,7 +59,7 @@ async def jobs(options: argparse.Namespace) -> int:
     status = None if options.status is None else _word(CommandStatus, options.status, "--status")
     async with connected(options) as hub:
         agent_id = None if options.agent is None else (await machine_called(hub, options.agent)).id
-        found, total = await _newest_jobs(hub, CommandsList(agent_id=agent_id, status=status), options.limit)
+        found, total = await newest_jobs(hub, CommandsList(agent_id=agent_id, status=status), options.limit)
         names = {} if options.as_json else await names_of(hub, (each.agent_id for each in found))
     if options.as_json:
         _print_json({"commands": found, "total": total})
@@ -69,17 +71,32 @@ async def jobs(options: argparse.Namespace) -> int:
     return Exit.DONE
 
 
-async def _newest_jobs(hub: Operator, request: CommandsList, limit: int) -> tuple[list[CommandView], int]:
-    """Return the newest `limit` jobs that are asked for, and how many there are in all."""
-    found: list[CommandView] = []
+async def newest_jobs(hub: Asking, request: CommandsList, limit: int) -> tuple[list[CommandView], int]:
+    """Return the newest `limit` jobs that are asked for, and how many there are in all.
+
+    Where the last of a page is deleted meanwhile, the next one begins behind an earlier one of it, or anew, and those
+    that are known, or newer than it, are left out.
+    """
+    found: dict[str, CommandView] = {}
     total: int | None = None
+    page, back = structs.replace(request, limit=min(PAGE, limit)), 2
     while True:
-        page = structs.replace(request, limit=min(PAGE, limit - len(found)), after=found[-1].id if found else None)
-        reply = await hub.ask("commands:list", page, CommandsListReply)
+        try:
+            reply = await hub.ask("commands:list", page, CommandsListReply)
+        except Refused as refusal:
+            if page.after is None or (refusal.code, refusal.path) != (ErrorCode.NOT_FOUND, "$.after"):
+                raise
+            places = list(found)
+            page, back = structs.replace(page, after=places[-back] if back <= len(places) else None), 2 * back
+            continue
+        oldest = min((view.created_at for view in found.values()), default=None)
+        for view in reply.commands:
+            if oldest is None or view.created_at <= oldest:
+                found.setdefault(view.id, view)
         total = reply.total if total is None else total
-        found += reply.commands
         if len(found) >= limit or len(reply.commands) < page.limit:
-            return found, total
+            return list(found.values())[:limit], total
+        page, back = structs.replace(page, after=reply.commands[-1].id), 2
 
 
 async def job(options: argparse.Namespace) -> int:
