@@ -195,7 +195,11 @@ class _Line(asyncio.Protocol):
 
     async def first(self) -> Answer:
         """Return what the signer says before it is asked. Raises ConnectionError."""
-        return await self._waiting[0]
+        try:
+            return await self._waiting[0]
+        except BaseException:  # its process ends with the line, and would be waited for
+            self.drop()
+            raise
 
     async def ask(self, question: Question) -> Answer:
         """Raises ConnectionError when the line is lost before the answer."""

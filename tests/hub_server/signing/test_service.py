@@ -110,6 +110,26 @@ async def test_the_keeper_waits_longer_each_time_that_there_is_none(
     assert pauses == [1, 2, 4, 8, 16, 30, 30]
 
 
+async def test_whoever_stops_waiting_for_a_signer_that_starts_hangs_up(tmp_path: Path) -> None:
+    """A process ends when its line does: a hub that stops while it starts would wait for it and kill it."""
+    called, hung_up = asyncio.Event(), asyncio.Event()
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        called.set()
+        await reader.read()
+        hung_up.set()
+        writer.close()
+
+    path = tmp_path / "signer.sock"
+    signer = Signer(terms_in(tmp_path), listens_at=path)
+    async with asyncio.timeout(30), await asyncio.start_unix_server(say_nothing, path):
+        waiting = asyncio.create_task(signer.ready())
+        await called.wait()
+        waiting.cancel()
+        await hung_up.wait()
+    await signer.close()
+
+
 async def test_one_that_does_not_answer_is_replaced(tmp_path: Path) -> None:
     async with signer_in(tmp_path, answer_seconds=0.3) as signer:
         public_key, sealed = await signer.make()
