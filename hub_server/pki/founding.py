@@ -27,7 +27,7 @@ from hub_server.pki.keyring import (
     key_record,
     signing_keys,
 )
-from hub_server.pki.ports import JobKeys
+from hub_server.pki.ports import JobKeys, MadeKey
 from hub_server.pki.trust import document_of, next_document, signed
 from hub_server.storage.engine import EVERY_ORGANISATION, Database
 from hub_server.storage.private_files import KeysRefused
@@ -72,24 +72,29 @@ class Founding:
             await self._archive.lock_shared(connection)
             keyring = await keyring_in(connection, self._archive, self._vault)
         if keyring is None:
+            made = None if files.has_earlier_keys(directory) else await self._job_keys.make()  # while nobody is held up
             async with database.write(EVERY_ORGANISATION) as connection:
                 await self._archive.lock(connection)
                 keyring = await keyring_in(connection, self._archive, self._vault)
                 if keyring is None:
                     files.refuse_lost_database(directory)
-                    keyring = await self.found(connection, directory, files.earlier_keys(directory))
+                    keyring = await self._found(connection, directory, files.earlier_keys(directory), made)
                     _refuse_other_domain(keyring, self._trust_domain)
                     await self._audit(connection, keyring.root_id)
         _refuse_other_domain(keyring, self._trust_domain)
         return keyring
 
-    async def found(self, connection: AsyncConnection, directory: Path, earlier: EarlierKeys) -> Keyring:
+    async def _found(
+        self, connection: AsyncConnection, directory: Path, earlier: EarlierKeys, made: MadeKey | None
+    ) -> Keyring:
         """Write an authority of what `earlier` has and new keys for the rest, within the caller's transaction.
+
+        `made`: a new key of the signer, for where there is no earlier one.
 
         Raises KeysRefused when the parts of `earlier` do not belong together.
         """
         try:
-            records, versions = self._parts(earlier, await self._jobs(earlier))
+            records, versions = self._parts(earlier, await self._jobs(earlier, made))
             keyrings = [Keyring(records, trust, self._vault) for _, trust in versions]
             for record in records:
                 await self._archive.add(connection, record)
@@ -158,11 +163,11 @@ class Founding:
         begins = min(self._now, ca.certificate.not_valid_before_utc)
         return ca_record(authority_use, ca.certificate, ca.key, self._vault, begins)
 
-    async def _jobs(self, earlier: EarlierKeys) -> Record:
+    async def _jobs(self, earlier: EarlierKeys, made: MadeKey | None) -> Record:
         """A signer that agents know already keeps the end that they were told."""
         key = earlier.jobs_key
         if key is None:
-            made = await self._job_keys.make()
+            made = made or await self._job_keys.make()
         else:
             made = await self._job_keys.adopt(key.private_bytes_raw())
             log.warning(HANDED_OVER, key_id=key_id_of(made[0]))
