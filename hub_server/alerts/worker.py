@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 import structlog
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DataError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from hub_server.alerts.engine import CLOCK, COMPLIANCE, QUARANTINE, Raise, of_clock, of_compliance, of_trust
+from hub_server.alerts.engine import CLOCK, COMPLIANCE, QUARANTINE, Cease, Raise, of_clock, of_compliance, of_trust
 from hub_server.alerts.model import Observation
 from hub_server.alerts.service import AlertService
 from hub_server.bus.port import Bus, Overflow
@@ -21,6 +22,8 @@ log = structlog.get_logger(component="alerts")
 
 CAPACITY_FRAMES: Final = 10_000
 BATCH_FRAMES_MAX: Final = 256
+RETRY_FIRST_SECONDS: Final = 0.5
+RETRY_MAX_SECONDS: Final = 5.0
 
 
 class ThresholdSettings(Protocol):
@@ -82,11 +85,11 @@ class TrustWorker:
             for agent in self._kept_out():
                 if agent.trust is AgentTrust.QUARANTINED and not self._alerts.stands(agent.id, QUARANTINE):
                     effect = of_trust(agent.trust, agent.trust_reason, by_hub=False)
-                    await self._alerts.apply(agent.organisation_id, agent.id, effect)
+                    await _apply(self._alerts, agent.organisation_id, agent.id, effect)
             async for event in events:
                 if isinstance(event, AgentTrustChanged):
                     effect = of_trust(event.trust, event.reason, by_hub=event.by_hub)
-                    await self._alerts.apply(event.organisation_id, event.agent_id, effect)
+                    await _apply(self._alerts, event.organisation_id, event.agent_id, effect)
 
 
 class ClockWorker:
@@ -113,7 +116,7 @@ class ClockWorker:
     async def _apply(self, event: ClockOffsetMeasured) -> None:
         if event.skewed is not self._alerts.stands(event.agent_id, CLOCK):  # a fleet that comes back writes nothing
             effect = of_clock(event.offset_ms, skewed=event.skewed)
-            await self._alerts.apply(event.organisation_id, event.agent_id, effect)
+            await _apply(self._alerts, event.organisation_id, event.agent_id, effect)
 
 
 class ComplianceWorker:
@@ -135,7 +138,21 @@ class ComplianceWorker:
                     effect = of_compliance(event.severity)
                     # What a person resolved while it holds stays so, and a fleet that is judged anew writes nothing.
                     if isinstance(effect, Raise) is not self._alerts.stands(event.agent_id, COMPLIANCE):
-                        await self._alerts.apply(event.organisation_id, event.agent_id, effect)
+                        await _apply(self._alerts, event.organisation_id, event.agent_id, effect)
+
+
+async def _apply(alerts: AlertService, organisation_id: str, agent_id: str, effect: Raise | Cease) -> None:
+    """Try until the database takes it: what is said once about a machine is not said again."""
+    pause_seconds = RETRY_FIRST_SECONDS
+    while True:
+        try:
+            return await alerts.apply(organisation_id, agent_id, effect)
+        except DataError:
+            raise
+        except (DBAPIError, PoolTimeout, OSError) as error:
+            log.warning("alert not stored; tried again", agent_id=agent_id, key=effect.key, error=str(error)[:500])
+        await asyncio.sleep(pause_seconds)
+        pause_seconds = min(2 * pause_seconds, RETRY_MAX_SECONDS)
 
 
 def newest_observations(events: Iterable[DomainEvent]) -> list[Observation]:

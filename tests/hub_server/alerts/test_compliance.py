@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from hub_server.access.model import Principal
 from hub_server.alerts.engine import COMPLIANCE, Cease, Raise, of_compliance
@@ -62,3 +63,30 @@ async def test_the_alert_is_open_until_the_machine_is_as_expected(
         (COMPLIANCE, AlertSeverity.CRITICAL, AlertState.RESOLVED),
         (COMPLIANCE, AlertSeverity.CRITICAL, AlertState.OPEN),
     ]
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_what_the_database_does_not_take_at_once_is_tried_again(
+    database: Database, organisation_id: str, bus: InProcessBus, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hub_server.alerts.worker.RETRY_FIRST_SECONDS", 0)
+    failures = iter([PoolTimeout(), OSError("away")])
+
+    class Struggling(AlertService):
+        async def apply(self, organisation_id: str, agent_id: str, effect: Raise | Cease) -> None:
+            for failure in failures:
+                raise failure
+            await super().apply(organisation_id, agent_id, effect)
+
+    alerts = Struggling(database=database, bus=bus, clock=clock, store=AlertStore(), hosts=Names())
+    agent_id = await add_agent(database, organisation_id)
+    with bus.subscribe(frozenset({"alerts"}), name="t", capacity=9, overflow=Overflow.DROP_OLDEST) as said:
+        async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(ComplianceWorker(bus=bus, alerts=alerts).run(), name="worker")
+            await asyncio.sleep(0)  # it has subscribed
+            bus.publish(
+                ComplianceChanged(organisation_id=organisation_id, agent_id=agent_id, severity=AlertSeverity.CRITICAL)
+            )
+            assert len(await said.batch(1)) == 1
+            running.cancel()
+    assert alerts.stands(agent_id, COMPLIANCE)
