@@ -31,7 +31,6 @@ from tests.authorities import authority_in, authority_on
 from tests.certificates import csr_of, ed25519_key, p256_key
 from tests.clocks import FakeClock
 from tests.hub_server.pki.earlier import IN_ORDER, NAMED_IN_TRUST, write_earlier
-from tests.job_keys import JobKeysHere
 
 IDENTITY = AgentIdentity("jtnt", "org-1", "agent-1")
 
@@ -102,19 +101,6 @@ async def test_hubs_that_start_at_once_make_one_authority(
     assert len({authority.ca_bundle_pem for authority in opened}) == 1
     assert len({authority.trust_hash for authority in opened}) == 1
     assert await count(database, AuthorityRow) == len(AuthorityUse)
-
-
-async def test_nobody_who_writes_waits_for_the_signer_of_an_authority_that_begins(
-    database: Database, folder: Path, clock: FakeClock
-) -> None:
-    class WritingKeys(JobKeysHere):
-        async def make(self) -> tuple[bytes, bytes]:
-            async with asyncio.timeout(30), database.write(EVERY_ORGANISATION):
-                return await super().make()
-
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    authority = await authority_on(database, folder, clock=clock, job_keys=WritingKeys(folder.parent / "signer.key"))
-    assert (await authority.sign_job(b"x")).key_id == document_of(authority.trust).signers[0].key_id
 
 
 async def test_a_first_start_that_fails_leaves_nothing(

@@ -1,4 +1,4 @@
-"""What a rotation waits for keeps nobody from writing."""
+"""What a rotation, or the beginning of an authority, waits for keeps nobody from writing."""
 
 import asyncio
 from collections import Counter
@@ -11,6 +11,7 @@ from sqlmodel import col
 from hub_server.errors import Unavailable
 from hub_server.pki.engine import ROTATED
 from hub_server.pki.tables import AuthorityRow
+from hub_server.pki.trust import document_of
 from hub_server.storage.engine import EVERY_ORGANISATION, Database
 from protocol.enumerations import AuthorityUse
 from tests.authorities import authority_on
@@ -59,3 +60,16 @@ async def test_without_the_signer_every_other_key_is_exchanged_in_time(
         assert not await authority.tend()
     assert await authority.tend()
     assert counts() - before == Counter(ROTATED)
+
+
+async def test_nobody_who_writes_waits_for_the_signer_of_an_authority_that_begins(
+    database: Database, tmp_path: Path, clock: FakeClock
+) -> None:
+    class WritingKeys(JobKeysHere):
+        async def make(self) -> tuple[bytes, bytes]:
+            async with asyncio.timeout(30), database.write(EVERY_ORGANISATION):
+                return await super().make()
+
+    keys = WritingKeys(tmp_path / "signer.key")
+    authority = await authority_on(database, tmp_path / "pki", clock=clock, job_keys=keys)
+    assert (await authority.sign_job(b"x")).key_id == document_of(authority.trust).signers[0].key_id
