@@ -94,7 +94,7 @@ def _show(base: Foundation, recorder: Recorder) -> None:
     )
     base.instruments.count(
         "jtnt_samples_too_many",
-        "Samples taken and not stored: of more types than an agent may have",
+        "Samples taken and not stored: of more types than an agent may have, or more than an hour may have",
         lambda: recorder.too_many_samples,
     )
     gauge("jtnt_samples_repeated", "Samples that were stored already", lambda: recorder.duplicate_samples)

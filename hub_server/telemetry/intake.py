@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
+from hub_server.telemetry.bounds import Allowances
 from hub_server.telemetry.model import (
     TYPES_PER_AGENT_MAX,
     Receipt,
@@ -20,21 +21,30 @@ from protocol.ranges import SequenceRanges
 
 class Intake:
     """What one commit writes, and what is said after it. Samples before `cutoff_ms` are taken and not stored, nor are
-    those of a type that is none of its agent's.
+    those of a type that is none of its agent's, or beyond what an hour may have.
     """
 
     def __init__(
-        self, received: Received, cutoff_ms: int, types_of: Callable[[str], Collection[str]] | None = None
+        self,
+        received: Received,
+        cutoff_ms: int,
+        types_of: Callable[[str], Collection[str]] | None = None,
+        allowances: Allowances | None = None,
+        now_ms: int = 0,
     ) -> None:
         """`types_of` returns the metric types an agent has; once there are as many as it may have, others are not."""
         self._received = received
         self._cutoff_ms = cutoff_ms
         self._types_of = types_of
+        self._allowances = Allowances() if allowances is None else allowances
+        self._now_ms = now_ms
         self._streams: dict[StreamKey, _Stream] = {}
         self.samples: list[NewSample] = []
         self.duplicates = 0
         self.too_old = 0
         self.too_many = 0
+        self.exceeded: list[tuple[str, str]] = []
+        """Agents that were beyond their allowance for the first time since it began, and with which metric type."""
 
     def add(self, frame: SampleFrame) -> None:
         """Take the samples of `frame` that are neither received nor in this intake yet."""
@@ -50,11 +60,17 @@ class Intake:
         organisation_id, cutoff_ms = frame.organisation_id, self._cutoff_ms
         known = () if self._types_of is None else self._types_of(agent_id)
         types = known if len(known) >= TYPES_PER_AGENT_MAX else None
+        allowance = self._allowances.of(agent_id, self._now_ms)
         for sample in new:
             if sample.ts < cutoff_ms:
                 self.too_old += 1
             elif types is not None and sample.metric_type not in types:
                 self.too_many += 1
+            elif not allowance.takes(sample.metric_type, sample.ts, sample.metric_data):
+                self.too_many += 1
+                if not allowance.is_exceeded:
+                    allowance.is_exceeded = True
+                    self.exceeded.append((agent_id, sample.metric_type))
             else:
                 self.samples.append(
                     NewSample(organisation_id, key, sample.seq, sample.metric_type, sample.ts, sample.metric_data)

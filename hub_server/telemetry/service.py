@@ -8,10 +8,12 @@ from types import MappingProxyType
 from typing import Final
 
 import msgspec
+import structlog
 
 from hub_server.bus.port import Bus
 from hub_server.clock import Clock, milliseconds
 from hub_server.events import MetricsReceived
+from hub_server.telemetry.bounds import Allowances
 from hub_server.telemetry.engine import WAITING_SAMPLES_MAX, credits_of
 from hub_server.telemetry.intake import Intake
 from hub_server.telemetry.model import (
@@ -23,10 +25,12 @@ from hub_server.telemetry.model import (
     SampleFrame,
     StreamKey,
 )
-from hub_server.telemetry.port import MetricStore
+from hub_server.telemetry.port import MetricStore, StoreFailed
 from protocol.enumerations import Lane
 from protocol.frames import Metrics, Sample, StreamAck
 from protocol.telemetry import NewestMetric
+
+log = structlog.get_logger(component="telemetry")
 
 CLOCK_AHEAD_TOLERATED_MS: Final = 10 * 60 * 1000
 DAY_MS: Final = 24 * 3600 * 1000
@@ -56,6 +60,7 @@ class TelemetryService:
         self._raw_ms = raw_days * DAY_MS
         self._newest: dict[str, dict[str, NewestSample]] = {}
         self._owners: set[tuple[str, str]] = set()
+        self._allowances = Allowances()
         self._storing = asyncio.Lock()
         self.received: Final = received
         self.pressure: Final = Pressure()
@@ -128,6 +133,7 @@ class TelemetryService:
     def forget(self, agent_id: str) -> None:
         self._newest.pop(agent_id, None)
         self.received.forget(agent_id)
+        self._allowances.forget(agent_id)
 
     async def purge(self, organisation_id: str, agent_id: str) -> None:
         """Delete the samples of an agent that is gone. Raises StoreFailed."""
@@ -153,7 +159,11 @@ class TelemetryService:
             intake = await self._intake_of(frames)
             changed = intake.changed()
             if intake.samples:
-                await self._store.add(intake.samples, changed)
+                try:
+                    await self._store.add(intake.samples, changed)
+                except StoreFailed:
+                    self._allowances.give_back(intake.samples)
+                    raise
             keys_changed = [stored.key for stored in changed]
             if surplus := self.received.surplus(keys_changed):
                 await self._store.drop_ranges(surplus)
@@ -162,7 +172,8 @@ class TelemetryService:
         return intake
 
     async def _intake_of(self, frames: Sequence[SampleFrame]) -> Intake:
-        intake = Intake(self.received, milliseconds(self._clock.now()) - self._raw_ms, self.newest)
+        now_ms = milliseconds(self._clock.now())
+        intake = Intake(self.received, now_ms - self._raw_ms, self.newest, self._allowances, now_ms)
         looked_at = 0
         for frame in frames:
             intake.add(frame)
@@ -170,6 +181,12 @@ class TelemetryService:
             if looked_at >= SLICE_SAMPLES:
                 looked_at = 0
                 await asyncio.sleep(0)
+        for agent_id, metric_type in intake.exceeded:
+            log.warning(
+                "samples taken and not stored: more names or samples than an hour may have",
+                agent_id=agent_id,
+                metric_type=metric_type,
+            )
         return intake
 
     def _holds(self, agent_id: str, frame: Metrics) -> bool:

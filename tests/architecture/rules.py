@@ -111,6 +111,7 @@ EXCEPTIONS: Final[Mapping[tuple[str, str], str]] = {
     ("file_names", "hub_server/policies/versions.py"): "how versions of packages are put in order, pure",
     ("file_names", "hub_server/telemetry/charts.py"): "what charts are made of, pure; it takes what the port gives",
     ("file_names", "hub_server/telemetry/query.py"): "what people ask of history, apart from what agents send",
+    ("file_names", "hub_server/telemetry/bounds.py"): "how large an hour may be, pure; intake and both stores ask",
     ("file_names", "hub_server/telemetry/intake.py"): "which samples are new, pure; it makes what the port takes",
     ("file_names", "hub_server/telemetry/reports.py"): "what agents report: rows of the main database, not samples",
     ("file_names", "hub_server/telemetry/day_files/__init__.py"): "the store on SQLite, a package of its own",
