@@ -35,10 +35,16 @@ def show_process(base: Foundation, heap: HeapKeeper) -> None:
 
 def show_store(base: Foundation) -> None:
     """Tell what the store of samples holds."""
-    gauge, metrics = base.instruments.gauge, base.metrics
+    gauge, count, metrics = base.instruments.gauge, base.instruments.count, base.metrics
     gauge("jtnt_store_hot_samples", "Samples that are not packed yet", lambda: metrics.figures().hot_samples)
     gauge("jtnt_store_packed_bytes", "Packed samples on disk", lambda: metrics.figures().packed_bytes)
     gauge("jtnt_store_bytes", "All samples and rollups on disk", lambda: metrics.figures().total_bytes)
+
+    count(
+        "jtnt_store_cut_hours",
+        "Hours of which samples were left out: more names or samples than an hour may have",
+        lambda: metrics.figures().cut_hours,
+    )
 
     def oldest_hot_seconds() -> float:
         oldest_ms = metrics.figures().oldest_hot_ms

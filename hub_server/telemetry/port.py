@@ -63,12 +63,16 @@ class RollupColumns(Struct, frozen=True):
 
 
 class StoreFigures(Struct, frozen=True):
-    """For the hub's own metrics. Bytes are on disk; `hot` are samples that are not packed yet."""
+    """For the hub's own metrics. Bytes are on disk; `hot` are samples that are not packed yet.
+
+    `cut_hours`: how often, since the start, samples were left out of an hour that was beyond its bounds.
+    """
 
     hot_samples: int
     packed_bytes: int
     total_bytes: int
     oldest_hot_ms: int | None
+    cut_hours: int = 0
 
 
 class MetricStore(Protocol):

@@ -176,7 +176,7 @@ class Day:
         self.has_leftovers = True
         self.has_open_hours = self.has_open_hours or bool(piece.parts)
         self.mirror.packed(piece.opened, piece.last_row)
-        self._packed_until = piece.last_row
+        self._packed_until = max(self._packed_until, piece.last_row)
 
     def save_closed(self, piece: ClosedPiece) -> None:
         self.settle()

@@ -179,6 +179,7 @@ class DayFiles:
             packed_bytes=sum(day.chunk_bytes for day in days),
             total_bytes=self._total_bytes,
             oldest_hot_ms=min(oldest, default=None),
+            cut_hours=self._packer.cut_hours,
         )
 
     def _load_index(self) -> None:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
+import structlog
 
-from hub_server.telemetry.day_files.layout import HOUR_MS, HOURS, PARTS_MAX, hour_key, hours_in
+from hub_server.telemetry.bounds import Sheet
+from hub_server.telemetry.day_files.layout import HOUR_MS, HOURS, PART_BITS, PARTS_MAX, hour_key, hours_in
 from hub_server.telemetry.day_files.mirror import SeriesName
 from hub_server.telemetry.day_files.readers import OpenFile
-from hub_server.telemetry.day_files.reading import ROW_TEXT, hours_in_file
-from hub_server.telemetry.day_files.samples import Block, joined
+from hub_server.telemetry.day_files.reading import ROW_TEXT
+from hub_server.telemetry.day_files.samples import Block, Names, block_of_chunk, block_of_text, joined
+from hub_server.telemetry.packing import BadChunk
 
+log = structlog.get_logger(component="telemetry")
+
+TEXT_AT_ONCE_MAX: Final = 32 << 20
+"""How much text of rows is read at once, in bytes. A sample a second with all names a sample may have is half of it."""
 _encode: Final = msgspec.json.Encoder().encode
 
 _GATHER: Final = f"""
@@ -32,6 +40,15 @@ _OPEN_HOURS: Final = """
 SELECT id, organisation_id, agent_id, metric_type, open_hours & ? FROM series
  WHERE open_hours <> 0 AND id > ? AND open_hours & ? <> 0 ORDER BY id LIMIT ?
 """
+
+
+_CHUNK: Final = "SELECT body FROM chunk WHERE key = ?"
+_PARTS: Final = "SELECT group_concat(body) FROM chunk WHERE key > ? AND key <= ?"
+_PART_KEYS: Final = "SELECT key FROM chunk WHERE key > ? AND key <= ?"
+
+
+class TooMuchText(Exception):
+    """Rows are more text than is read at once: ask for fewer."""
 
 
 class GatheredHour(NamedTuple):
@@ -63,13 +80,35 @@ class OpenSeries(NamedTuple):
         return [hour_key(self.number, hour) for hour in hours_in(self.hours)]
 
 
-def gathered(file: OpenFile, rows: Iterable[int]) -> list[GatheredHour]:
-    """Return rows by series and hour. In order of their ids: rows that stand together are read at once."""
-    found = file.connection.execute(_GATHER, (_encode(sorted(rows)).decode(),)).fetchall()
-    return [
-        GatheredHour(series, hour, newest_ms, shape, data, samples, text, (organisation_id, agent_id, metric_type))
-        for series, hour, newest_ms, shape, data, samples, text, organisation_id, agent_id, metric_type in found
-    ]
+class WholeHour(NamedTuple):
+    """All samples of an hour, but for those that an hour has no room for."""
+
+    key: int
+    name: SeriesName
+    block: Block
+    is_cut: bool
+
+
+def gathered(file: OpenFile, rows: Sequence[int]) -> list[GatheredHour]:
+    """Return rows by series and hour. In order of their ids: rows that stand together are read at once.
+
+    Raises TooMuchText, of several rows.
+    """
+    found = []
+    length = 0
+    try:
+        for series, hour, newest_ms, shape, data, samples, text, *name in file.connection.execute(
+            _GATHER, (_encode(sorted(rows)).decode(),)
+        ):
+            length += len(text)
+            if length > TEXT_AT_ONCE_MAX and len(rows) > 1:
+                raise TooMuchText
+            found.append(GatheredHour(series, hour, newest_ms, shape, data, samples, text, (name[0], name[1], name[2])))
+    except sqlite3.DataError as error:
+        if len(rows) > 1:
+            raise TooMuchText from error
+        raise
+    return found
 
 
 def with_chunks(file: OpenFile, keys: Sequence[int]) -> set[int]:
@@ -85,9 +124,54 @@ def open_series(file: OpenFile, after: int, hours: int, limit: int) -> list[Open
     return [OpenSeries(row[0], (row[1], row[2], row[3]), row[4]) for row in found]
 
 
-def hours_of(file: OpenFile, found: Iterable[OpenSeries]) -> Iterator[tuple[int, SeriesName, Block]]:
+def hours_of(file: OpenFile, found: Iterable[OpenSeries]) -> Iterator[WholeHour]:
     """Yield the hours of each series that are to be closed, with all packed and gathered samples of each."""
     for each in found:
-        blocks = hours_in_file(file, each.keys, None)
         for key in each.keys:
-            yield key, each.name, joined(blocks.pop(key, ()))
+            yield _hour_in_file(file, key, each.name)
+
+
+def hour_of_text(each: GatheredHour, shapes: Mapping[int, Names]) -> WholeHour:
+    """Return an hour that has no other samples."""
+    sheet = Sheet()
+    block = block_of_text(each.text, shapes, sheet)
+    return WholeHour(each.key, each.name, block, sheet.is_full)
+
+
+def _hour_in_file(file: OpenFile, key: int, name: SeriesName) -> WholeHour:
+    sheet = Sheet()
+    blocks = []
+    is_cut = False
+    for (body,) in file.connection.execute(_CHUNK, (key,)).fetchall():
+        try:
+            blocks.append(block_of_chunk(body))
+        except BadChunk as error:
+            log.error("chunk of samples damaged; left out", hour=key >> PART_BITS, error=str(error))
+            continue
+        sheet.hold(blocks[0].columns, len(blocks[0].timestamps))
+    for text in _texts_in_file(file, key):
+        if text is None:
+            is_cut = True
+            continue
+        blocks.append(block_of_text(text, file.shapes, sheet))
+    return WholeHour(key, name, joined(blocks), is_cut or sheet.is_full)
+
+
+def _texts_in_file(file: OpenFile, key: int) -> Iterator[str | None]:
+    """Yield the text of an hour's rows, in parts where all of it is too much at once; None for a part that is."""
+    span = (key, key + PARTS_MAX)
+    try:
+        [(text,)] = file.connection.execute(_PARTS, span).fetchall()
+    except sqlite3.DataError:
+        keys = [part for (part,) in file.connection.execute(_PART_KEYS, span).fetchall()]
+    else:
+        if text is not None:
+            yield text
+        return
+    for part in keys:
+        try:
+            [(text,)] = file.connection.execute(_CHUNK, (part,)).fetchall()
+        except sqlite3.DataError:
+            yield None
+        else:
+            yield text

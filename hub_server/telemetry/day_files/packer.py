@@ -8,17 +8,31 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
+import structlog
+
 from hub_server.rests import Rests
 from hub_server.telemetry.day_files.day import ClosedPiece, Day, PackedPiece, Round
-from hub_server.telemetry.day_files.gathering import GatheredHour, gathered, hours_of, open_series, with_chunks
+from hub_server.telemetry.day_files.gathering import (
+    TEXT_AT_ONCE_MAX,
+    GatheredHour,
+    TooMuchText,
+    WholeHour,
+    gathered,
+    hour_of_text,
+    hours_of,
+    open_series,
+    with_chunks,
+)
 from hub_server.telemetry.day_files.index import Index, NewestRow
 from hub_server.telemetry.day_files.layout import DAY_MS, HOUR_MS, HOURS, PARTS_MAX, hour_of
-from hub_server.telemetry.day_files.mirror import Mirror, SeriesName
+from hub_server.telemetry.day_files.mirror import Mirror
 from hub_server.telemetry.day_files.readers import Readers
 from hub_server.telemetry.day_files.rollup_files import RolledHour, RollupFiles, rolled_hour
-from hub_server.telemetry.day_files.samples import Block, Names, block_of_text, data_in, encode_values
+from hub_server.telemetry.day_files.samples import Names, data_in, encode_values
 from hub_server.telemetry.model import StoredRanges, StreamKey
 from hub_server.telemetry.packing import packed_columns
+
+log = structlog.get_logger(component="telemetry")
 
 ROUND_MS: Final = 15 * 60_000
 ROUND_ROWS: Final = 200_000
@@ -36,6 +50,20 @@ class Writer(Protocol):
     """Runs something in the writer's thread and waits for what it returns."""
 
     def __call__(self, work: Callable[..., Any], /, *arguments: Any) -> Any: ...
+
+
+class Piece(NamedTuple):
+    """All rows of some series up to `last_row`."""
+
+    last_row: int
+    series: Sequence[int]
+    rows: Sequence[int]
+
+    def halves(self) -> tuple[Piece, Piece]:
+        """Return the earlier rows and the later ones."""
+        ordered = sorted(self.rows)
+        middle = len(ordered) // 2
+        return Piece(ordered[middle - 1], self.series, ordered[:middle]), self._replace(rows=ordered[middle:])
 
 
 class Begun(NamedTuple):
@@ -76,7 +104,8 @@ class Packer:
         self._work: Iterator[int] | None = None
         self._round = 0
         self._rests = rests
-        self.readers: Final = Readers()
+        self.readers: Final = Readers(TEXT_AT_ONCE_MAX)
+        self.cut_hours = 0
 
     def pack(self, now_ms: int) -> int:
         """Do the next piece that packs samples; returns how many, 0 when nothing is due.
@@ -134,8 +163,8 @@ class Packer:
         self._round += 1
         started: Round = self._write(day.begin_round)
         try:
-            for series, rows in _pieces(day.mirror, started):
-                yield self._pack(day, started.last_row, series, rows, ended_hours(day, now_ms))
+            for piece in _pieces(day.mirror, started):
+                yield from self._packing_piece(day, piece, ended_hours(day, now_ms))
             ranges: Sequence[StoredRanges] = self._write(self._ranges_of, started.touched)
             for position in range(0, len(ranges), INDEX_ROWS):
                 self._index.save_ranges(ranges[position : position + INDEX_ROWS])
@@ -147,12 +176,24 @@ class Packer:
             yield 0
         self._write(day.end_round, now_ms)
 
-    def _pack(self, day: Day, last_row: int, series: list[int], rows: list[int], ended: int) -> int:
+    def _packing_piece(self, day: Day, piece: Piece, ended: int) -> Iterator[int]:
+        """Pack a piece, in slices when its rows are more text than is read at once."""
+        waiting = [piece]
+        while waiting:
+            part = waiting.pop()
+            try:
+                yield self._pack(day, part, ended)
+            except TooMuchText:
+                waiting += reversed(part.halves())
+            if waiting:
+                self._round += 1  # each slice has a part of its own, so that none is more than is read at once
+
+    def _pack(self, day: Day, piece: Piece, ended: int) -> int:
         with self.readers.snapshot(day.path) as file:
             if file is None:
                 return 0
             shapes = file.shapes
-            found = gathered(file, rows)
+            found = gathered(file, piece.rows)
             candidates = [each.key for each in found if ended >> each.hour & 1][:CLOSED_AT_ONCE]
             whole = {*candidates} - with_chunks(file, candidates)
         newest: list[NewestRow] = []
@@ -160,16 +201,14 @@ class Packer:
             newest.append(_newest_row(each, shapes))
             self._rests.rest()
         self._index.save_newest(newest)
-        chunks, _ = self._closed(
-            day, ((each.key, each.name, block_of_text(each.text, shapes)) for each in found if each.key in whole)
-        )
+        chunks, _ = self._closed(day, (hour_of_text(each, shapes) for each in found if each.key in whole))
         part = 1 + self._round % PARTS_MAX
         parts = {each.key + part: each.text for each in found if each.key not in whole}
-        opened = dict.fromkeys(series, 0)
+        opened = dict.fromkeys(piece.series, 0)
         for each in found:
             if each.key not in whole:
                 opened[each.series] |= 1 << each.hour
-        self._write(day.save_packed, PackedPiece(last_row, parts, chunks, opened))
+        self._write(day.save_packed, PackedPiece(piece.last_row, parts, chunks, opened))
         return sum(each.samples for each in found)
 
     def _closing(self, day: Day, now_ms: int) -> Iterator[int]:
@@ -188,15 +227,23 @@ class Packer:
             yield samples
         self._write(day.end_closing, now_ms)
 
-    def _closed(self, day: Day, hours: Iterable[tuple[int, SeriesName, Block]]) -> tuple[dict[int, bytes], int]:
+    def _closed(self, day: Day, hours: Iterable[WholeHour]) -> tuple[dict[int, bytes], int]:
         """Write the rollups of hours and return their chunks, empty where there is no sample, and how many samples are
         in them. Holds the samples of one hour at a time.
         """
         samples = 0
         chunks: dict[int, bytes] = {}
         rolled: list[RolledHour] = []
-        for key, name, block in hours:
+        for key, name, block, is_cut in hours:
             self._rests.rest()
+            if is_cut:
+                self.cut_hours += 1
+                log.error(
+                    "samples of an hour left out: more names or samples than an hour may have",
+                    agent_id=name[1],
+                    metric_type=name[2],
+                    hour_ms=day.from_ms + hour_of(key) * HOUR_MS,
+                )
             chunks[key] = packed_columns(block.timestamps, block.columns) if block.timestamps else b""
             if block.timestamps:
                 self._rests.rest()
@@ -216,7 +263,7 @@ def _is_full(mirror: Mirror) -> bool:
     return mirror.unpacked > max(ROUND_ROWS, ROUND_ROWS_PER_SERIES * len(mirror.hot.series))
 
 
-def _pieces(mirror: Mirror, started: Round) -> Iterator[tuple[list[int], list[int]]]:
+def _pieces(mirror: Mirror, started: Round) -> Iterator[Piece]:
     """Yield series and the rows of them that belong to the round."""
     series: list[int] = []
     rows: list[int] = []
@@ -224,10 +271,10 @@ def _pieces(mirror: Mirror, started: Round) -> Iterator[tuple[list[int], list[in
         series.append(number)
         rows += mirror.hot.of(number, started.last_row)
         if len(rows) >= PIECE_ROWS:
-            yield series, rows
+            yield Piece(started.last_row, series, rows)
             series, rows = [], []
     if series:
-        yield series, rows
+        yield Piece(started.last_row, series, rows)
 
 
 def _newest_row(each: GatheredHour, shapes: Mapping[int, Names]) -> NewestRow:

@@ -39,8 +39,10 @@ class OpenFile:
 
 
 class Readers:
-    def __init__(self) -> None:
+    def __init__(self, text_max: int | None = None) -> None:
+        """`text_max`: sqlite3.DataError is raised where more text than this is read at once, in bytes."""
         self._open: dict[Path, OpenFile] = {}
+        self._text_max = text_max
 
     @contextmanager
     def snapshot(self, path: Path) -> Iterator[OpenFile | None]:
@@ -88,6 +90,8 @@ class Readers:
             connection = open_reader(path)
             if connection is None:
                 return None
+            if self._text_max is not None:
+                connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, self._text_max)
             file = OpenFile(connection, identity)
         self._open[path] = file
         while len(self._open) > OPEN_FILES_MAX:

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from hub_server.telemetry.bounds import Sheet
 from hub_server.telemetry.packing import ABSENT, Absent, decompressed, values_of
 from hub_server.telemetry.port import Columns
 from protocol.frames import MetricValue
@@ -36,12 +37,19 @@ class Block(NamedTuple):
 EMPTY: Final = Block((), {})
 
 
-def block_of_text(text: str, shapes: Mapping[int, Names]) -> Block:
-    """Return the rows in `text`, `[ts, shape, values]` with commas between, in order of time."""
+def block_of_text(text: str, shapes: Mapping[int, Names], sheet: Sheet | None = None) -> Block:
+    """Return the rows in `text`, `[ts, shape, values]` with commas between, in order of time: all, or those that
+    `sheet` takes.
+    """
     rows = _decode_rows(f"[{text}]")
     if not _is_ascending([row[0] for row in rows]):
         rows.sort(key=_time_of)
     found = list(dict.fromkeys(row[1] for row in rows))
+    if sheet is not None:
+        rows = _taken(rows, found, shapes, sheet)
+        found = list(dict.fromkeys(row[1] for row in rows))
+        if not rows:
+            return EMPTY
     if len(found) == 1:
         return _block_of_rows(rows, found[0], shapes)
     return joined([_block_of_rows([row for row in rows if row[1] == shape], shape, shapes) for shape in found])
@@ -111,6 +119,13 @@ def data_in(shape: int, text: str, shapes: Mapping[int, Names]) -> dict[str, Met
     if shape == INLINE_SHAPE:
         return _decode_object(text)
     return dict(zip(shapes[shape], _decode_values(text), strict=True))
+
+
+def _taken(rows: list[Row], found: Sequence[int], shapes: Mapping[int, Names], sheet: Sheet) -> list[Row]:
+    """Return the rows that `sheet` takes: nearly always all, and at once where they have the same names."""
+    if len(found) == 1 and found[0] != INLINE_SHAPE and sheet.takes(shapes[found[0]], len(rows)):
+        return rows
+    return [row for row in rows if sheet.takes(row[2] if row[1] == INLINE_SHAPE else shapes[row[1]])]
 
 
 def _block_of_rows(rows: Sequence[Row], shape: int, shapes: Mapping[int, Names]) -> Block:

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from msgspec import Struct
 
+from hub_server.telemetry.bounds import within
 from hub_server.telemetry.model import BUCKET_MS, Resolution
 from hub_server.telemetry.packing import ABSENT, Absent, BadChunk, packed_columns, unpacked
 from hub_server.telemetry.partitions.periods import DAY_MS, HOUR_MS
@@ -39,12 +40,15 @@ class Place(NamedTuple):
 
 
 class Piece(Struct, frozen=True):
-    """Rows to write, each in the order of its table's columns. `damaged` are chunks that could not be read."""
+    """Rows to write, each in the order of its table's columns. `damaged` are chunks that could not be read, `cut` hours
+    of which samples were left out: more than an hour may have.
+    """
 
     chunks: list[tuple[str, str, str, int, bytes]]
     rollups: dict[Resolution, list[tuple[str, str, str, int, int, bytes]]]
     newest: list[tuple[str, str, str, int, str]]
     damaged: list[Place]
+    cut: list[Place]
 
 
 def hour_of(taken: Taken) -> Place:
@@ -65,7 +69,7 @@ def folded(
 
     `chunks` are the packed samples of their hours, `days` the rows of their days in hours: (until, body).
     """
-    piece = Piece([], {resolution: [] for resolution in BUCKET_MS}, [], [])
+    piece = Piece([], {resolution: [] for resolution in BUCKET_MS}, [], [], [])
     by_hour: dict[Place, list[Taken]] = {}
     newest: dict[tuple[str, str], Taken] = {}
     for taken in samples:
@@ -92,7 +96,10 @@ def _fold_hour(piece: Piece, place: Place, added: Sequence[Taken], chunk: bytes 
             rows = [*zip(*unpacked(chunk), strict=True), *rows]
         except BadChunk:
             piece.damaged.append(place)
-    rows.sort(key=_time)
+    kept = within(rows)
+    if len(kept) < len(rows):
+        piece.cut.append(place)
+    rows = sorted(kept, key=_time)
     timestamps = [at_ms for at_ms, _ in rows]
     columns = _columns([data for _, data in rows])
     series = (place.agent_id, place.metric_type, added[0].organisation_id)

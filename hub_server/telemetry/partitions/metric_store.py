@@ -133,7 +133,7 @@ class Partitions:
 
     def figures(self) -> StoreFigures:
         """What this hub added since the last round of packing, and what that found."""
-        return self._figures
+        return msgspec.structs.replace(self._figures, cut_hours=self._packer.cut_hours)
 
     async def _add(self, samples: Sequence[NewSample], changed: Sequence[StoredRanges]) -> None:
         await self._catalogue.ensure(_days_of(samples))

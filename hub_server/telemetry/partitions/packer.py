@@ -83,6 +83,7 @@ class Packer:
         self._next_round_ms = 0
         self.rounds = 0
         """How many have ended."""
+        self.cut_hours = 0
 
     async def pack(self, now_ms: int) -> int:
         """Pack the next piece; returns how many samples, 0 when the round has ended or the next is not due.
@@ -120,7 +121,9 @@ class Packer:
             rows = await driver.fetch(connection, _TAKE.format(table=day.name), *after)
             samples = list(starmap(Taken, rows))
             if samples:
-                await _put(connection, await _fold(connection, samples))
+                piece = await _fold(connection, samples)
+                await _put(connection, piece)
+                self.cut_hours += len(piece.cut)
         if len(samples) < PIECE_SAMPLES:
             del current.days[0]
             current.agent_id = current.metric_type = ""
@@ -137,6 +140,13 @@ async def _fold(connection: AsyncConnection, samples: Sequence[Taken]) -> Piece:
     piece = await asyncio.to_thread(_folded_with_rests, samples, chunks, rows)
     for place in piece.damaged:
         log.error("a damaged chunk was replaced", agent_id=place.agent_id, metric_type=place.metric_type)
+    for place in piece.cut:
+        log.error(
+            "samples of an hour left out: more names or samples than an hour may have",
+            agent_id=place.agent_id,
+            metric_type=place.metric_type,
+            hour_ms=place.from_ms,
+        )
     return piece
 
 
