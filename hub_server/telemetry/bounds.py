@@ -149,10 +149,11 @@ class Allowances:
         self._agents: dict[str, Allowance] = {}
         self._shared: dict[frozenset[str], frozenset[str]] = {}
 
-    def of(self, agent_id: str, now_ms: int) -> Allowance:
+    def of(self, agent_id: str, now_hour: int) -> Allowance:
+        """`now_hour`: of the hub's clock, since the epoch."""
         allowance = self._agents.get(agent_id)
-        if allowance is None or allowance.since_hour != now_ms // HOUR_MS:
-            allowance = self._agents[agent_id] = Allowance(now_ms // HOUR_MS, self._shared)
+        if allowance is None or allowance.since_hour != now_hour:
+            allowance = self._agents[agent_id] = Allowance(now_hour, self._shared)
         return allowance
 
     def give_back(self, samples: Iterable[NewSample]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
-from hub_server.telemetry.bounds import Allowances
+from hub_server.telemetry.bounds import HOUR_MS, Allowances
 from hub_server.telemetry.model import (
     TYPES_PER_AGENT_MAX,
     Receipt,
@@ -37,7 +37,7 @@ class Intake:
         self._cutoff_ms = cutoff_ms
         self._types_of = types_of
         self._allowances = Allowances() if allowances is None else allowances
-        self._now_ms = now_ms
+        self._now_hour = now_ms // HOUR_MS
         self._streams: dict[StreamKey, _Stream] = {}
         self.samples: list[NewSample] = []
         self.duplicates = 0
@@ -60,7 +60,7 @@ class Intake:
         organisation_id, cutoff_ms = frame.organisation_id, self._cutoff_ms
         known = () if self._types_of is None else self._types_of(agent_id)
         types = known if len(known) >= TYPES_PER_AGENT_MAX else None
-        allowance = self._allowances.of(agent_id, self._now_ms)
+        allowance = self._allowances.of(agent_id, self._now_hour)
         for sample in new:
             if sample.ts < cutoff_ms:
                 self.too_old += 1
