@@ -63,3 +63,11 @@ async def test_an_hour_with_a_part_that_is_too_long_is_closed_without_it_and_oth
         assert await restarted.values("a2") == [1.0, 2.0, 3.0, 4.0, 5.0]
         assert restarted.store.figures().cut_hours == 1
     assert [line["agent_id"] for line in logs if line["event"].startswith("samples of an hour left out")] == ["a1"]
+
+
+async def test_a_piece_has_no_more_text_than_is_read_at_once_however_many_machines_it_is_of(narrow: Shelf) -> None:
+    for agent in range(4):
+        await add_long(narrow, 1, 40, f"a{agent}")
+    pieces = [await narrow.store.pack(NOON_MS + HOUR_MS // 2) for _ in range(4)]
+    assert sum(pieces) == 160
+    assert max(pieces) * SAMPLE_CHARS <= TEXT_MAX
