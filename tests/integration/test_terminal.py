@@ -7,6 +7,7 @@ import os
 import pty
 import signal
 import sys
+import termios
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -45,6 +46,10 @@ class Terminal:
 
     def press_ctrl_c(self) -> None:
         self.process.send_signal(signal.SIGINT)
+
+    def echoes(self) -> bool:
+        local_flags: int = termios.tcgetattr(self._master)[3]
+        return bool(local_flags & termios.ECHO)
 
     async def ended(self) -> int:
         async with asyncio.timeout(DEADLINE_SECONDS):
@@ -104,6 +109,25 @@ async def home(hub: RunningHub, tmp_path_factory: pytest.TempPathFactory) -> Pat
 async def machine(hub: RunningHub, tmp_path: Path) -> Identity:
     """One that nobody else orders anything of: the first order it gets is the test's."""
     return await joined(hub, tmp_path, "operated")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "question"),
+    [
+        (("login", "http://127.0.0.1:1", "--username", "ada"), "Password: "),
+        (("keys", "make"), "New passphrase of the key: "),
+    ],
+)
+async def test_ctrl_c_leaves_a_question_at_once_and_the_terminal_shows_again_what_is_typed(
+    tmp_path: Path, arguments: tuple[str, ...], question: str
+) -> None:
+    async with terminal(tmp_path, *arguments) as shown:
+        await shown.until(question)
+        shown.press_ctrl_c()
+        assert await shown.ended() == 130
+        await shown.until("jtnt: left before it was done")
+        assert shown.echoes()
+        assert "Traceback" not in shown.seen
 
 
 async def test_hostile_output_is_shown_and_not_obeyed(hub: RunningHub, machine: Identity, home: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from hub_server.operator.cli.asking import leavable
 from hub_server.operator.cli.outcome import Exit, Failed
 from hub_server.operator.errors import KeyUnusable
 from hub_server.operator.keys import OperatorKey, needs_passphrase
@@ -23,7 +24,8 @@ PASSPHRASE_MIN_CHARS: Final = 8
 
 async def keys(options: argparse.Namespace) -> int:
     path = config_folder() / KEY_NAME
-    line = _made(options, path) if options.verb == "make" else _line_beside(path)
+    with leavable():
+        line = _made(options, path) if options.verb == "make" else _line_beside(path)
     key_id = _id_in(line)
     if options.as_json:
         print(msgspec.json.encode({"keyId": key_id, "publicLine": line, "path": str(path)}).decode())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import getpass
 import sys
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from hub_server.operator.cli.asking import leavable
 from hub_server.operator.cli.errands import Errand, attend, say
 from hub_server.operator.cli.outcome import Exit, Failed
 from hub_server.operator.cli.printing import JsonLines, NamedLines, Printer, json_text, own_streams
@@ -90,7 +90,7 @@ async def cancel(options: argparse.Namespace) -> int:
 
 async def _order(options: argparse.Namespace, called: list[str], data: AnyData) -> int:
     """Order it from every machine, and follow it there. Nobody is ordered anything before all of them were found."""
-    key = await asyncio.to_thread(_own_key) if options.sign else None
+    key = _own_key() if options.sign else None
     async with connected(options) as hub:
         machines = {machine.id: machine for machine in [await machine_called(hub, each) for each in called]}
         errands = [
@@ -158,5 +158,6 @@ def _environment(given: list[str]) -> dict[str, str]:
 
 def _own_key() -> OperatorKey:
     path = config_folder() / KEY_NAME
-    passphrase = getpass.getpass("Passphrase of your key: ") if needs_passphrase(path) else None
+    with leavable():
+        passphrase = getpass.getpass("Passphrase of your key: ") if needs_passphrase(path) else None
     return OperatorKey.load(path, passphrase)

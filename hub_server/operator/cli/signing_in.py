@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import getpass
 import hmac
 import sys
@@ -12,6 +11,7 @@ from typing import Final
 from msgspec import structs
 
 from hub_server.operator.address import Anchors, HubAddress, anchors_in, certificate_shown_at, fingerprint_of
+from hub_server.operator.cli.asking import leavable
 from hub_server.operator.cli.outcome import Exit, Failed
 from hub_server.operator.cli.session import meant_hub
 from hub_server.operator.doors import SignedIn, SignInDoor
@@ -24,12 +24,13 @@ YES: Final = frozenset({"y", "yes"})
 
 
 async def login(options: argparse.Namespace) -> int:
-    """Everything here asks a person or one address, in turn: it runs beside the event loop."""
-    return await asyncio.to_thread(_login, options)
+    with leavable():
+        return _login(options)
 
 
 async def logout(options: argparse.Namespace) -> int:
-    return await asyncio.to_thread(_logout, options)
+    with leavable():
+        return _logout(options)
 
 
 def _login(options: argparse.Namespace) -> int:
