@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
+import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 STOP_DEADLINE_SECONDS: Final = 15.0
+LOCK_ROUND_SECONDS: Final = 0.05
 PR_SET_PDEATHSIG: Final = 1
 
 
@@ -64,8 +68,35 @@ class Service:
             self.process.wait()
 
 
+def stop_holder(name: str, lock_file: Path) -> None:
+    """End the process that holds this lock, in which it wrote its number, and wait until it has let go of it.
+
+    Nothing happens where nobody holds it.
+    """
+    deadline = time.monotonic() + STOP_DEADLINE_SECONDS
+    is_asked = False
+    with suppress(FileNotFoundError), lock_file.open("r+") as file:
+        while not _is_free(file):
+            if time.monotonic() >= deadline:
+                say(f"{name} did not stop within {STOP_DEADLINE_SECONDS:g} s")
+                return
+            if not is_asked and (number := lock_file.read_text()).isdigit():
+                with suppress(ProcessLookupError):
+                    os.kill(int(number), signal.SIGTERM)
+                is_asked = True
+            time.sleep(LOCK_ROUND_SECONDS)
+
+
 def say(line: str) -> None:
     print(line, flush=True)
+
+
+def _is_free(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _ending_of(return_code: int) -> str:

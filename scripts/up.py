@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from scripts.services import Service, say
+from scripts.services import Service, say, stop_holder
 
 USERNAME: Final = "admin"
 JOIN_TTL_SECONDS: Final = 24 * 3600
@@ -139,6 +139,8 @@ def _run(options: Options) -> None:
     finally:
         for service in reversed(services):
             service.stop()
+        if options.with_agent:  # jobs outlive the agent, by intent; nothing is to outlive this
+            stop_holder("the process that runs jobs", options.agent_dir / "executor.lock")
 
 
 def _options() -> Options:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.servers.postgres import free_port
 from tests.system.demo import UP, Demo
-from tests.system.programs import Outcome, outcome_of
+from tests.system.programs import Outcome, is_alive, outcome_of
 
 
 async def refused(*arguments: str) -> str:
@@ -30,7 +30,9 @@ async def test_it_ends_with_all_it_started_and_finds_everything_again(tmp_path: 
         await demo.start(live=False)
         first = demo.written
         assert len(demo.pids) == 4  # up itself, the hub, its signer, the agent
+        working = [await begun_job(demo), int((demo.folder / "agent/executor.lock").read_text())]
         assert await demo.stop(signal.SIGINT) == 0
+        assert not any(map(is_alive, working))
         said = await demo.said()
         assert first["password"] in said
         await demo.start(live=False)
@@ -72,6 +74,14 @@ async def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 async def test_a_damaged_demo_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "demo.json").write_text("{")
     assert "demo.json is damaged" in await refused("--data-dir", str(tmp_path), *ports())
+
+
+async def begun_job(demo: Demo) -> int:
+    """Return the process of a job of this machine that does not end by itself soon."""
+    async with demo.watching(await demo.sign_in()) as person:
+        argv = ["sh", "-c", "echo $$; exec sleep 60"]
+        await person.do("commands:create", agentId=demo.agent.agent_id, commandData={"argv": argv})
+        return int((await person.take("agent:command:output"))["data"])
 
 
 def ports() -> tuple[str, ...]:
