@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { placeWords, tellApart } from './machines.ts'
+import { choiceWords, placeWords, tellApart } from './machines.ts'
 
 const machine = (id: string, name: string, site = '', ipAddresses: string[] = [], hostname = name) => ({ id, name, site, ipAddresses, hostname })
 
@@ -21,4 +21,15 @@ test('machines of one name are told apart by place, and by id where the place is
     ['22222222-b', 'id 22222222 · Basel'],
     ['33333333-c', 'id 33333333 · Basel'],
   ])
+})
+
+test('where one is chosen no two machines look the same', () => {
+  const asked = (id: string, name: string, status: 'ACTIVE' | 'OFFLINE', site = '', tags: string[] = []) => ({ ...machine(id, name, site), status, tags })
+  const found = choiceWords([
+    asked('11111111-a', 'web', 'ACTIVE', 'Bern', ['shop']),
+    asked('22222222-b', 'web', 'ACTIVE', 'Bern', ['shop']),
+    asked('33333333-c', 'db', 'OFFLINE', 'Bern'),
+    asked('44444444-d', 'mail', 'ACTIVE'),
+  ])
+  assert.deepEqual([...found.values()], ['Active · id 11111111 · Bern · shop', 'Active · id 22222222 · Bern · shop', 'Offline · Bern', 'Active'])
 })

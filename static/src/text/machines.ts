@@ -1,6 +1,8 @@
 import type { AgentSummary } from '../generated/protocol'
+import { STATUS_WORDS } from './words.ts'
 
 type Named = Pick<AgentSummary, 'id' | 'name' | 'hostname' | 'site' | 'ipAddresses'>
+type Chosen = Named & Pick<AgentSummary, 'status' | 'tags'>
 
 /** Where a machine is, beside its name: `web-01.example · Zürich · 10.0.0.7`; the host name only where it differs from the name. */
 export function placeWords({ name, hostname, site, ipAddresses }: Named): string {
@@ -20,6 +22,17 @@ export function tellApart(machines: readonly Named[]): Map<string, string> {
     }
   }
   return words
+}
+
+/** By id, what is said of each of `machines` beside its name where a person chooses one of them: `Active · Bern · web`. */
+export function choiceWords(machines: readonly Chosen[]): Map<string, string> {
+  const apart = tellApart(machines)
+  return new Map(
+    machines.map((machine) => {
+      const words = [STATUS_WORDS[machine.status], apart.get(machine.id) ?? machine.site, ...machine.tags]
+      return [machine.id, words.filter((word) => word !== '').join(' · ')]
+    }),
+  )
 }
 
 function grouped(machines: readonly Named[], keyOf: (machine: Named) => string): Iterable<Named[]> {
