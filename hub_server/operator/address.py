@@ -16,6 +16,8 @@ from hub_server.operator.packets import QUERY
 
 PORTS: Final = {"http": 80, "https": 443}
 LOCAL_NAME: Final = "localhost"
+NO_TLS: Final = "WRONG_VERSION_NUMBER"
+"""OpenSSL's word for an answer in plain HTTP."""
 LOOK_DEADLINE_SECONDS: Final = 15.0
 
 
@@ -50,6 +52,13 @@ class HubAddress(Struct, frozen=True):
     @property
     def socket_url(self) -> str:
         return f"{'wss' if self.is_https else 'ws'}://{self._place}{QUERY}"
+
+    def unreached(self, why: Exception) -> str:
+        """Return what to tell a person whom nobody answers there, or not as a hub does."""
+        if isinstance(why, ssl.SSLError) and why.reason == NO_TLS:
+            hint = f"; try {HubAddress('http', self.host, self.port).url}" if _is_this_machine(self.host) else ""
+            return f"what answers at {self.url} does not speak TLS{hint}"
+        return f"cannot reach the hub at {self.url}: {str(why) or type(why).__name__}"
 
     @property
     def _place(self) -> str:
@@ -92,7 +101,7 @@ def certificate_shown_at(address: HubAddress) -> str:
     try:
         return ssl.get_server_certificate((address.host, address.port), timeout=LOOK_DEADLINE_SECONDS)
     except (OSError, ValueError) as error:
-        raise NotConnected(f"cannot reach {address.url}: {error}") from error
+        raise NotConnected(address.unreached(error)) from error
 
 
 def fingerprint_of(pem: str) -> str:

@@ -133,7 +133,7 @@ async def _upgraded(address: HubAddress, anchors: Anchors) -> ClientConnection:
         status = error.response.status_code
         raise NotConnected(f"{address.url} does not answer like a hub (HTTP status {status})") from error
     except (OSError, TimeoutError, WebSocketException) as error:
-        raise NotConnected(f"cannot reach the hub at {address.url}: {str(error) or type(error).__name__}") from error
+        raise NotConnected(address.unreached(error)) from error
 
 
 async def _admitted(websocket: ClientConnection, token: str) -> float:

@@ -91,7 +91,7 @@ class SignInDoor:
         except ssl.SSLCertVerificationError as error:
             raise NotTrusted(untrusted(self._address, self._anchors, error.verify_message)) from error
         except (OSError, HTTPException) as error:
-            raise NotConnected(f"cannot reach the hub at {self._address.url}: {error}") from error
+            raise NotConnected(self._address.unreached(error)) from error
         finally:
             connection.close()
 

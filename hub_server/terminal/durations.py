@@ -19,3 +19,9 @@ def seconds_of(text: str) -> int:
     if match is None:
         raise BadDuration(f"{text!r} is no duration; write 90s, 30m, 12h or 7d")
     return int(match[1]) * _SECONDS[match[2] or "s"]
+
+
+def duration_of(seconds: int) -> str:
+    """Return the shortest text for which `seconds_of` gives these seconds: `2h`, not `120m`."""
+    unit, length = next((unit, length) for unit, length in reversed(_SECONDS.items()) if seconds % length == 0)
+    return f"{seconds // length}{unit}"

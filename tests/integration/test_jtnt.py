@@ -133,6 +133,7 @@ async def test_jtnt_orders_nothing_that_is_not_waited_for_and_lists_and_cancels_
     machine: Identity, signed_in: Jtnt
 ) -> None:
     ordered = await signed_in("run", "web-1", "--no-wait", "--expires", "1h", "--", "true")
+    assert "the order waits 1h for it" in ordered.err
     assert (ordered.code, "it is away" in ordered.err) == (0, True)
     command_id = ordered.out.strip()
     assert "PENDING" in (await signed_in("jobs")).out

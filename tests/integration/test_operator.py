@@ -243,6 +243,9 @@ async def test_who_cannot_be_let_in_is_told_why(own_hub: RunningHub) -> None:
     with pytest.raises(NotConnected, match="cannot reach"):
         async with Operator.connect(f"http://127.0.0.1:{free_port()}", token="x"):
             pass
+    with pytest.raises(NotConnected, match=f"does not speak TLS; try {own_hub.web_url}"):
+        async with Operator.connect(own_hub.web_url.removeprefix("http://"), token="x"):
+            pass
     with pytest.raises(ZeroDivisionError):  # what fails in the block comes out of it as it is
         async with Operator.connect(own_hub.web_url, token=await own_hub.sign_in()):
             _ = 1 // 0

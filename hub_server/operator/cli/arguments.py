@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from hub_server.terminal.durations import BadDuration, seconds_of
+from hub_server.terminal.durations import BadDuration, duration_of, seconds_of
+from protocol.limits import COMMAND_EXPIRY_MAX_SECONDS, COMMAND_TIMEOUT_MAX_SECONDS
 
 SEPARATOR: Final = "--"
 EPILOG: Final = """examples:
@@ -249,9 +250,9 @@ def _add_keys(words: _Words) -> None:
 
 
 def _add_order_options(command: Command) -> None:
-    command.add_argument("--timeout", type=_duration, metavar="TIME", help="for its run: 90s, 30m, 12h (default: 60s)")
+    command.add_argument("--timeout", type=_timeout, metavar="TIME", help="for its run: 90s, 30m, 12h (default: 60s)")
     command.add_argument(
-        "--expires", type=_duration, metavar="TIME", help="how long it waits for a machine that is away (default: 15m)"
+        "--expires", type=_expiry, metavar="TIME", help="how long it waits for a machine that is away (default: 15m)"
     )
     command.add_argument(
         "--wait", action=argparse.BooleanOptionalAction, default=True, help="follow it to its end (default)"
@@ -275,8 +276,19 @@ def _add_raw(command: Command) -> None:
     command.add_argument("--raw", action="store_true", help="let the job's output reach the terminal as it is")
 
 
-def _duration(text: str) -> int:
+def _timeout(text: str) -> int:
+    return _seconds_within(text, COMMAND_TIMEOUT_MAX_SECONDS)
+
+
+def _expiry(text: str) -> int:
+    return _seconds_within(text, COMMAND_EXPIRY_MAX_SECONDS)
+
+
+def _seconds_within(text: str, most: int) -> int:
     try:
-        return seconds_of(text)
+        seconds = seconds_of(text)
     except BadDuration as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+    if not 1 <= seconds <= most:
+        raise argparse.ArgumentTypeError(f"{text!r} is not from 1s to {duration_of(most)}")
+    return seconds

@@ -21,8 +21,10 @@ from hub_server.operator.jobs import Job
 from hub_server.operator.keys import OperatorKey, needs_passphrase
 from hub_server.operator.machines import machine_called, names_of
 from hub_server.operator.saved import KEY_NAME, config_folder
+from hub_server.terminal.durations import duration_of
 from protocol.actions import AnyData, BadOrder, data_of
 from protocol.enumerations import Action, AgentStatus
+from protocol.limits import COMMAND_EXPIRY_SECONDS
 
 DEFAULT_INTERPRETER: Final = "sh"
 
@@ -101,9 +103,10 @@ async def _order(options: argparse.Namespace, called: list[str], data: AnyData) 
             )
             for machine in machines.values()
         ]
+        waits = duration_of(options.expires or COMMAND_EXPIRY_SECONDS)
         for machine in machines.values():
             if machine.status is AgentStatus.OFFLINE:
-                say(machine.name, f"it is away ({machine.status_reason}); the order waits for it until it expires")
+                say(machine.name, f"it is away ({machine.status_reason}); the order waits {waits} for it (--expires)")
         code = await attend(errands, waits=options.wait)
     if not options.wait and not options.as_json:
         for errand in errands:
