@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Final
 
@@ -18,6 +19,7 @@ from protocol.requests import AgentFilter
 PAGE: Final = 1000
 SUGGESTED_MAX: Final = 5
 NAME_MAX_CHARS: Final = 128
+ID_SHOWN_CHARS: Final = 8
 
 
 class NoSuchMachine(OperatorError):
@@ -65,6 +67,13 @@ async def machine_called(hub: Asking, called: str) -> AgentSummary:
     similar = ", ".join(agent.name for agent in found[:SUGGESTED_MAX])
     hint = f"; did you mean one of: {similar}?" if similar else "; `jtnt agents` lists them"
     raise NoSuchMachine(f"there is no machine called {called}{hint}")
+
+
+def told_apart(machines: Iterable[AgentSummary]) -> Mapping[str, str]:
+    """Return by id what each is called beside the others: its name, and where several have that the start of its id."""
+    known = {machine.id: machine.name for machine in machines}
+    shared = Counter(known.values())
+    return {id_: name if shared[name] == 1 else f"{name} ({id_[:ID_SHOWN_CHARS]})" for id_, name in known.items()}
 
 
 async def names_of(hub: Asking, agent_ids: Iterable[str]) -> Mapping[str, str]:

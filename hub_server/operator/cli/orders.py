@@ -19,7 +19,7 @@ from hub_server.operator.client import Operator
 from hub_server.operator.errors import NotConnected
 from hub_server.operator.jobs import Job
 from hub_server.operator.keys import OperatorKey, needs_passphrase
-from hub_server.operator.machines import machine_called, names_of
+from hub_server.operator.machines import machine_called, names_of, told_apart
 from hub_server.operator.saved import KEY_NAME, config_folder
 from hub_server.terminal.durations import duration_of
 from protocol.actions import AnyData, BadOrder, data_of
@@ -95,18 +95,20 @@ async def _order(options: argparse.Namespace, called: list[str], data: AnyData) 
     key = _own_key() if options.sign else None
     async with connected(options) as hub:
         machines = {machine.id: machine for machine in [await machine_called(hub, each) for each in called]}
+        names = told_apart(machines.values())
         errands = [
             Errand(
-                machine.name,
-                partial(_created, hub, options, machine.id, data, key),
-                _printer(options, machine.name, is_one=len(machines) == 1),
+                names[machine_id],
+                partial(_created, hub, options, machine_id, data, key),
+                _printer(options, names[machine_id], is_one=len(machines) == 1),
             )
-            for machine in machines.values()
+            for machine_id in machines
         ]
         waits = duration_of(options.expires or COMMAND_EXPIRY_SECONDS)
         for machine in machines.values():
             if machine.status is AgentStatus.OFFLINE:
-                say(machine.name, f"it is away ({machine.status_reason}); the order waits {waits} for it (--expires)")
+                why = machine.status_reason
+                say(names[machine.id], f"it is away ({why}); the order waits {waits} for it (--expires)")
         code = await attend(errands, waits=options.wait)
     if not options.wait and not options.as_json:
         for errand in errands:

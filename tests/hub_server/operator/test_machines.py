@@ -9,7 +9,7 @@ import msgspec
 
 from hub_server.operator.errors import Refused
 from hub_server.operator.jobs import Following
-from hub_server.operator.machines import names_of
+from hub_server.operator.machines import names_of, told_apart
 from hub_server.operator.packets import AnyReply
 from protocol.codes import ErrorCode
 from protocol.operations import AgentsList, AgentsListReply
@@ -62,3 +62,9 @@ async def test_names_of_many_jobs_machines_take_one_question_a_thousand() -> Non
 
 async def test_who_may_not_read_machines_sees_jobs_without_their_names() -> None:
     assert await names_of(CountingHub(known=1, refuses=True), ["m0"]) == {}
+
+
+def test_machines_of_one_name_are_called_by_the_start_of_their_ids_too() -> None:
+    called = {"11111111-a": "web", "22222222-b": "web", "33333333-c": "db"}
+    machines = [msgspec.structs.replace(SUMMARY, id=agent_id, name=name) for agent_id, name in called.items()]
+    assert [*told_apart(machines).values()] == ["web (11111111)", "web (22222222)", "db"]
