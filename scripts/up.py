@@ -14,10 +14,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any, Final
 
 from scripts.services import Service, say, stop_holder
@@ -90,8 +91,7 @@ class Options:
 
 def main() -> None:
     options = _options()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupted)
+    _on_signals(_interrupted)
     try:
         with _alone_in(options.data_dir):
             _run(options)
@@ -137,6 +137,7 @@ def _run(options: Options) -> None:
     except KeyboardInterrupt:
         say("stopping …")
     finally:
+        _on_signals(signal.SIG_IGN)  # each has its deadline; a second Ctrl-C would leave some of them behind
         for service in reversed(services):
             service.stop()
         if options.with_agent:  # jobs outlive the agent, by intent; nothing is to outlive this
@@ -351,6 +352,11 @@ def _write_private(path: Path, content: Mapping[str, Any]) -> None:
 def _program(name: str, *arguments: str) -> list[str]:
     """Return the argv of one of the project's own programs, beside the Python that runs this."""
     return [str(Path(sys.executable).parent / name), *arguments]
+
+
+def _on_signals(action: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, action)
 
 
 def _interrupted(_number: int, _frame: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from tests.servers.postgres import free_port
 from tests.system.demo import UP, Demo
-from tests.system.programs import Outcome, is_alive, outcome_of
+from tests.system.programs import Outcome, all_gone, is_alive, outcome_of
 
 
 async def refused(*arguments: str) -> str:
@@ -31,7 +32,10 @@ async def test_it_ends_with_all_it_started_and_finds_everything_again(tmp_path: 
         first = demo.written
         assert len(demo.pids) == 4  # up itself, the hub, its signer, the agent
         working = [await begun_job(demo), int((demo.folder / "agent/executor.lock").read_text())]
-        assert await demo.stop(signal.SIGINT) == 0
+        agent = demo.agent.pid
+        os.kill(demo.pids[0], signal.SIGINT)
+        await all_gone([agent])
+        assert await demo.stop(signal.SIGINT) == 0  # a person presses Ctrl-C once more
         assert not any(map(is_alive, working))
         said = await demo.said()
         assert first["password"] in said
