@@ -36,6 +36,8 @@ REASONS: Final = {
     CommandReason.CANCELLED_BY_PERSON: (Exit.CANCELLED, "it was cancelled"),
 }
 """What an end means where the job has no exit code of its own."""
+TOLD_BY_RESULT: Final = frozenset({CommandReason.EXPIRED, CommandReason.START_FAILED})
+"""What the machine itself says of such an end is a sentence of its own, and the truer one."""
 
 
 class Failed(Exception):
@@ -63,6 +65,8 @@ def sentence_of(view: CommandView) -> str:
     """Return how a job ended, for a person; empty when its exit code says it all."""
     if view.status is CommandStatus.CANCELLED:
         return REASONS[CommandReason.CANCELLED_BY_PERSON][1]
+    if view.reason in TOLD_BY_RESULT and view.result:
+        return view.result
     if view.reason in REASONS:
         sentence = REASONS[view.reason][1]
         return f"{sentence}: {view.result}" if view.result else sentence

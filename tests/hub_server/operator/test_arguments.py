@@ -101,6 +101,14 @@ def test_the_exit_code_says_how_the_job_ended(view: CommandView, code: int) -> N
     assert (sentence_of(view) == "") is is_plain
 
 
+def test_an_end_is_told_once_and_as_its_machine_tells_it() -> None:
+    failed = CommandStatus.FAILED
+    waited = "the order expired while it waited for its turn; it has not run"
+    assert sentence_of(ended(failed, CommandReason.EXPIRED, result=waited)) == waited
+    assert sentence_of(ended(failed, CommandReason.EXPIRED)) == "it expired: its machine did not come in time"
+    assert sentence_of(ended(failed, CommandReason.DENIED_BY_AGENT, result="why")) == "the machine refused it: why"
+
+
 def test_what_was_ordered_is_shown_as_it_would_be_typed() -> None:
     assert summary_of(structs.replace(VIEW, command_data={"argv": ["sh", "-c", "a | b"]})) == "sh -c 'a | b'"
     reboot = structs.replace(VIEW, command_type="reboot", command_data={"delaySec": 5})
