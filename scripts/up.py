@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,11 +137,16 @@ def _run(options: Options) -> None:
     except KeyboardInterrupt:
         say("stopping …")
     finally:
-        _on_signals(signal.SIG_IGN)  # each has its deadline; a second Ctrl-C would leave some of them behind
-        for service in reversed(services):
-            service.stop()
-        if options.with_agent:  # jobs outlive the agent, by intent; nothing is to outlive this
-            stop_holder("the process that runs jobs", options.agent_dir / "executor.lock")
+        _stop(options, services)
+
+
+def _stop(options: Options, services: Sequence[Service]) -> None:
+    """End all that was started, in order: each has its deadline, and a second Ctrl-C would leave some of it behind."""
+    _on_signals(signal.SIG_IGN)
+    for service in reversed(services):
+        service.stop()
+    if options.with_agent:  # jobs outlive the agent, by intent; nothing is to outlive this
+        stop_holder("the process that runs jobs", options.agent_dir / "executor.lock")
 
 
 def _options() -> Options:
