@@ -11,14 +11,15 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from msgspec import Struct, field
+from msgspec import Struct
 
 from agent_client.clock import Clock
 from agent_client.execution.actions import Actions, Done
 from agent_client.execution.capture import Capture, remove_strays
+from agent_client.execution.job import Job
 from agent_client.execution.journal import Entry, Journal
 from agent_client.execution.judgement import Judge
-from agent_client.execution.process import Ending, Valve, Watch
+from agent_client.execution.process import Ending, Watch
 from agent_client.execution.scripts import Scripts
 from agent_client.execution.terms import Terms
 from agent_client.execution.unrun import CANCELLED, EXPIRED, UNREADABLE, not_any_more, overtaken, refused
@@ -34,32 +35,9 @@ UNFINISHED_MAX: Final = 256
 OPEN_MAX: Final = 512
 """So many jobs may wait with their output on disk, to run or for the hub to take their result."""
 HELLO_JOBS_MAX: Final = 256
-AHEAD_MAX_BYTES: Final = 256 * 1024
-"""So much of a stream may wait for the hub, while it is there, before the job is slowed; less than a usual head."""
 TOLD_SECONDS: Final = 5.0
 
 _log = Log("execution")
-
-
-class Job(Struct, eq=False):
-    """A job the hub does not hold the result of. Mutable; Jobs writes it, the reporter reads it and writes `acked`."""
-
-    command_id: str
-    state: JobState
-    accepted_at: int
-    capture: Capture
-    started_at: int | None = None
-    has_process: bool = False
-    result: CommandResult | None = None
-    acked: dict[OutputStream, int] = field(default_factory=dict)
-    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
-    valve: Valve = field(default_factory=Valve)
-
-    def is_ahead(self) -> bool:
-        """Tell whether the hub must catch up before more is read of the process."""
-        if self.capture.is_full():
-            return False
-        return any(size - self.acked.get(stream, 0) > AHEAD_MAX_BYTES for stream, size in self.capture.sizes.items())
 
 
 class JobBounds(Struct, frozen=True):

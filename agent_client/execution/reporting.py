@@ -12,7 +12,8 @@ from msgspec import Struct, field
 
 from agent_client.clock import Clock
 from agent_client.execution.capture import CHUNK_MAX_BYTES
-from agent_client.execution.jobs import Job, Jobs
+from agent_client.execution.job import Job
+from agent_client.execution.jobs import Jobs
 from protocol.enumerations import JobState, OutputStream
 from protocol.frames import (
     CommandAccepted,

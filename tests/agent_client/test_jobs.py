@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from agent_client.execution.jobs import AHEAD_MAX_BYTES, Jobs
+from agent_client.execution.job import AHEAD_MAX_BYTES
+from agent_client.execution.jobs import Jobs
 from agent_client.execution.journal import Journal
 from agent_client.execution.reporting import JobReport, Reporter
 from agent_client.execution.terms import Terms

@@ -12,7 +12,8 @@ import msgspec
 
 from agent_client.execution import judgement as judgement_module
 from agent_client.execution.capture import Capture
-from agent_client.execution.jobs import Job, Jobs
+from agent_client.execution.job import Job
+from agent_client.execution.jobs import Jobs
 from agent_client.execution.journal import Entry, Journal
 from agent_client.execution.reporting import Reporter
 from agent_client.execution.verification import Permitted
