@@ -18,6 +18,7 @@ from agent_client.children import own_environment, own_module
 from agent_client.clock import Clock
 from agent_client.config import Config
 from agent_client.errors import AgentError
+from agent_client.execution.backlog import Backlog
 from agent_client.execution.door import HAS_UNIX_SOCKETS, knock, socket_of
 from agent_client.execution.places import ExecutorPlaces
 from agent_client.execution.wire import (
@@ -47,8 +48,7 @@ from protocol.frames import Command, CommandOutputAck, CommandResult, CommandRes
 START_SECONDS: Final = 20.0
 KNOCK_SECONDS: Final = 5.0
 ANSWER_SECONDS: Final = 20.0
-WAITING_MAX: Final = 512
-WAITING_MAX_BYTES: Final = 4 * 1024 * 1024
+ANSWERS_MAX: Final = 512
 QUEUE_FRAMES: Final = 16
 RETRY_SECONDS: Final = (1.0, 5.0, 30.0)
 LOST_SECONDS: Final = (0.1, 1.0, 5.0, 30.0)
@@ -82,9 +82,9 @@ class ExecutorLink:
         self._restart = restart
         self._wanted = asyncio.Event()
         self._channel: Channel[ToDaemon] | None = None
-        self._waiting: dict[tuple[str, str], JobFrame] = {}
+        self._waiting = Backlog()
         self._handed: set[str] = set()
-        self._answers: deque[JobReport] = deque(maxlen=WAITING_MAX)
+        self._answers: deque[JobReport] = deque(maxlen=ANSWERS_MAX)
         self._session: Begin | None = None
         self._sessions = 0
         self._for_session: asyncio.Queue[JobReport] = asyncio.Queue(QUEUE_FRAMES)
@@ -172,11 +172,8 @@ class ExecutorLink:
             yield self._answers.popleft()
 
     def _keep(self, frame: JobFrame) -> None:
-        waiting = self._waiting | {(frame.command_id, type(frame).__name__): frame}
-        if len(waiting) > WAITING_MAX or sum(map(_size, waiting.values())) > WAITING_MAX_BYTES:
+        if not self._waiting.keep(frame):
             _log.error("too many frames wait for the executor; the hub sends orders again", command_id=frame.command_id)
-            return
-        self._waiting = waiting
 
     def _say(self, message: ToExecutor) -> None:
         """Nothing happens where there is no executor, or it does not listen: the reading end finds that out."""
@@ -212,12 +209,12 @@ class ExecutorLink:
             self._say(self._session)
         for number in self._asked:
             self._say(Ask(number))
-        for key, frame in list(self._waiting.items()):
+        for frame in self._waiting.frames():
             self._say(Carry(frame))
             if isinstance(frame, Command):
                 self._handed.add(frame.command_id)
             else:
-                del self._waiting[key]
+                self._waiting.drop(frame.command_id, type(frame))
 
     async def _hear(self, channel: Channel[ToDaemon]) -> NoReturn:
         while True:
@@ -232,7 +229,7 @@ class ExecutorLink:
                     asked.set_result(message.jobs)
             case Say(session=session, frame=frame):
                 self._used_monotonic = self._clock.monotonic()
-                self._waiting.pop((frame.command_id, Command.__name__), None)
+                self._waiting.drop(frame.command_id, Command)
                 self._handed.discard(frame.command_id)
                 await self._pass_on(session, frame)
             case Logged():
@@ -268,10 +265,11 @@ class ExecutorLink:
         Whatever an executor has seen that is a service, or one that is there and does not answer, only it can tell.
         """
         is_told = not self._config().executor_service and not has_executor(self._places)
-        for (command_id, _), frame in list(self._waiting.items()):
+        for frame in self._waiting.frames():
+            command_id = frame.command_id
             is_new = is_told and command_id not in self._handed and not may_know(self._places, command_id)
             if isinstance(frame, Command) and is_new:
-                del self._waiting[command_id, Command.__name__]
+                self._waiting.drop(command_id, Command)
                 self._answers.append(
                     CommandResult(
                         command_id=command_id,
@@ -303,10 +301,6 @@ class ExecutorLink:
     async def _knocked(self) -> Channel[ToDaemon]:
         async with asyncio.timeout(KNOCK_SECONDS):
             return Channel(*await knock(self._places), to_daemon)
-
-
-def _size(frame: JobFrame) -> int:
-    return len(frame.payload) + len(frame.script) if isinstance(frame, Command) else 0
 
 
 async def start_executor(places: Places) -> None:

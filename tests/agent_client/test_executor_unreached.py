@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_client.execution import link
+from agent_client.execution import backlog, link
 from agent_client.execution.link import ExecutorLink, ExecutorUnreachable
 from agent_client.execution.places import ExecutorPlaces
 from agent_client.execution.wire import Channel, ToDaemon
@@ -72,7 +72,7 @@ async def test_what_waits_is_bounded_in_bytes_and_an_order_that_comes_again_take
     config = fleet.enroll_by_hand(places, 1, executor_service=True)
     way = ExecutorLink(places, lambda: config, SteppingClock(), lambda: None)
     orders = [fleet.command(fleet.envelope(f"unreached-{number}", ["true"])) for number in range(3)]
-    monkeypatch.setattr(link, "WAITING_MAX_BYTES", sum(len(order.payload) for order in orders[:2]))
+    monkeypatch.setattr(backlog, "BYTES_MAX", sum(len(order.payload) for order in orders[:2]))
     for number in (0, 1, 1, 2):
         way.carry(orders[number])
     assert [command_id for command_id, _ in way._waiting] == ["unreached-0", "unreached-1"]
