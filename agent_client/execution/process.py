@@ -263,12 +263,13 @@ async def _supervised(run: _Run, watch: Watch, kill_grace_seconds: float) -> End
         message = f"killed: a person cancelled it{left}"
         return Ending(CommandOutcome.CANCELLED, CommandReason.CANCELLED_BY_PERSON, run.exit_code, message)
     watch.valve.release()
+    left = ""
     with suppress(TimeoutError):
         async with asyncio.timeout(_DRAIN_SECONDS):
             was_cancelled = await _happened_first(watch.cancelled, reader.drained)
     if was_cancelled:  # the end stays the first process's own; what it left behind does not go on
-        await run.finish(kill_grace_seconds)
-    return _ended_by_itself(run.exit_code)
+        left = await run.finish(kill_grace_seconds)
+    return _ended_by_itself(run.exit_code, left)
 
 
 async def _happened_first(event: asyncio.Event, other: asyncio.Event) -> bool:
@@ -299,13 +300,14 @@ def _survivors(left: Sequence[Resident]) -> str:
     return f"; {len(left)} of its processes did not end: {named}{more}"
 
 
-def _ended_by_itself(exit_code: int | None) -> Ending:
+def _ended_by_itself(exit_code: int | None, left: str) -> Ending:
     if exit_code == 0:
-        return Ending(CommandOutcome.COMPLETED, None, 0, "")
+        message = f"ended with exit code 0{left}" if left else ""
+        return Ending(CommandOutcome.COMPLETED, None, 0, message)
     if exit_code is not None and exit_code < 0:
-        message = f"ended by signal {-exit_code} ({_signal_name(-exit_code)})"
+        message = f"ended by signal {-exit_code} ({_signal_name(-exit_code)}){left}"
     else:
-        message = f"ended with exit code {exit_code}"
+        message = f"ended with exit code {exit_code}{left}"
     return Ending(CommandOutcome.FAILED, CommandReason.EXIT_CODE, exit_code, message)
 
 

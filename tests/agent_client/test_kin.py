@@ -272,6 +272,26 @@ async def test_what_does_not_end_is_said(watched: Watched, monkeypatch: pytest.M
     os.kill(pid, signal.SIGKILL)
 
 
+@pytest.mark.parametrize("exit_code", [0, 5])
+async def test_what_a_cancel_does_not_end_of_what_was_left_behind_is_said(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch, exit_code: int
+) -> None:
+    monkeypatch.setattr(kinship, "KILL", 0)
+    monkeypatch.setattr(process, "_KILL_SECONDS", 0.1)
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(watched.run(leaving(then=f"sys.exit({exit_code})")), name="job")
+        await watched.wrote.wait()
+        leader = watched.kin._leaders[watched.job_id]
+        while threads_of(leader):  # noqa: ASYNC110  there is no event
+            await asyncio.sleep(0.005)
+        monkeypatch.setattr(process, "_DRAIN_SECONDS", 0.1)  # from here on: the pipe stays open for good
+        watched.cancel.set()
+    (pid,) = watched.pids()
+    said = f"ended with exit code {exit_code}; 1 of its processes did not end: {pid}"
+    assert (running.result().exit_code, running.result().message) == (exit_code, said)
+    os.kill(pid, signal.SIGKILL)
+
+
 async def test_what_hides_from_the_executors_next_life_is_ended_by_it(watched: Watched) -> None:
     async with asyncio.TaskGroup() as group:
         running = group.create_task(watched.run([sys.executable, "-c", HIDES]), name="job")
