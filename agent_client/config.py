@@ -12,7 +12,7 @@ from agent_client.errors import AgentError
 from agent_client.paths import CONFIG, Places
 from agent_client.store.secure import SecureStore
 from protocol.codec import split_path
-from protocol.frames import Word
+from protocol.elements import Word
 from protocol.limits import (
     BACKOFF_INITIAL_SECONDS,
     BACKOFF_JITTER,

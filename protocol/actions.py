@@ -16,9 +16,9 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from protocol.codec import BadFrame, check_value, split_path
+from protocol.elements import Body
 from protocol.enumerations import Action
 from protocol.envelope import Argument
-from protocol.frames import Body
 from protocol.limits import ARGV_MAX_ITEMS, PACKAGES_AT_ONCE_MAX, REBOOT_DELAY_MAX_SECONDS, SCRIPT_MAX_BYTES
 
 UserName = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.@\\-]*\$?$")]

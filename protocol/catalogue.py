@@ -12,6 +12,7 @@ from typing import Final, Literal, NamedTuple
 from msgspec import Struct
 
 from protocol.codes import CloseCode, ErrorCode
+from protocol.elements import Frame
 from protocol.enrollment import (
     CaReply,
     EnrollPending,
@@ -41,7 +42,6 @@ from protocol.frames import (
     DesiredRejected,
     Event,
     EventAck,
-    Frame,
     Heartbeat,
     HeartbeatAck,
     Hello,

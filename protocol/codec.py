@@ -6,7 +6,8 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from protocol.frames import AgentFrame, Command, Desired, Frame, HubFrame, Inventory
+from protocol.elements import Frame
+from protocol.frames import AgentFrame, Command, Desired, HubFrame, Inventory
 from protocol.limits import FRAME_MAX_BYTES, JSON_MAX_DEPTH
 
 T = TypeVar("T")

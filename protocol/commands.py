@@ -6,10 +6,11 @@ from typing import Annotated, Any
 
 from msgspec import Meta, field
 
+from protocol.elements import ByteOffset, CommandId, UnixMs, Word
 from protocol.enumerations import Action, CommandReason, CommandStatus, OutputStream, TextEncoding
 from protocol.envelope import TimeoutSeconds
 from protocol.events import Instant, Shape
-from protocol.frames import ByteOffset, CommandId, Signature, UnixMs, Word
+from protocol.frames import Signature
 from protocol.limits import COMMAND_EXPIRY_MAX_SECONDS, FRAME_MAX_BYTES
 from protocol.requests import Limit, Offset, Reply, Request
 

@@ -4,8 +4,8 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from protocol.elements import Body
 from protocol.enumerations import Action
-from protocol.frames import Body
 from protocol.limits import HEARTBEAT_SECONDS, SAMPLE_SECONDS
 
 

@@ -9,8 +9,9 @@ from msgspec import Meta, Struct
 
 from protocol.codes import ErrorCode
 from protocol.desired import AgentPolicy
+from protocol.elements import Text, UnixMs, Word
 from protocol.envelope import SignedTrust
-from protocol.frames import SystemInformation, Text, UnixMs, Word
+from protocol.frames import SystemInformation
 
 Pem = Annotated[str, Meta(max_length=16384)]
 

@@ -4,8 +4,9 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, field
 
+from protocol.elements import Body, CommandId, UnixMs, Word
 from protocol.enumerations import Action
-from protocol.frames import Body, CommandId, Signature, UnixMs, Word
+from protocol.frames import Signature
 from protocol.limits import (
     ARGUMENT_MAX_CHARS,
     ARGV_MAX_ITEMS,

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal, get_args
 
-from msgspec import UNSET, Meta, Struct, UnsetType, field
+from msgspec import UNSET, Meta, UnsetType, field
 
+from protocol.elements import Body, ByteOffset, CommandId, Frame, Hash, Text, UnixMs, Word
 from protocol.enumerations import (
     AlertSeverity,
     CommandOutcome,
@@ -24,34 +25,13 @@ from protocol.enumerations import (
 )
 from protocol.limits import METRIC_NAMES_MAX, OUTPUT_CHUNK_MAX_BYTES, SAMPLES_PER_FRAME_MAX
 
-UnixMs = Annotated[int, Meta(ge=0, le=2**53)]
 Sequence = Annotated[int, Meta(ge=1, le=2**53)]
 Epoch = Annotated[int, Meta(ge=1, le=2**53)]
-ByteOffset = Annotated[int, Meta(ge=0, le=2**53)]
-CommandId = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[0-9A-Za-z-]+$")]
-Word = Annotated[str, Meta(min_length=1, max_length=128)]
-Text = Annotated[str, Meta(max_length=4096)]
-Hash = Annotated[str, Meta(max_length=128)]
 SequenceRange = tuple[Sequence, Sequence]
 Integer = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Scalar = bool | Integer | float | str | None
 MetricValue = Scalar | list[dict[str, Scalar]]
 MetricData = Annotated[dict[str, MetricValue], Meta(max_length=METRIC_NAMES_MAX)]
-
-
-class Body(Struct, frozen=True, rename="camel", kw_only=True):
-    """A value inside a frame."""
-
-
-class Frame(
-    Struct,
-    frozen=True,
-    rename="camel",
-    kw_only=True,
-    tag_field="type",
-    omit_defaults=False,
-):
-    """Base of every frame; the tag travels as `type`."""
 
 
 class StreamState(Body, frozen=True):

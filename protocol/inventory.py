@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta, field
 
-from protocol.frames import Body, Text, Word
+from protocol.elements import Body, Text, Word
 
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 ITEMS_MAX: Final = 20_000

@@ -6,9 +6,9 @@ from typing import Annotated
 
 from msgspec import Meta, field
 
+from protocol.elements import Word
 from protocol.enumerations import ApprovalKind, ApprovalState
 from protocol.events import Instant, Shape
-from protocol.frames import Word
 from protocol.requests import Label, Limit, Name, Offset, Reply, Request, Tags
 
 

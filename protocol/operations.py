@@ -22,13 +22,13 @@ from protocol.commands import (
     CommandsOutputReply,
 )
 from protocol.desired import AgentConfig
+from protocol.elements import Word
 from protocol.enumerations import (
     AgentTrust,
     AlertSeverity,
     AlertState,
 )
 from protocol.events import AgentSummary, FleetCounts, Instant, Shape
-from protocol.frames import Word
 from protocol.joining import (
     ApprovalReply,
     ApprovalsDecide,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from protocol.elements import Text, UnixMs, Word
 from protocol.enumerations import AuthorityState, AuthorityUse, CertificateState
 from protocol.events import Instant, Shape
-from protocol.frames import Text, UnixMs, Word
 from protocol.requests import Limit, Offset, Reply, Request
 
 

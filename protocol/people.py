@@ -6,9 +6,9 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, UnsetType
 
+from protocol.elements import Word
 from protocol.enumerations import Role
 from protocol.events import Instant, Shape
-from protocol.frames import Word
 from protocol.requests import Limit, Name, Offset, Reply, Request
 
 Password = Annotated[str, Meta(min_length=1, max_length=1024)]

@@ -9,9 +9,9 @@ from typing import Annotated, Final
 from msgspec import Meta, field
 
 from protocol.actions import Interpreter, UserName
+from protocol.elements import Word
 from protocol.enumerations import Action, AlertSeverity
 from protocol.events import Instant, Shape
-from protocol.frames import Word
 from protocol.requests import Label, Limit, Name, Offset, Reply, Request, Tags
 
 CHECKS_MAX: Final = 64

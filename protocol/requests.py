@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
+from protocol.elements import Word
 from protocol.enrollment import ErrorBody
 from protocol.enumerations import AgentStatus
-from protocol.frames import Word
 
 Limit = Annotated[int, Meta(ge=1, le=1000)]
 Offset = Annotated[int, Meta(ge=0, le=2**53)]

@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, field
 
+from protocol.elements import UnixMs, Word
 from protocol.events import Instant, Shape
-from protocol.frames import MetricValue, UnixMs, Word
+from protocol.frames import MetricValue
 from protocol.requests import AgentFilter, Label, Limit, Offset, Reply, Request
 
 MetricNames = Annotated[list[Word], Meta(min_length=1, max_length=32)]

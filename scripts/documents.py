@@ -20,10 +20,11 @@ from protocol.catalogue import (
     Route,
 )
 from protocol.desired import AgentConfig, AgentPolicy, CertificateTerms
+from protocol.elements import Frame
 from protocol.enrollment import ErrorReply
 from protocol.envelope import JobEnvelope, TrustDocument
 from protocol.events import DASHBOARD_EVENTS
-from protocol.frames import AGENT_FRAMES, HUB_FRAMES, Frame
+from protocol.frames import AGENT_FRAMES, HUB_FRAMES
 from protocol.limits import AGENT_SOCKET_PATH, DASHBOARD_SOCKET_PATH, PROTOCOL_VERSION, SUBPROTOCOL
 from protocol.operations import OPERATIONS
 from protocol.requests import Refusal

@@ -17,8 +17,8 @@ from agent_client.policy.file import NoPolicy, PolicyFile, PolicyState
 from agent_client.store.secure import SecureStore
 from agent_client.trust.document import TrustError, parse_trust
 from protocol.desired import AgentPolicy
+from protocol.elements import Word
 from protocol.envelope import SignedTrust, TrustDocument
-from protocol.frames import Word
 
 T = TypeVar("T")
 PINNED: Final = "identity.json"

@@ -15,7 +15,7 @@ import msgspec
 from agent_client.host import Host, LocalHost
 from agent_client.inventory.shelving import put_sections
 from agent_client.inventory.source import InventorySource
-from protocol.frames import Body
+from protocol.elements import Body
 from protocol.inventory import Section
 
 

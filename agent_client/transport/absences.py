@@ -10,7 +10,8 @@ from agent_client.clock import Clock
 from agent_client.logs import Log
 from agent_client.spool.database import Database, DatabaseError
 from agent_client.spool.spool import Spool
-from protocol.frames import Body, LastDisconnect
+from protocol.elements import Body
+from protocol.frames import LastDisconnect
 from protocol.reports import DISCONNECTED
 
 ABNORMAL_CLOSURE: Final = 1006

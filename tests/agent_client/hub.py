@@ -18,6 +18,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from protocol.codec import decode_agent_frame, encode
+from protocol.elements import Frame
 from protocol.enrollment import CaReply
 from protocol.enumerations import RefusalAction
 from protocol.frames import (
@@ -29,7 +30,6 @@ from protocol.frames import (
     CommandResultAck,
     Event,
     EventAck,
-    Frame,
     Heartbeat,
     HeartbeatAck,
     Hello,

@@ -18,6 +18,7 @@ from agent_client.paths import Places
 from agent_client.renewal.pairs import Pairs
 from agent_client.turns import Turn
 from protocol.desired import CertificateTerms
+from protocol.elements import Frame
 from protocol.enumerations import CommandOutcome, DesiredName, Lane
 from protocol.frames import (
     CertificateReply,
@@ -30,7 +31,6 @@ from protocol.frames import (
     Desired,
     DesiredApplied,
     Error,
-    Frame,
     Goodbye,
     Heartbeat,
     Hello,

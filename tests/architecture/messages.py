@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from protocol.frames import AGENT_FRAMES, HUB_FRAMES, Frame
+from protocol.elements import Frame
+from protocol.frames import AGENT_FRAMES, HUB_FRAMES
 from protocol.operations import OPERATIONS
 from tests.architecture.source import Finding, Module, Tree
 

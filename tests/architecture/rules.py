@@ -146,7 +146,6 @@ EXCEPTIONS: Final[Mapping[tuple[str, str], str]] = {
     ("file_names", "hub_server/telemetry/packing.py"): "how samples are written as bytes, by both stores",
     ("file_names", "hub_server/telemetry/port.py"): "what telemetry asks of a store; two fulfil it",
     ("file_names", "hub_server/telemetry/rollups.py"): "how buckets are made and written as bytes, by both stores",
-    ("file_length", "protocol/frames.py"): "every frame and the two unions of them, read as one page",
     ("function_length", "hub_server/composition/subjects.py::subjects_on"): "a list of constructors",
     ("bounded_queues", "hub_server/access/limits.py"): "note_bad keeps no more than bad_allowed",
     ("bounded_queues", "hub_server/bus/in_process.py"): "a subscription holds its own capacity and says what overflows",

@@ -22,19 +22,9 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from protocol.codec import decode_hub_frame, encode_text
+from protocol.elements import Frame
 from protocol.enumerations import Lane
-from protocol.frames import (
-    Frame,
-    Heartbeat,
-    Hello,
-    HubFrame,
-    Metrics,
-    Sample,
-    StateHashes,
-    StreamState,
-    StreamStates,
-    Welcome,
-)
+from protocol.frames import Heartbeat, Hello, HubFrame, Metrics, Sample, StateHashes, StreamState, StreamStates, Welcome
 from protocol.identity import AgentIdentity
 from protocol.limits import SUBPROTOCOL
 from tests.integration.hub import RunningHub

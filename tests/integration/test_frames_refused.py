@@ -10,7 +10,8 @@ import pytest
 
 from hub_server.gateway.agents import endpoint
 from protocol.codec import encode_text
-from protocol.frames import Error, Frame, HeartbeatAck, Inventory, Refuse
+from protocol.elements import Frame
+from protocol.frames import Error, HeartbeatAck, Inventory, Refuse
 from protocol.limits import FRAME_MAX_BYTES, HELLO_MAX_BYTES, SAMPLES_PER_FRAME_MAX
 from tests.integration.hub import RunningHub
 from tests.integration.machine import (

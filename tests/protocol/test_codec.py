@@ -17,8 +17,9 @@ from protocol.codec import (
     decode_hub_frame,
     encode,
 )
+from protocol.elements import Frame
 from protocol.enrollment import RegisterRequest
-from protocol.frames import AGENT_FRAMES, HUB_FRAMES, Event, Frame, Goodbye, Metrics
+from protocol.frames import AGENT_FRAMES, HUB_FRAMES, Event, Goodbye, Metrics
 from protocol.limits import FRAME_MAX_BYTES, JSON_MAX_DEPTH
 from tests.protocol.examples.frames import FRAMES
 from tests.protocol.strategies import JSON, messages

@@ -28,8 +28,9 @@ from hub_server.gateway.agents.session import AgentSession
 from hub_server.storage.engine import Database
 from protocol.actions import AnyData
 from protocol.codec import decode_agent_frame
+from protocol.elements import Frame
 from protocol.enumerations import Role
-from protocol.frames import Frame, Hello, Welcome
+from protocol.frames import Hello, Welcome
 from protocol.identity import AgentIdentity
 from tests.simulation.hub_database import HubDatabase
 from tests.simulation.life import Life

@@ -13,7 +13,7 @@ from typing import Final
 from msgspec import Struct
 
 from protocol.codec import encode
-from protocol.frames import Frame
+from protocol.elements import Frame
 from tests.simulation.chance import Chance
 
 FRAMES_MAX: Final = 10_000

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from protocol.elements import Frame
 from protocol.enumerations import CommandStatus, OutputStream
-from protocol.frames import Command, CommandOutputAck, CommandResultAck, Frame
+from protocol.frames import Command, CommandOutputAck, CommandResultAck
 from protocol.limits import OUTPUT_STORED_MAX_BYTES
 from tests.simulation.hub_database import CommandChange, OutputAdded
 from tests.simulation.truth import Records

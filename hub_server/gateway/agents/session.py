@@ -13,8 +13,9 @@ from hub_server.gateway.agents.agent_socket import AgentSocket, text_frame
 from hub_server.pauses import PauseMeter
 from protocol.codec import BadFrame, FrameTooLarge, UnknownFrameType, decode_agent_frame, encode
 from protocol.codes import CloseCode
+from protocol.elements import Frame
 from protocol.enumerations import ConnectionReason, RefusalAction
-from protocol.frames import AgentFrame, Error, Frame, HubFrame, Metrics, Refuse
+from protocol.frames import AgentFrame, Error, HubFrame, Metrics, Refuse
 from protocol.identity import AgentIdentity
 from protocol.limits import FRAMES_BURST, FRAMES_PER_SECOND, OUTBOX_MAX_BYTES, STREAM_CREDITS
 

@@ -1,6 +1,7 @@
 from typing import Final
 
 from protocol.desired import AgentConfig
+from protocol.elements import Frame
 from protocol.enumerations import (
     AlertSeverity,
     CommandOutcome,
@@ -34,7 +35,6 @@ from protocol.frames import (
     Error,
     Event,
     EventAck,
-    Frame,
     Goodbye,
     Heartbeat,
     HeartbeatAck,
