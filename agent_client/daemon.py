@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Final
 
+from agent_client.later import put_off
 from agent_client.version import AGENT_VERSION
 
 USAGE: Final = """usage: jtnt-agentd [--data-dir DIR] [--version] [--help]
@@ -24,6 +25,8 @@ EXIT_USAGE: Final = 64
 # Libraries import these at their start, and need them only for what the daemon does not do (proxies, development
 # versions, older Pythons): together four megabytes of every machine's memory.
 UNUSED: Final = ("importlib.metadata", "msgspec.inspect", "typing_extensions", "urllib.request")
+# These are for what seldom happens (a traceback, text of a locale) or never does: a megabyte more.
+SELDOM_USED: Final = ("inspect", "locale", "textwrap", "tokenize")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(data_dir: str | None) -> int:
+    put_off(SELDOM_USED)
     with kept_out(UNUSED):
         # Imported here, so that what it imports finds the unused modules kept out.
         from agent_client.service import run_daemon  # noqa: PLC0415

@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from agent_client.agent import Agent
 from agent_client.children import watch_children_without_threads
@@ -16,9 +16,13 @@ from agent_client.config import load_config
 from agent_client.errors import AgentError
 from agent_client.logs import JsonLines, Log, log_to, set_level
 from agent_client.paths import Places
+from agent_client.signals import Signals, heard
 from agent_client.store.secure import FILE_MODE, SecureStore
 from agent_client.turns import is_locked
 from agent_client.version import AGENT_VERSION
+
+_STOP: Final[tuple[int, ...]] = (signal.SIGTERM, signal.SIGINT)
+_RELOAD: Final[tuple[int, ...]] = (signal.SIGHUP,) if sys.platform != "win32" else ()
 
 _log = Log("daemon")
 
@@ -35,7 +39,8 @@ def run_daemon(data_dir: str | None) -> int:
     try:
         with only_daemon_of(places):
             watch_children_without_threads()
-            restarts = asyncio.run(serve(places, lines))
+            with heard(_STOP + _RELOAD) as signals:
+                restarts = asyncio.run(serve(places, lines, signals))
     except AgentError as error:
         _log.fatal(str(error), code=error.code)
         return error.exit_code
@@ -46,7 +51,7 @@ def run_daemon(data_dir: str | None) -> int:
     return 0
 
 
-async def serve(places: Places, lines: JsonLines) -> bool:
+async def serve(places: Places, lines: JsonLines, signals: Signals) -> bool:
     """Run the agent of `places` until a signal; return whether the process is to begin anew.
 
     Raises AgentError when it cannot start.
@@ -56,7 +61,7 @@ async def serve(places: Places, lines: JsonLines) -> bool:
         lines.agent_id = config.agent_id
         set_level(config.log_level)
         agent = Agent(places, config)
-        _listen_to_signals(agent)
+        signals.answer(dict.fromkeys(_STOP, agent.stop) | dict.fromkeys(_RELOAD, agent.reload))
         _log.info("agent starting", version=AGENT_VERSION, hub=config.hub_url, data=str(places.state))
         await agent.run()
         _log.info("agent stopped")
@@ -78,12 +83,3 @@ def only_daemon_of(places: Places) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
-
-
-def _listen_to_signals(agent: Agent) -> None:
-    if sys.platform == "win32":  # no signal handlers on that event loop; Ctrl-C ends it by KeyboardInterrupt
-        return
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, agent.stop)
-    loop.add_signal_handler(signal.SIGHUP, agent.reload)

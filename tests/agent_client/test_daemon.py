@@ -19,7 +19,7 @@ import msgspec
 import pytest
 
 from agent_client.cli import main
-from agent_client.daemon import UNUSED
+from agent_client.daemon import SELDOM_USED, UNUSED
 from agent_client.paths import Places
 from agent_client.version import AGENT_VERSION
 from protocol.enumerations import CommandReason, DesiredName, GoodbyeReason
@@ -341,7 +341,7 @@ async def test_the_daemon_does_not_load_what_it_seldom_needs(fleet: Fleet, place
         _, errors = await process.communicate()
     loaded = {line.rpartition("|")[2].strip() for line in errors.decode().splitlines()}
     assert "websockets.asyncio.client" in loaded
-    assert loaded & (HEAVY | set(UNUSED)) == set()
+    assert loaded & (HEAVY | {*UNUSED, *SELDOM_USED, "ast", "dis"}) == set()
     assert not {name for name in loaded if name.startswith(("cryptography", "email.", *OF_OTHER_PROCESSES))}
 
 

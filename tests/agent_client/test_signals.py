@@ -1,0 +1,45 @@
+"""What a process is told by signals is heard by its loop, also what it is told before there is one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from agent_client.signals import Signals, heard
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no such signals there")
+NUMBERS = (signal.SIGUSR1, signal.SIGUSR2)
+
+
+@pytest.fixture
+def signals() -> Iterator[Signals]:
+    before = {number: signal.getsignal(number) for number in NUMBERS}
+    with heard(NUMBERS) as signals:
+        yield signals
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_a_signal_that_comes_before_the_loop_is_answered_by_it(signals: Signals) -> None:
+    os.kill(os.getpid(), signal.SIGUSR1)
+    asyncio.run(answered(signals))
+
+
+def test_a_signal_that_comes_while_the_loop_waits_wakes_it(signals: Signals) -> None:
+    asyncio.run(answered(signals, send=True))
+
+
+async def answered(signals: Signals, *, send: bool = False) -> None:
+    told, other = asyncio.Event(), asyncio.Event()
+    signals.answer({signal.SIGUSR1: other.set})
+    signals.answer({signal.SIGUSR1: told.set, signal.SIGUSR2: other.set})
+    if send:
+        asyncio.get_running_loop().call_later(0.01, os.kill, os.getpid(), signal.SIGUSR1)
+    async with asyncio.timeout(10):
+        await told.wait()
+    assert not other.is_set()
