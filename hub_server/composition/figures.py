@@ -63,6 +63,7 @@ def show_dashboards(base: Foundation, dashboards: Dashboards) -> None:
     count("jtnt_feed_frames", "Frames of the feed that were encoded", lambda: feed.frames)
     count("jtnt_feed_laggards", "Times a client was too far behind for the next frame", lambda: feed.laggards)
     count("jtnt_dashboard_messages_sent", "Messages sent to dashboards", lambda: traffic.messages_sent)
+    count("jtnt_dashboard_messages_compressed", "Of those sent, compressed", lambda: traffic.messages_compressed)
     count("jtnt_dashboard_messages_dropped", "Messages a client was too slow for", lambda: traffic.messages_dropped)
     count("jtnt_dashboard_sent_bytes", "Bytes sent to dashboards", lambda: traffic.bytes_sent)
     gauge("jtnt_dashboard_held_bytes_max", "The most one dashboard left unread", lambda: traffic.held_bytes_max)

@@ -38,6 +38,8 @@ class Traffic(Struct):
 
     messages_encoded: int = 0
     messages_sent: int = 0
+    messages_compressed: int = 0
+    """Of those sent."""
     messages_dropped: int = 0
     bytes_sent: int = 0
     held_bytes_max: int = 0
@@ -49,6 +51,10 @@ class Upgraded(Protocol):
     @property
     def is_open(self) -> bool:
         """Whether messages may be written now, past engine.io."""
+
+    @property
+    def takes_compressed(self) -> bool:
+        """Whether compressed ones may be among them."""
 
 
 class Line(asyncio.Queue[Any]):
@@ -71,6 +77,11 @@ class Line(asyncio.Queue[Any]):
         """It left too much unread: nothing is taken for it any more."""
         self.confirms: Callable[[str], bool] = _nothing
         """Told each text that comes in; True when it was understood and nobody else need see it."""
+
+    @property
+    def takes_compressed(self) -> bool:
+        """Whether the client has agreed to compressed messages."""
+        return self._websocket is not None and self._websocket.takes_compressed
 
     @property
     def is_drained(self) -> bool:
@@ -105,9 +116,13 @@ class Line(asyncio.Queue[Any]):
         """
         if self._is_clear:
             assert self.transport is not None
-            self.transport.write(message.frame)
+            frame = message.frame
+            if message.compressed_frame is not None and self.takes_compressed:
+                frame = message.compressed_frame
+                self._traffic.messages_compressed += 1
+            self.transport.write(frame)
             self._traffic.messages_sent += 1
-            self._traffic.bytes_sent += len(message.frame)
+            self._traffic.bytes_sent += len(frame)
             return True
         if message.is_droppable and self._is_full:
             self._traffic.messages_dropped += 1

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from typing import Final
 
 from hub_server.gateway.dashboards.line import Line, Traffic
 from hub_server.gateway.dashboards.message import Message
 from protocol.events import DashboardEvent
+
+COMPRESSED_MIN_LINES: Final = 16
+"""For so many, what is not sent saves more than compressing takes."""
 
 
 class Lines:
@@ -56,6 +60,7 @@ class Lines:
         members = self._rooms.get(room)
         if members is not None:
             message = self.encoded(event)
+            compress_for(members.values(), message)
             for line in members.values():
                 _send(line, message)
 
@@ -69,6 +74,14 @@ class Lines:
         del members[socket_id]
         if not members:
             del self._rooms[room]
+
+
+def compress_for(lines: Collection[Line], message: Message) -> None:
+    """Compress a message that is about to be sent to these lines, where that is worth it."""
+    if not message.is_compressible or len(lines) < COMPRESSED_MIN_LINES:
+        return
+    if sum(line.takes_compressed for line in lines) >= COMPRESSED_MIN_LINES:
+        message.compress()
 
 
 def _send(line: Line, message: Message) -> None:

@@ -20,7 +20,7 @@ from hub_server.fleet.service import FleetService
 from hub_server.gateway.dashboards.first_agents import FirstAgents
 from hub_server.gateway.dashboards.fleet_view import FleetView
 from hub_server.gateway.dashboards.following import Following
-from hub_server.gateway.dashboards.lines import Lines
+from hub_server.gateway.dashboards.lines import Lines, compress_for
 from hub_server.gateway.dashboards.message import Message
 from hub_server.gateway.dashboards.rooms import unsubscribed_room
 from hub_server.gateway.dashboards.samples import FeedFrames
@@ -181,6 +181,9 @@ class LiveFeed:
         frames = self._frames.frames(view.version + 1, view.selection, changed, agent_ids=moved)
         messages = [self._encoded(frame) for frame in frames]
         if messages:
+            audience = [watcher.line for watcher in keeping_up]
+            for message in messages:
+                compress_for(audience, message)
             for watcher in keeping_up:
                 self._send(watcher, messages)
             view.version += 1

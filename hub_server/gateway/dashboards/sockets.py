@@ -15,6 +15,7 @@ import structlog
 from aiohttp import WSMsgType, web
 from socketio.exceptions import ConnectionRefusedError as SocketRefused
 
+from hub_server.gateway.dashboards.dashboard_socket import DashboardSocket
 from hub_server.gateway.dashboards.line import Bounds, Line, Traffic
 from hub_server.gateway.rest.origins import Origins
 from protocol.limits import DASHBOARD_SOCKET_PATH, FRAME_MAX_BYTES
@@ -169,7 +170,7 @@ class _Engine(engineio.AsyncServer):  # type: ignore[misc]  # it has no types
 
 
 class _WebSocket:
-    """engine.io's driver of aiohttp. Without compression; a message that is not text ends the connection."""
+    """engine.io's driver of aiohttp. It compresses nothing; a message that is not text ends the connection."""
 
     def __init__(self, handler: Any, engine: _Engine) -> None:
         """`handler`: a method of the engine's socket, which reads and writes through this."""
@@ -177,7 +178,7 @@ class _WebSocket:
         self._engine_socket = handler.__self__
         self._line: Line = self._engine_socket.queue
         self._bounds = engine.bounds
-        self._socket = web.WebSocketResponse(
+        self._socket = DashboardSocket(
             compress=False,
             max_msg_size=engine.max_http_buffer_size,
             writer_limit=0,  # a write waits whenever the transport is full
@@ -193,6 +194,10 @@ class _WebSocket:
             and not websocket.closed
             and websocket.close_code is None
         )
+
+    @property
+    def takes_compressed(self) -> bool:
+        return self._socket.takes_compressed
 
     async def __call__(self, environ: dict[str, Any]) -> web.WebSocketResponse:
         request: web.Request = environ["aiohttp.request"]

@@ -21,6 +21,7 @@ class HearingLine:
         self.messages: list[Message] = []
         self.reads = True
         self.is_drained = True
+        self.takes_compressed = False
         self.has_missed = False
 
     def send(self, message: Message) -> bool:

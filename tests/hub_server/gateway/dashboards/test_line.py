@@ -17,6 +17,7 @@ class Wire:
 
     def __init__(self) -> None:
         self.is_open = True
+        self.takes_compressed = False
         self.frames: list[bytes] = []
 
     def write(self, frame: bytes) -> None:
@@ -56,6 +57,25 @@ async def test_a_message_is_written_at_once_when_nothing_is_before_it() -> None:
     assert line.send(MESSAGE)
     assert wire.frames == [MESSAGE.frame]
     assert await writer is MESSAGE
+
+
+async def test_a_compressed_frame_is_for_those_who_take_it_and_counts_as_what_it_is() -> None:
+    traffic = Traffic()
+    message = Message(AgentsMetrics(version=1, samples=[], agent_ids=["a"] * 2000))
+    message.compress()
+    taken = []
+    for takes_compressed in (False, True):
+        line, wire = Line(Bounds(), traffic), Wire()
+        wire.takes_compressed = takes_compressed
+        line.joined(wire, cast("Any", wire))
+        writer = asyncio.ensure_future(line.get())
+        await asyncio.sleep(0)
+        assert line.send(message)
+        writer.cancel()
+        taken += wire.frames
+    assert taken == [message.frame, message.compressed_frame]
+    assert (traffic.messages_sent, traffic.messages_compressed) == (2, 1)
+    assert traffic.bytes_sent == sum(map(len, taken)) < 1.1 * len(message.frame)
 
 
 def test_the_frame_and_the_packet_say_the_same() -> None:

@@ -23,7 +23,6 @@ from tests.hub_server.gateway.dashboards.browser import (
     Ended,
     Json,
     browsing,
-    connected,
 )
 from tests.hub_server.gateway.dashboards.stage import AT, ORGANISATION, Stage, agent
 
@@ -230,12 +229,6 @@ async def frames_in(http: aiohttp.ClientSession, polled: dict[str, str]) -> list
     async with http.get("/ws/agents/", params=polled) as answer:
         packets = (await answer.text()).split("\x1e")
     return [json.loads(packet[2:])[1] for packet in packets if packet.startswith('42["agents:metrics"')]
-
-
-async def test_no_compression_is_agreed() -> None:
-    stage = a_stage()
-    async with stage.running(), connected(stage.port) as one:
-        assert b"extensions" not in one.headers.lower()
 
 
 @pytest.mark.parametrize(

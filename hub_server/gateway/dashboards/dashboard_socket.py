@@ -1,0 +1,54 @@
+"""aiohttp's WebSocket for dashboards, where the hub compresses what goes to many and a browser whatever it likes."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from aiohttp import WSMsgType, hdrs, web
+from aiohttp._websocket.reader import WebSocketDataQueue
+from aiohttp.http import WebSocketReader, WebSocketWriter
+from aiohttp.web_request import BaseRequest
+from multidict import CIMultiDict
+
+from hub_server.gateway.dashboards import deflate
+
+READ_AHEAD_BYTES: Final = 1 << 16
+TEXT: Final = WSMsgType.TEXT.value
+
+
+class DashboardSocket(web.WebSocketResponse):
+    """Agrees to permessage-deflate, and compresses nothing by itself: `takes_compressed` frames are given whole."""
+
+    takes_compressed = False
+
+    def _handshake(self, request: BaseRequest) -> tuple[CIMultiDict[str], str | None, int, bool]:
+        headers, protocol, _, _ = super()._handshake(request)
+        offers = ",".join(request.headers.getall(hdrs.SEC_WEBSOCKET_EXTENSIONS, ()))
+        self.takes_compressed = deflate.is_offered(offers)
+        if self.takes_compressed:
+            headers[hdrs.SEC_WEBSOCKET_EXTENSIONS] = deflate.AGREED
+        return headers, protocol, 0, False
+
+    def _post_start(self, request: BaseRequest, protocol: str | None, writer: WebSocketWriter) -> None:
+        """Do as aiohttp does, with a reader of its own."""
+        self._ws_protocol = protocol
+        self._writer = writer
+        self._reader = WebSocketDataQueue(request.protocol, READ_AHEAD_BYTES, loop=asyncio.get_running_loop())
+        reader = _Reader if self.takes_compressed else WebSocketReader
+        self._parser = reader(self._reader, self._max_msg_size, compress=self.takes_compressed, decode_text=True)
+        request.protocol.set_parser(self._parser)
+        request.protocol.keep_alive(False)
+
+
+class _Reader(WebSocketReader):
+    """Inflates whole messages by itself: aiohttp would keep a window for each client that ever sent one."""
+
+    def __init__(self, queue: WebSocketDataQueue, max_msg_size: int, compress: bool, decode_text: bool) -> None:
+        super().__init__(queue, max_msg_size, compress, decode_text)
+        self._bytes_max = max_msg_size
+
+    def _handle_frame(self, fin: bool, opcode: int, payload: bytes | bytearray, compressed: int) -> None:
+        if compressed and fin and opcode == TEXT:
+            payload, compressed = deflate.inflated(payload, self._bytes_max), False
+        super()._handle_frame(fin, opcode, payload, compressed)
