@@ -102,8 +102,8 @@ class Counted(Struct, frozen=True, tag=True):
 
     Agents: `sent` and `answered` are frames of samples and their acknowledgements, `samples` those acknowledged,
     `delays_ms` the times from a frame to its acknowledgement.
-    Dashboards: `answered` are events, `samples` and `received_bytes` what was in them, `delays_ms` the times from a
-    sample's taking to its arrival, `alert_delays_ms` from an alert's opening.
+    Dashboards: `answered` are events, `samples` and `received_bytes` what was in them, `wire_bytes` what they were when
+    they came, `delays_ms` the times from a sample's taking to its arrival, `alert_delays_ms` from an alert's opening.
     `slips_ms`: how late each send came against its schedule. `cpu_share`: of one core.
     """
 
@@ -115,6 +115,7 @@ class Counted(Struct, frozen=True, tag=True):
     cpu_share: float
     samples: int = 0
     received_bytes: int = 0
+    wire_bytes: int = 0
     alert_delays_ms: list[float] = []
     problems: dict[str, int] = {}
 

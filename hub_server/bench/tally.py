@@ -23,6 +23,7 @@ class Tally:
         self.answered = 0
         self.samples = 0
         self.received_bytes = 0
+        self.wire_bytes = 0
         self.delays_ms: list[float] = []
         self.alert_delays_ms: list[float] = []
         self.slips_ms: list[float] = []
@@ -40,6 +41,7 @@ class Tally:
             cpu_share=(time.process_time() - self._cpu_began_at) / max(elapsed_seconds, 1e-9),
             samples=self.samples,
             received_bytes=self.received_bytes,
+            wire_bytes=self.wire_bytes,
             alert_delays_ms=self.alert_delays_ms,
             problems=dict(self.problems),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+import zlib
 from typing import Final, Protocol, cast
 
 from protocol.limits import AGENT_SOCKET_PATH, SUBPROTOCOL
@@ -22,6 +23,13 @@ NO_CODE: Final = 1005
 ABNORMAL: Final = 1006
 HEAD_END: Final = b"\r\n\r\n"
 SWITCHED: Final = b"HTTP/1.1 101"
+COMPRESSED_BIT: Final = 0x40
+COMPRESSION: Final = b"permessage-deflate"
+OFFER: Final = "permessage-deflate; client_max_window_bits; server_no_context_takeover; client_no_context_takeover"
+"""Each message by itself (RFC 7692, 7.1.1): no window is kept for thousands of sockets."""
+TAIL: Final = b"\x00\x00\xff\xff"
+SMALLEST_WINDOW_BITS: Final = 9
+"""What is sent is short."""
 
 
 class Listener(Protocol):
@@ -37,15 +45,38 @@ class Listener(Protocol):
 class ClientSocket(asyncio.Protocol):
     """One connection. What it sends is never bounded here: its speaker obeys credits.
 
-    `target`: path and query of the upgrade. `subprotocol` "" asks for none.
+    `target`: path and query of the upgrade. `subprotocol` "" asks for none. `offers_compression`: as browsers do, which
+    compress all they send once the hub agrees. `message_bytes`: what the newest message was on the wire.
     """
 
-    __slots__ = ("_buffer", "_close_code", "_is_open", "_listener", "_reason", "_subprotocol", "_target", "_transport")
+    __slots__ = (
+        "_buffer",
+        "_close_code",
+        "_is_compressed",
+        "_is_open",
+        "_listener",
+        "_offers_compression",
+        "_reason",
+        "_subprotocol",
+        "_target",
+        "_transport",
+        "message_bytes",
+    )
 
-    def __init__(self, listener: Listener, *, target: str = AGENT_SOCKET_PATH, subprotocol: str = SUBPROTOCOL) -> None:
+    def __init__(
+        self,
+        listener: Listener,
+        *,
+        target: str = AGENT_SOCKET_PATH,
+        subprotocol: str = SUBPROTOCOL,
+        offers_compression: bool = False,
+    ) -> None:
+        self.message_bytes = 0
         self._listener = listener
         self._target = target
         self._subprotocol = subprotocol
+        self._offers_compression = offers_compression
+        self._is_compressed = False
         self._transport: asyncio.Transport | None = None
         self._buffer = b""
         self._is_open = False
@@ -56,9 +87,10 @@ class ClientSocket(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)  # uvloop's own are not derived from it
         key = base64.b64encode(os.urandom(16)).decode()
         protocol = f"Sec-WebSocket-Protocol: {self._subprotocol}\r\n" if self._subprotocol else ""
+        extensions = f"Sec-WebSocket-Extensions: {OFFER}\r\n" if self._offers_compression else ""
         self._transport.write(
             f"GET {self._target} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-            f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n{protocol}\r\n".encode()
+            f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n{protocol}{extensions}\r\n".encode()
         )
 
     def data_received(self, data: bytes) -> None:
@@ -72,7 +104,10 @@ class ClientSocket(asyncio.Protocol):
         self._listener.closed(self._close_code, self._reason or str(exc or "connection lost"))
 
     def send(self, text: bytes) -> None:
-        self._write(TEXT, text)
+        if self._is_compressed:
+            self._write(COMPRESSED_BIT | TEXT, _compressed(text))
+        else:
+            self._write(TEXT, text)
 
     def close(self) -> None:
         """Say that this side is done (RFC 6455, 5.5.1); the hub's own close follows."""
@@ -92,6 +127,7 @@ class ClientSocket(asyncio.Protocol):
             return False
         self._buffer = rest
         self._is_open = True
+        self._is_compressed = COMPRESSION in head
         self._listener.opened(self)
         return True
 
@@ -112,7 +148,11 @@ class ClientSocket(asyncio.Protocol):
 
     def _take(self, first_byte: int, payload: bytes) -> None:
         if first_byte == FINAL_BIT | TEXT:
+            self.message_bytes = len(payload)
             self._listener.received(payload)
+        elif first_byte == FINAL_BIT | COMPRESSED_BIT | TEXT and self._is_compressed:
+            self.message_bytes = len(payload)
+            self._listener.received(zlib.decompressobj(-zlib.MAX_WBITS).decompress(payload + TAIL))
         elif first_byte == FINAL_BIT | PING:
             self._write(PONG, payload)
         elif first_byte == FINAL_BIT | CLOSE:
@@ -137,3 +177,8 @@ class ClientSocket(asyncio.Protocol):
         mask = key * (size // 4 + 1)
         masked = int.from_bytes(payload) ^ int.from_bytes(mask[:size])
         self._transport.write(head + key + masked.to_bytes(size))
+
+
+def _compressed(text: bytes) -> bytes:
+    packer = zlib.compressobj(1, zlib.DEFLATED, -SMALLEST_WINDOW_BITS, 1)
+    return (packer.compress(text) + packer.flush(zlib.Z_SYNC_FLUSH)).removesuffix(TAIL)

@@ -18,6 +18,8 @@ from protocol.requests import Refusal, Reply
 
 ANSWER_DEADLINE_SECONDS: Final = 10.0
 OK: Final = 200
+OFFERED_WINDOW_BITS: Final = 15
+"""Browsers offer compression, and compress all they send once the hub agrees."""
 
 
 class Refused(Exception):
@@ -58,7 +60,7 @@ class Person:
 @asynccontextmanager
 async def dashboard(web_url: str, token: str, handlers: Mapping[str, Any]) -> AsyncIterator[Person]:
     """Connect a dashboard; `handlers`: event → what is called with its body, in place before the first event."""
-    client = socketio.AsyncClient(reconnection=False)
+    client = socketio.AsyncClient(reconnection=False, websocket_extra_options={"compress": OFFERED_WINDOW_BITS})
     for event, handler in handlers.items():
         client.on(event, handler)
     try:

@@ -43,6 +43,9 @@ MICROSECONDS: Final = 1e6
 KILOBYTE: Final = 1e3
 OURS: Final = "hub, CPU a delivered sample"
 THEIRS: Final = "Node socket.io, CPU a delivered sample"
+COMPRESSION: Final = (
+    "to dashboards that offer compression: the hub's are compressed once for all, Node's not, its default"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,10 @@ class Shown:
     @property
     def received_bytes(self) -> int:
         return sum(seen.received_bytes for seen in self.crowd)
+
+    @property
+    def wire_bytes(self) -> int:
+        return sum(seen.wire_bytes for seen in self.crowd)
 
     @property
     def cost_us(self) -> float:
@@ -103,7 +110,8 @@ async def measure_way(options: Options, hub: Hub, fleet: Enrolled, token: str, w
     hub.web_certificate = way.certificate
     await hub.start()
     frame = options.folder / f"batch-{way.scheme}.txt"
-    figures = [_figure(f"{OURS}{way.name}", await shown_by_hub(options, hub, fleet, token, frame), options)]
+    ours = await shown_by_hub(options, hub, fleet, token, frame)
+    figures = [_figure(f"{OURS}{way.name}", ours, options), _size(f"hub, a batch on the wire{way.name}", ours)]
     if options.with_peers:
         figures += await peer_figures(options, way, token, frame, figures[0])
     return figures
@@ -142,11 +150,11 @@ async def peer_figures(options: Options, way: Way, token: str, frame: Path, ours
     async with serving(argv, options.folder / f"node-socketio-{way.scheme}.log", *arguments) as (node, port):
         view = Crowd(f"{way.scheme}://127.0.0.1:{port}", token, options.crowd, VIEW_AGENTS, SHOWN)
         theirs = [await shown(node.pid, view, options.crowd_seconds) for _ in range(options.runs)]
-    peer = _figure(name, theirs, options)
+    peer, size = _figure(name, theirs, options), _size(f"Node socket.io, a batch on the wire{way.name}", theirs)
     ratio = f"hub's delivered sample ÷ Node socket.io's{way.name}"
     if ours.is_void or peer.is_void:
-        return [peer, void(ratio, "ratio", target, "one of the two could not be measured")]
-    return [peer, single(ratio, "ratio", (ours.p50 or 0.0) / (peer.p50 or 1.0), NODE_RATIO_TARGET)]
+        return [peer, size, void(ratio, "ratio", target, "one of the two could not be measured")]
+    return [peer, size, single(ratio, "ratio", (ours.p50 or 0.0) / (peer.p50 or 1.0), NODE_RATIO_TARGET, COMPRESSION)]
 
 
 async def idle_share(pid: int, seconds: float) -> float:
@@ -179,3 +187,11 @@ def _figure(name: str, runs: Sequence[Shown], options: Options) -> Figure:
     told = note + problems_of(runs[-1].crowd)
     costs = [run.cost_us for run in runs]
     return void(name, "µs", Target(), why) if why else of_runs(name, "µs", costs, note=told)
+
+
+def _size(name: str, runs: Sequence[Shown]) -> Figure:
+    """Return what a batch was when it came, compressed or not."""
+    batches = max(sum(run.batches for run in runs), 1)
+    text = sum(run.received_bytes for run in runs) / batches / KILOBYTE
+    wire = sum(run.wire_bytes for run in runs) / batches / KILOBYTE
+    return single(name, "KB", wire, note=f"{text:.1f} KB of text")
