@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 from aiohttp import WSMsgType, hdrs, web
 from aiohttp._websocket.reader import WebSocketDataQueue
@@ -16,11 +17,20 @@ from hub_server.gateway.dashboards import deflate
 READ_AHEAD_BYTES: Final = 1 << 16
 TEXT: Final = WSMsgType.TEXT.value
 
+Taker = Callable[[str], bool]
+
 
 class DashboardSocket(web.WebSocketResponse):
-    """Agrees to permessage-deflate, and compresses nothing by itself: `takes_compressed` frames are given whole."""
+    """Agrees to permessage-deflate, and compresses nothing by itself: `takes_compressed` frames are given whole.
+
+    `taker` is offered each text as it is read, and no task is woken for those it takes. It must raise nothing.
+    """
 
     takes_compressed = False
+
+    def __init__(self, taker: Taker, **options: Any) -> None:
+        super().__init__(**options)
+        self._taker = taker
 
     def _handshake(self, request: BaseRequest) -> tuple[CIMultiDict[str], str | None, int, bool]:
         headers, protocol, _, _ = super()._handshake(request)
@@ -34,11 +44,20 @@ class DashboardSocket(web.WebSocketResponse):
         """Do as aiohttp does, with a reader of its own."""
         self._ws_protocol = protocol
         self._writer = writer
-        self._reader = WebSocketDataQueue(request.protocol, READ_AHEAD_BYTES, loop=asyncio.get_running_loop())
+        self._reader = _Arrivals(request.protocol, READ_AHEAD_BYTES, loop=asyncio.get_running_loop())
+        self._reader.taker = self._taker
         reader = _Reader if self.takes_compressed else WebSocketReader
         self._parser = reader(self._reader, self._max_msg_size, compress=self.takes_compressed, decode_text=True)
         request.protocol.set_parser(self._parser)
         request.protocol.keep_alive(False)
+
+
+class _Arrivals(WebSocketDataQueue):
+    taker: Taker
+
+    def feed_data(self, data: Any, size: int) -> None:
+        if data.type is not WSMsgType.TEXT or not self.taker(data.data):
+            super().feed_data(data, size)
 
 
 class _Reader(WebSocketReader):

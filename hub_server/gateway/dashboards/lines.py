@@ -10,7 +10,7 @@ from hub_server.gateway.dashboards.message import Message
 from protocol.events import DashboardEvent
 
 COMPRESSED_MIN_LINES: Final = 16
-"""For so many, what is not sent saves more than compressing takes."""
+"""For so many, what is not sent saves more than compressing takes: by TLS for 5 already, in the clear for some 20."""
 
 
 class Lines:

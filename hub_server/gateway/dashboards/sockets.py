@@ -179,7 +179,7 @@ class _WebSocket:
         self._line: Line = self._engine_socket.queue
         self._bounds = engine.bounds
         self._socket = DashboardSocket(
-            compress=False,
+            self._taken,
             max_msg_size=engine.max_http_buffer_size,
             writer_limit=0,  # a write waits whenever the transport is full
             timeout=CLOSE_SECONDS,
@@ -216,13 +216,14 @@ class _WebSocket:
 
     async def wait(self) -> str:
         """Return the next text that is not for the line itself. Raises OSError when the connection has ended."""
-        while True:
-            message = await self._socket.receive()
-            if message.type is not WSMsgType.TEXT:
-                raise OSError("the connection has ended")
-            text: str = message.data
-            if not self._line.confirms(text):
-                return text
+        message = await self._socket.receive()
+        if message.type is not WSMsgType.TEXT:
+            raise OSError("the connection has ended")
+        text: str = message.data
+        return text
 
     async def close(self) -> None:
         await self._socket.close()
+
+    def _taken(self, text: str) -> bool:
+        return self._line.confirms(text)
