@@ -24,6 +24,7 @@ from tests.hub_server.gateway.dashboards.stage import ORGANISATION, Stage, agent
 COMPRESSED: Final = 0x40
 AGENTS: Final = 30
 NOTE: Final = "é" * 200
+TAIL: Final = b"\x00\x00\xff\xff"
 BATCH: Final = '42["agents:metrics",'
 
 
@@ -168,4 +169,7 @@ def test_the_compressed_frame_says_the_same() -> None:
     assert frame is not None
     assert frame[:2] == bytes((0xC1, 126))
     assert int.from_bytes(frame[2:4]) == len(frame) - 4
-    assert zlib.decompressobj(-zlib.MAX_WBITS).decompress(frame[4:] + b"\x00\x00\xff\xff").decode() == message.encode()
+    unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
+    assert unpacker.decompress(frame[4:] + TAIL).decode() == message.encode()
+    assert not unpacker.eof
+    assert not frame.endswith(TAIL)
