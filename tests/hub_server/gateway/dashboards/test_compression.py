@@ -9,9 +9,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosedError
 
+from hub_server.gateway.dashboards.dashboard_socket import DashboardSocket
 from hub_server.gateway.dashboards.deflate import is_offered
 from hub_server.gateway.dashboards.lines import COMPRESSED_MIN_LINES
 from hub_server.gateway.dashboards.message import Message
@@ -173,3 +176,28 @@ def test_the_compressed_frame_says_the_same() -> None:
     assert unpacker.decompress(frame[4:] + TAIL).decode() == message.encode()
     assert not unpacker.eof
     assert not frame.endswith(TAIL)
+
+
+@pytest.mark.parametrize("compression", [None, "deflate"])
+async def test_what_the_taker_takes_is_not_there_to_be_received(compression: str | None) -> None:
+    received: list[str] = []
+
+    async def listen(request: web.Request) -> web.WebSocketResponse:
+        socket = DashboardSocket(lambda text: text.startswith("mine"), max_msg_size=FRAME_MAX_BYTES)
+        await socket.prepare(request)
+        async for message in socket:
+            received.append(message.data)
+            await socket.send_str("heard")
+        return socket
+
+    application = web.Application()
+    application.router.add_get("/", listen)
+    async with (
+        asyncio.timeout(DEADLINE_SECONDS),
+        TestServer(application) as server,
+        connect(f"ws://127.0.0.1:{server.port}/", compression=compression, proxy=None) as client,
+    ):
+        for text in ("mine 1", "other", "mine 2"):
+            await client.send(text)
+        assert await client.recv() == "heard"
+    assert received == ["other"]
