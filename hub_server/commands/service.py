@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
@@ -138,6 +139,7 @@ class CommandService:
             return await self._again(earlier, asked_order(request, own))
         self._counts[command.agent_id] = self._counts.get(command.agent_id, 0) + 1
         self.ledger.created(command)
+        await asyncio.sleep(0)  # the order goes out before the answer is made
         log.info("command created", command_id=command.id, agent_id=command.agent_id, actor=principal.actor)
         return CommandReply(command=view_of(command, dict.fromkeys(OutputStream, 0)))
 
