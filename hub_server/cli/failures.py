@@ -6,13 +6,13 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
 
 from hub_server.cli.outcome import CommandFailed, Exit
 from hub_server.config import ConfigError, Settings
 from hub_server.errors import HubError
 from hub_server.storage.private_files import KeysRefused
+from hub_server.storage.revision import DatabaseNewer
 
 
 @contextmanager
@@ -43,7 +43,7 @@ def failure_of(error: BaseException, settings: Settings | None = None) -> Comman
             return CommandFailed(error.message, Exit.REFUSED)
         case KeysRefused():
             return CommandFailed(str(error), Exit.KEYS)
-        case CommandError():
+        case DatabaseNewer():
             return CommandFailed(
                 f"the database is of a newer version of this program, or damaged ({error}); update jtnt, or restore a "
                 "backup",

@@ -3,71 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
 
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import Connection, text
-from sqlalchemy.ext.asyncio import AsyncConnection
-
-from hub_server.storage.engine import EVERY_ORGANISATION, Database, enter_scope
+from hub_server.storage.engine import Database
 from hub_server.storage.private_files import keep_private
-
-_ADVISORY_LOCK: Final = 0x4A544E54
-
-
-def alembic_config(connection: Connection) -> Config:
-    config = Config()
-    config.set_main_option("script_location", "hub_server.storage:migrations")
-    config.set_main_option("path_separator", "os")
-    config.attributes["connection"] = connection
-    return config
-
-
-async def with_alembic(database: Database, operation: Callable[..., Any], *arguments: Any, **options: Any) -> None:
-    """Run an Alembic command (`upgrade`, `check`, `revision` …) in one transaction, one migrator at a time.
-
-    It may take as long as the rows that it moves.
-    """
-
-    def run(connection: Connection) -> None:
-        operation(alembic_config(connection), *arguments, **options)
-
-    if database.is_sqlite:
-        await _on_sqlite(database, run)
-    else:
-        await _on_postgresql(database, run)
-
-
-async def _on_sqlite(database: Database, run: Callable[[Connection], None]) -> None:
-    async with database.engine.connect() as connection:
-        # Batch mode copies tables; the pragma does nothing inside a transaction.
-        await _set_foreign_keys(connection, "OFF")
-        connection = await connection.execution_options(jtnt_writes=True)
-        async with connection.begin():
-            await connection.run_sync(run)
-        await _set_foreign_keys(connection, "ON")
-
-
-async def _on_postgresql(database: Database, run: Callable[[Connection], None]) -> None:
-    patient = database.without_deadline()
-    try:
-        async with patient.engine.begin() as connection:
-            await connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
-            await enter_scope(connection, EVERY_ORGANISATION)
-            await connection.run_sync(run)
-    finally:
-        await patient.close()
-
-
-async def _set_foreign_keys(connection: AsyncConnection, state: str) -> None:
-    await connection.run_sync(lambda sync: sync.connection.cursor().execute(f"PRAGMA foreign_keys={state}"))
+from hub_server.storage.revision import newest_revision, revision_of
 
 
 async def migrate(database: Database) -> None:
-    """Raises what Alembic raises when the database is newer than this program; nothing is changed then. OSError."""
+    """Raises DatabaseNewer, and nothing is changed then. OSError."""
     if database.is_sqlite and database.engine.url.database is not None:
         await asyncio.to_thread(keep_private, Path(database.engine.url.database))
-    await with_alembic(database, command.upgrade, "head")
+    if await revision_of(database) == newest_revision():
+        return
+    # Imported here: Alembic takes a tenth of a second, and a hub's every start but the first of a version needs none.
+    from hub_server.storage.upgrade import upgrade  # noqa: PLC0415
+
+    await upgrade(database)

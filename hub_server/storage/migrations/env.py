@@ -1,4 +1,4 @@
-"""Alembic's entry: always on the connection that storage/migrate.py hands in."""
+"""Alembic's entry: always on the connection that storage/upgrade.py hands in."""
 
 import re
 from typing import Any, Final, Literal

@@ -2,10 +2,14 @@
 
 import asyncio
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 from sqlalchemy import insert, select, text
 from sqlmodel import col
 
@@ -18,10 +22,27 @@ from hub_server.commands.tables import CommandRow
 from hub_server.commands.views import says_the_same
 from hub_server.fleet.tables import AgentRow
 from hub_server.storage.engine import EVERY_ORGANISATION, Database
-from hub_server.storage.migrate import migrate, with_alembic
+from hub_server.storage.migrate import migrate
+from hub_server.storage.revision import newest_revision
+from hub_server.storage.upgrade import with_alembic
 from protocol.enumerations import Action, CommandStatus, OutputStream
 from protocol.envelope import JobEnvelope
 from tests.clocks import FakeClock
+
+START = """
+import asyncio, sys
+from hub_server import app
+from hub_server.cli import main
+from hub_server.storage.engine import Database
+
+async def start():
+    database = Database(f"sqlite+aiosqlite:///{sys.argv[1]}/hub.db")
+    await app.migrate(database)
+    await database.close()
+
+asyncio.run(start())
+print(*(name for name in ("alembic",) if name in sys.modules))
+"""
 
 ROWS_OF_THE_FIRST_RELEASE = """
 insert into organisations (id, name, created_at) values ('o', 'default', '2026-11-22 12:00:00');
@@ -51,6 +72,21 @@ insert into command_output (command_id, stream, start_offset, organisation_id, d
 
 async def test_migrations_make_exactly_the_tables(database: Database) -> None:
     await with_alembic(database, command.check)
+
+
+def test_the_newest_revision_is_the_end_of_the_migrations() -> None:
+    config = Config()
+    config.set_main_option("script_location", "hub_server.storage:migrations")
+    assert newest_revision() == ScriptDirectory.from_config(config).get_current_head()
+
+
+def test_a_start_that_has_nothing_to_bring_up_to_date_loads_no_alembic(tmp_path: Path) -> None:
+    def start() -> list[str]:
+        said = subprocess.run([sys.executable, "-c", START, str(tmp_path)], check=True, capture_output=True, timeout=60)
+        return said.stdout.decode().split()
+
+    assert start() == ["alembic"]
+    assert start() == []
 
 
 async def test_two_hubs_may_migrate_at_once(bare: Database, bare_url: str) -> None:

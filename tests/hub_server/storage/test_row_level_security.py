@@ -18,8 +18,9 @@ from structlog.testing import capture_logs
 from hub_server.storage import schema  # noqa: F401  registers every table
 from hub_server.storage.columns import UtcDateTime
 from hub_server.storage.engine import EVERY_ORGANISATION, Database, every_organisation
-from hub_server.storage.migrate import migrate, with_alembic
+from hub_server.storage.migrate import migrate
 from hub_server.storage.row_security import warn_if_unbound
+from hub_server.storage.upgrade import with_alembic
 from hub_server.telemetry.partitions.catalogue import Catalogue
 from hub_server.telemetry.partitions.periods import PARENTS, partition_of
 from tests.clocks import FakeClock

@@ -13,7 +13,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from hub_server.storage.engine import EVERY_ORGANISATION, Database
-from hub_server.storage.migrate import migrate, with_alembic
+from hub_server.storage.migrate import migrate
+from hub_server.storage.upgrade import with_alembic
 from hub_server.telemetry.day_files.folder import DayFiles
 from hub_server.telemetry.model import StreamKey
 from hub_server.telemetry.partitions.metric_store import Partitions
