@@ -15,6 +15,8 @@ from multidict import CIMultiDict
 from hub_server.gateway.dashboards import deflate
 
 READ_AHEAD_BYTES: Final = 1 << 16
+TAKEN_MAX_BYTES: Final = 256
+"""What is taken counts for nothing in what is read ahead. A thousand texts of 256 KiB, compressed, come in one read."""
 TEXT: Final = WSMsgType.TEXT.value
 
 Taker = Callable[[str], bool]
@@ -23,7 +25,7 @@ Taker = Callable[[str], bool]
 class DashboardSocket(web.WebSocketResponse):
     """Agrees to permessage-deflate, and compresses nothing by itself: `takes_compressed` frames are given whole.
 
-    `taker` is offered each text as it is read, and no task is woken for those it takes. It must raise nothing.
+    `taker` is offered each short text as it is read, and no task is woken for those it takes. It must raise nothing.
     """
 
     takes_compressed = False
@@ -56,7 +58,7 @@ class _Arrivals(WebSocketDataQueue):
     taker: Taker
 
     def feed_data(self, data: Any, size: int) -> None:
-        if data.type is not WSMsgType.TEXT or not self.taker(data.data):
+        if data.type is not WSMsgType.TEXT or size > TAKEN_MAX_BYTES or not self.taker(data.data):
             super().feed_data(data, size)
 
 

@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestServer
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosedError
 
-from hub_server.gateway.dashboards.dashboard_socket import DashboardSocket
+from hub_server.gateway.dashboards.dashboard_socket import TAKEN_MAX_BYTES, DashboardSocket
 from hub_server.gateway.dashboards.deflate import is_offered
 from hub_server.gateway.dashboards.lines import COMPRESSED_MIN_LINES
 from hub_server.gateway.dashboards.message import Message
@@ -181,6 +181,7 @@ def test_the_compressed_frame_says_the_same() -> None:
 @pytest.mark.parametrize("compression", [None, "deflate"])
 async def test_what_the_taker_takes_is_not_there_to_be_received(compression: str | None) -> None:
     received: list[str] = []
+    padded = "mine".ljust(TAKEN_MAX_BYTES + 1)
 
     async def listen(request: web.Request) -> web.WebSocketResponse:
         socket = DashboardSocket(lambda text: text.startswith("mine"), max_msg_size=FRAME_MAX_BYTES)
@@ -197,7 +198,7 @@ async def test_what_the_taker_takes_is_not_there_to_be_received(compression: str
         TestServer(application) as server,
         connect(f"ws://127.0.0.1:{server.port}/", compression=compression, proxy=None) as client,
     ):
-        for text in ("mine 1", "other", "mine 2"):
+        for text in ("mine 1", "other", "mine 2", padded):
             await client.send(text)
-        assert await client.recv() == "heard"
-    assert received == ["other"]
+        assert [await client.recv() for _ in range(2)] == ["heard", "heard"]
+    assert received == ["other", padded], "what is long is read ahead within bounds"
