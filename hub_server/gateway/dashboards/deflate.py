@@ -26,7 +26,13 @@ _TAIL: Final = b"\x00\x00\xff\xff"
 
 def is_offered(extensions: str) -> bool:
     """Whether a client that sends this `Sec-WebSocket-Extensions` takes what is AGREED."""
-    return any(_TAKEN_OFFER.fullmatch("".join(offer.split())) for offer in extensions.split(","))
+    return any(_is_taken("".join(offer.split())) for offer in extensions.split(","))
+
+
+def _is_taken(offer: str) -> bool:
+    """No parameter may be there twice (RFC 7692, 7)."""
+    names = [part.partition("=")[0] for part in offer.split(";")]
+    return _TAKEN_OFFER.fullmatch(offer) is not None and len(set(names)) == len(names)
 
 
 def deflated(text: bytes | memoryview) -> bytes:

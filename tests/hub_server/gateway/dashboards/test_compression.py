@@ -140,6 +140,7 @@ async def test_compression_is_agreed_for_each_message_by_itself() -> None:
         ("permessage-deflate; server_max_window_bits=10", False),
         ("permessage-deflate; server_max_window_bits=10, permessage-deflate", True),
         ("permessage-deflate; client_max_window_bits=99", False),
+        ("permessage-deflate; client_no_context_takeover; client_no_context_takeover", False),
         ("permessage-bzip2, x-webkit-deflate-frame", False),
     ],
 )
