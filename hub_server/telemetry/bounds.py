@@ -11,6 +11,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from hub_server.telemetry.model import TYPES_PER_AGENT_MAX
 from hub_server.telemetry.port import NewSample
 from protocol.frames import MetricValue
 from protocol.limits import METRIC_NAMES_MAX
@@ -24,6 +25,8 @@ CELLS_PER_HOUR_MAX: Final = 2_000_000
 """Samples times names: two samples a second that have as many names as a sample may."""
 NAMES_PER_AGENT_MAX: Final = 4096
 """Of all kinds in an hour. The first sample of a kind is taken beyond it, so that one kind cannot keep out others."""
+KINDS_PER_AGENT_MAX: Final = 2 * TYPES_PER_AGENT_MAX
+"""In an hour: those it has, and as many that it had while it could not send."""
 SHARED_NAMES_MAX: Final = 512
 
 _NO_NAMES: Final[frozenset[str]] = frozenset()
@@ -105,6 +108,8 @@ class Allowance:
         """Take a sample, or tell that it is beyond what the hour that it is of may have."""
         kind = self._kinds.get(metric_type)
         if kind is None:
+            if len(self._kinds) >= KINDS_PER_AGENT_MAX:
+                return False
             kind = self._kinds[metric_type] = _Kind(hour=ts_ms // HOUR_MS)
         hour = ts_ms // HOUR_MS
         if hour != kind.hour:

@@ -7,11 +7,17 @@ import pytest
 from structlog.testing import capture_logs
 
 from hub_server.telemetry import bounds
-from hub_server.telemetry.bounds import HOUR_MS, NAMES_PER_AGENT_MAX, NAMES_PER_HOUR_MAX, Allowances
+from hub_server.telemetry.bounds import (
+    HOUR_MS,
+    KINDS_PER_AGENT_MAX,
+    NAMES_PER_AGENT_MAX,
+    NAMES_PER_HOUR_MAX,
+    Allowances,
+)
 from protocol.frames import Sample
 from protocol.limits import METRIC_NAMES_MAX
 from tests.clocks import FakeClock
-from tests.hub_server.telemetry.builders import NOW_MS, Hub, frame_of, metrics, sample
+from tests.hub_server.telemetry.builders import DAY_MS, NOW_MS, Hub, frame_of, metrics, sample
 
 FITTING = NAMES_PER_HOUR_MAX // METRIC_NAMES_MAX
 
@@ -62,6 +68,17 @@ async def test_commits_that_failed_take_nothing_from_the_allowance(hub: Hub, few
     hub.store.failures = 1
     await hub.record("a1", metrics(*range(1, few_samples + 1)))
     assert (len(hub.store.of("a1")), hub.recorder.too_many_samples) == (few_samples, 0)
+
+
+async def test_an_agent_whose_types_take_turns_has_no_more_of_them_in_an_hour_than_are_counted(hub: Hub) -> None:
+    """What was not heard of for a day makes room for another type; an agent says itself how old its samples are."""
+    long_ago = NOW_MS - 2 * DAY_MS
+    for start in range(1, 4 * KINDS_PER_AGENT_MAX, 50):
+        frame = frame_of(*(sample(seq, ts=long_ago, kind=f"t{seq}") for seq in range(start, start + 50)))
+        hub.telemetry.receive("o1", "a1", frame)
+        await hub.record("a1", frame)
+    assert len({stored.metric_type for stored in hub.store.of("a1")}) <= KINDS_PER_AGENT_MAX
+    assert hub.recorder.too_many_samples >= 3 * KINDS_PER_AGENT_MAX
 
 
 def test_a_kind_with_many_names_does_not_keep_out_others() -> None:
