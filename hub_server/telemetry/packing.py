@@ -115,10 +115,16 @@ def compressed(chunk: Chunk) -> bytes:
 
 def decompressed(body: bytes) -> Chunk:
     """Raises BadChunk."""
+    return sized(body)[0]
+
+
+def sized(body: bytes) -> tuple[Chunk, int]:
+    """Return what `decompressed` does, and of how many bytes it is. Raises BadChunk."""
     if not body or body[0] != VERSION:
         raise BadChunk("not a chunk of this version")
     try:
-        return _decode(zlib.decompress(memoryview(body)[1:]))
+        unfolded = zlib.decompress(memoryview(body)[1:])
+        return _decode(unfolded), len(unfolded)
     except (zlib.error, msgspec.MsgspecError) as error:
         raise BadChunk(f"damaged chunk: {error}") from error
 

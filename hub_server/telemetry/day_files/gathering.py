@@ -14,13 +14,15 @@ from hub_server.telemetry.day_files.layout import HOUR_MS, HOURS, PART_BITS, PAR
 from hub_server.telemetry.day_files.mirror import SeriesName
 from hub_server.telemetry.day_files.readers import OpenFile
 from hub_server.telemetry.day_files.reading import ROW_TEXT
-from hub_server.telemetry.day_files.samples import Block, Names, block_of_chunk, block_of_text, joined
-from hub_server.telemetry.packing import BadChunk
+from hub_server.telemetry.day_files.samples import Block, Names, block_in, block_of_text, joined
+from hub_server.telemetry.packing import BadChunk, sized
 
 log = structlog.get_logger(component="telemetry")
 
 TEXT_AT_ONCE_MAX: Final = 32 << 20
 """How much text of rows is read at once, in bytes. A sample a second with all names a sample may have is half of it."""
+HOUR_TEXT_MAX: Final = 2 * TEXT_AT_ONCE_MAX
+"""How much an hour is closed with, text of rows and what is packed already: samples may be long, however few."""
 _encode: Final = msgspec.json.Encoder().encode
 
 _GATHER: Final = f"""
@@ -42,7 +44,8 @@ SELECT id, organisation_id, agent_id, metric_type, open_hours & ? FROM series
 """
 
 
-_CHUNK: Final = "SELECT body FROM chunk WHERE key = ?"
+_HAS_CHUNK: Final = "SELECT 1 FROM chunk WHERE key = ?"
+_PART: Final = "SELECT body FROM chunk WHERE key = ?"
 _PARTS: Final = "SELECT group_concat(body) FROM chunk WHERE key > ? AND key <= ?"
 _PART_KEYS: Final = "SELECT key FROM chunk WHERE key > ? AND key <= ?"
 
@@ -141,20 +144,32 @@ def hour_of_text(each: GatheredHour, shapes: Mapping[int, Names]) -> WholeHour:
 def _hour_in_file(file: OpenFile, key: int, name: SeriesName) -> WholeHour:
     sheet = Sheet()
     blocks = []
+    room = HOUR_TEXT_MAX
     is_cut = False
-    for (body,) in file.connection.execute(_CHUNK, (key,)).fetchall():
+    for body in _chunk_in_file(file, key):
         try:
-            blocks.append(block_of_chunk(body))
+            chunk, length = sized(body)
         except BadChunk as error:
             log.error("chunk of samples damaged; left out", hour=key >> PART_BITS, error=str(error))
             continue
-        sheet.hold(blocks[0].columns, len(blocks[0].timestamps))
+        blocks.append(block_in(chunk))
+        sheet.hold(chunk.columns, chunk.count)
+        room -= length
     for text in _texts_in_file(file, key):
-        if text is None:
+        if text is None or len(text) > room:
             is_cut = True
             continue
+        room -= len(text)
         blocks.append(block_of_text(text, file.shapes, sheet))
     return WholeHour(key, name, joined(blocks), is_cut or sheet.is_full)
+
+
+def _chunk_in_file(file: OpenFile, key: int) -> list[bytes]:
+    """Return the chunk of an hour that was closed before, however long: what is packed was found not to be too much."""
+    if not file.connection.execute(_HAS_CHUNK, (key,)).fetchall():
+        return []
+    with file.connection.blobopen("chunk", "body", key, readonly=True) as blob:
+        return [blob.read()]
 
 
 def _texts_in_file(file: OpenFile, key: int) -> Iterator[str | None]:
@@ -170,7 +185,7 @@ def _texts_in_file(file: OpenFile, key: int) -> Iterator[str | None]:
         return
     for part in keys:
         try:
-            [(text,)] = file.connection.execute(_CHUNK, (part,)).fetchall()
+            [(text,)] = file.connection.execute(_PART, (part,)).fetchall()
         except sqlite3.DataError:
             yield None
         else:

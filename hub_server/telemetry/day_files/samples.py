@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from hub_server.telemetry.bounds import Sheet
-from hub_server.telemetry.packing import ABSENT, Absent, decompressed, values_of
+from hub_server.telemetry.packing import ABSENT, Absent, Chunk, decompressed, values_of
 from hub_server.telemetry.port import Columns
 from protocol.frames import MetricValue
 
@@ -57,7 +57,11 @@ def block_of_text(text: str, shapes: Mapping[int, Names], sheet: Sheet | None = 
 
 def block_of_chunk(body: bytes, metrics: Sequence[str] | None = None) -> Block:
     """Return the samples of a chunk, the columns of `metrics` or all. Raises BadChunk."""
-    chunk = decompressed(body)
+    return block_in(decompressed(body), metrics)
+
+
+def block_in(chunk: Chunk, metrics: Sequence[str] | None = None) -> Block:
+    """Return what is in a chunk, the columns of `metrics` or all."""
     wanted = chunk.columns if metrics is None else [name for name in metrics if name in chunk.columns]
     columns = {name: values_of(chunk.columns[name], chunk.count) for name in wanted}
     return Block(values_of(chunk.times, chunk.count), columns)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from random import Random
 
 import pytest
 from structlog.testing import capture_logs
 
 from hub_server.telemetry.day_files import gathering, packer
 from hub_server.telemetry.day_files.folder import DayFiles
-from tests.hub_server.telemetry.contract.builders import HOUR_MS, NOON_MS, Shelf, sample
+from tests.hub_server.telemetry.contract.builders import HOUR_MS, LATER_MS, NOON_MS, Shelf, sample
 
 TEXT_MAX = 20_000
 SAMPLE_CHARS = 300
@@ -25,9 +26,19 @@ async def narrow(folder: Path, unsynced: None, monkeypatch: pytest.MonkeyPatch) 
         yield opened
 
 
-async def add_long(shelf: Shelf, first: int, count: int, agent: str = "a1") -> None:
+def dots(seq: int) -> str:
+    return f"{seq}".ljust(SAMPLE_CHARS, ".")
+
+
+def noise(seq: int) -> str:
+    return Random(seq).randbytes(SAMPLE_CHARS // 2).hex()
+
+
+async def add_long(
+    shelf: Shelf, first: int, count: int, agent: str = "a1", *, pad: Callable[[int], str] = dots
+) -> None:
     for seq in range(first, first + count):
-        note = f"{seq}".ljust(SAMPLE_CHARS, ".")
+        note = pad(seq)
         await shelf.add(sample(seq, NOON_MS + seq * 1000, {"cpu_percent": float(seq), "note": note}, agent=agent))
 
 
@@ -71,3 +82,31 @@ async def test_a_piece_has_no_more_text_than_is_read_at_once_however_many_machin
     pieces = [await narrow.store.pack(NOON_MS + HOUR_MS // 2) for _ in range(4)]
     assert sum(pieces) == 160
     assert max(pieces) * SAMPLE_CHARS <= TEXT_MAX
+
+
+async def test_an_hour_whose_chunk_is_longer_than_what_is_read_at_once_takes_late_samples(
+    narrow: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Text that cannot be packed any closer. What holds up an hour would hold up those of all machines."""
+    monkeypatch.setattr(gathering, "HOUR_TEXT_MAX", 10 * TEXT_MAX)
+    await add_long(narrow, 1, 120, pad=noise)
+    await narrow.pack()
+    await add_long(narrow, 200, 3, pad=noise)
+    await add_long(narrow, 1, 3, "a2")
+    await narrow.pack(LATER_MS + HOUR_MS)
+    assert await narrow.values("a1") == [float(seq) for seq in (*range(1, 121), 200, 201, 202)]
+    assert await narrow.values("a2") == [1.0, 2.0, 3.0]
+    assert narrow.store.figures().cut_hours == 0
+
+
+async def test_an_hour_is_closed_with_no_more_text_than_it_may_have(
+    narrow: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gathering, "HOUR_TEXT_MAX", 2 * TEXT_MAX)
+    await add_long(narrow, 1, 400)
+    await narrow.pack(NOON_MS + HOUR_MS // 2)
+    await narrow.pack()
+    kept = await narrow.values("a1")
+    assert TEXT_MAX // 2 < len(kept) * SAMPLE_CHARS <= 2 * TEXT_MAX
+    assert narrow.store.figures().cut_hours == 1
+    assert await narrow.pack(LATER_MS + HOUR_MS) == 0
