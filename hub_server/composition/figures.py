@@ -42,7 +42,7 @@ def show_store(base: Foundation) -> None:
 
     count(
         "jtnt_store_cut_hours",
-        "Hours of which samples were left out: more names or samples than an hour may have",
+        "Hours of which samples were left out: more names, samples or text than an hour may have",
         lambda: metrics.figures().cut_hours,
     )
 

@@ -239,7 +239,7 @@ class Packer:
             if is_cut:
                 self.cut_hours += 1
                 log.error(
-                    "samples of an hour left out: more names or samples than an hour may have",
+                    "samples of an hour left out: more names, samples or text than an hour may have",
                     agent_id=name[1],
                     metric_type=name[2],
                     hour_ms=day.from_ms + hour_of(key) * HOUR_MS,
