@@ -24,7 +24,7 @@ SECONDS_MAX = 600.0
 def bench(
     *,
     agents: Annotated[int, Parameter(help="Simulated agents, 1 to 10000.")] = 200,
-    seconds: Annotated[float, Parameter(help="How long each of the three windows lasts, 1 to 600.")] = 10.0,
+    seconds: Annotated[float, Parameter(help="Of each of three windows, 1 to 600; under pressure 60 at most.")] = 10.0,
     folder: Annotated[Path | None, Parameter(help="Where its data go; the disk counts (default: the system's)")] = None,
     json: AsJson = False,
 ) -> None:

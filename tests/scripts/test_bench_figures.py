@@ -16,8 +16,10 @@ from hub_server.bench.muster import shares_of
 from hub_server.bench.orders import Counted
 from hub_server.bench.processes import BenchFailed
 from hub_server.bench.report import Row, Run, text_of
+from hub_server.bench.run import Size
 from hub_server.bench.steady import at_least
 from hub_server.bench.workers import bottleneck_of
+from hub_server.telemetry.bounds import SAMPLES_PER_HOUR_MAX
 from scripts.bench import COUNT_MAX, or_failed
 
 LAG = "jtnt_loop_lag_seconds_bucket"
@@ -179,3 +181,10 @@ async def test_a_measure_that_fails_leaves_a_row_and_the_others_go_on() -> None:
 
     (row,) = await or_failed("storm", failing())
     assert (row.name, row.note, row.verdict) == ("failed: storm", "the hub is gone", Verdict.VOID)
+
+
+def test_a_user_cannot_press_a_machine_beyond_what_its_hour_may_have() -> None:
+    pressure = BATCHED.pressure
+    a_second = pressure.samples_per_frame * pressure.frames_per_second
+    seconds = Size(agents=1, seconds=600.0).pressed_seconds
+    assert (1 + intake.WARM_UP_SHARE) * seconds * a_second < 0.9 * SAMPLES_PER_HOUR_MAX
