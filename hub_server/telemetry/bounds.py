@@ -23,6 +23,8 @@ SAMPLES_PER_HOUR_MAX: Final = 100_000
 """Of one kind: a sample a second is 3,600."""
 CELLS_PER_HOUR_MAX: Final = 2_000_000
 """Samples times names: two samples a second that have as many names as a sample may."""
+HOUR_TEXT_MAX: Final = 64 << 20
+"""How much an hour is closed with, text of rows and what is packed already, in bytes: few samples may be long."""
 NAMES_PER_AGENT_MAX: Final = 4096
 """Of all kinds in an hour. The first sample of a kind is taken beyond it, so that one kind cannot keep out others."""
 KINDS_PER_AGENT_MAX: Final = 2 * TYPES_PER_AGENT_MAX

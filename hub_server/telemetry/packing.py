@@ -84,7 +84,11 @@ def packed_columns(timestamps: Sequence[int], columns: Mapping[str, Sequence[Met
 
 def unpacked(body: bytes) -> tuple[list[int], list[dict[str, MetricValue]]]:
     """Return the samples of a chunk. A float that was given as an integer among floats comes back as a float."""
-    chunk = decompressed(body)
+    return rows_in(decompressed(body))
+
+
+def rows_in(chunk: Chunk) -> tuple[list[int], list[dict[str, MetricValue]]]:
+    """As `unpacked`."""
     rows: list[dict[str, MetricValue]] = [{} for _ in range(chunk.count)]
     for name, column in chunk.columns.items():
         for row, value in zip(rows, values_of(column, chunk.count), strict=True):

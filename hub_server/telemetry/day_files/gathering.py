@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 import msgspec
 import structlog
 
-from hub_server.telemetry.bounds import Sheet
+from hub_server.telemetry.bounds import HOUR_TEXT_MAX, Sheet
 from hub_server.telemetry.day_files.layout import HOUR_MS, HOURS, PART_BITS, PARTS_MAX, hour_key, hours_in
 from hub_server.telemetry.day_files.mirror import SeriesName
 from hub_server.telemetry.day_files.readers import OpenFile
@@ -21,8 +21,6 @@ log = structlog.get_logger(component="telemetry")
 
 TEXT_AT_ONCE_MAX: Final = 32 << 20
 """How much text of rows is read at once, in bytes. A sample a second with all names a sample may have is half of it."""
-HOUR_TEXT_MAX: Final = 2 * TEXT_AT_ONCE_MAX
-"""How much an hour is closed with, text of rows and what is packed already: samples may be long, however few."""
 _encode: Final = msgspec.json.Encoder().encode
 
 _GATHER: Final = f"""

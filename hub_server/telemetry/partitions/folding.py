@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
 from msgspec import Struct
 
-from hub_server.telemetry.bounds import within
+from hub_server.telemetry.bounds import HOUR_TEXT_MAX, within
 from hub_server.telemetry.model import BUCKET_MS, Resolution
-from hub_server.telemetry.packing import ABSENT, Absent, BadChunk, packed_columns, unpacked
+from hub_server.telemetry.packing import ABSENT, Absent, BadChunk, packed_columns, rows_in, sized
 from hub_server.telemetry.partitions.periods import DAY_MS, HOUR_MS
 from hub_server.telemetry.port import RollupColumns
 from hub_server.telemetry.rollups import between, coarser, decoded, encoded, merged, rolled_columns
@@ -90,14 +90,17 @@ def folded(
 
 def _fold_hour(piece: Piece, place: Place, added: Sequence[Taken], chunk: bytes | None) -> tuple[int, RollupColumns]:
     """Write the hour's chunk and its finer rollups; returns the time of its newest sample, and its own bucket."""
-    rows: list[Sample] = [(taken.ts_ms, _decode(taken.data)) for taken in added]
+    before: list[Sample] = []
+    room = HOUR_TEXT_MAX
     if chunk is not None:
         try:
-            rows = [*zip(*unpacked(chunk), strict=True), *rows]
+            held, length = sized(chunk)
+            before = [*zip(*rows_in(held), strict=True)]
+            room -= length
         except BadChunk:
             piece.damaged.append(place)
-    kept = within(rows)
-    if len(kept) < len(rows):
+    kept = within([*before, *_decoded(added, room)])
+    if len(kept) < len(before) + len(added):
         piece.cut.append(place)
     rows = sorted(kept, key=_time)
     timestamps = [at_ms for at_ms, _ in rows]
@@ -109,6 +112,14 @@ def _fold_hour(piece: Piece, place: Place, added: Sequence[Taken], chunk: bytes 
     for resolution, rollup in ((Resolution.MINUTE, minutes), (Resolution.FIVE_MINUTES, fives)):
         piece.rollups[resolution].append((*series, place.from_ms, timestamps[-1], encoded(rollup)))
     return timestamps[-1], coarser(fives, BUCKET_MS[Resolution.HOUR])
+
+
+def _decoded(added: Iterable[Taken], room: int) -> Iterator[Sample]:
+    """Yield the samples for which there is room, by the length of their text."""
+    for taken in added:
+        if len(taken.data) <= room:
+            room -= len(taken.data)
+            yield taken.ts_ms, _decode(taken.data)
 
 
 def _columns(rows: Sequence[Mapping[str, MetricValue]]) -> dict[str, Sequence[MetricValue | Absent]]:

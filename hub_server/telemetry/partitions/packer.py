@@ -142,7 +142,7 @@ async def _fold(connection: AsyncConnection, samples: Sequence[Taken]) -> Piece:
         log.error("a damaged chunk was replaced", agent_id=place.agent_id, metric_type=place.metric_type)
     for place in piece.cut:
         log.error(
-            "samples of an hour left out: more names or samples than an hour may have",
+            "samples of an hour left out: more names, samples or text than an hour may have",
             agent_id=place.agent_id,
             metric_type=place.metric_type,
             hour_ms=place.from_ms,
