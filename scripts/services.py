@@ -71,16 +71,18 @@ class Service:
 def stop_holder(name: str, lock_file: Path) -> None:
     """End the process that holds this lock, in which it wrote its number, and wait until it has let go of it.
 
-    Nothing happens where nobody holds it.
+    Nothing happens where nobody holds it. Whoever has just taken it may not have written its number yet: one that was
+    left in there, which may be anybody's by now, does not stay.
     """
     deadline = time.monotonic() + STOP_DEADLINE_SECONDS
-    is_asked = False
+    number, is_asked = "", False
     with suppress(FileNotFoundError), lock_file.open("r+") as file:
         while not _is_free(file):
             if time.monotonic() >= deadline:
                 say(f"{name} did not stop within {STOP_DEADLINE_SECONDS:g} s")
                 return
-            if not is_asked and (number := lock_file.read_text()).isdigit():
+            before, number = number, lock_file.read_text()
+            if not is_asked and number == before and number.isdigit():
                 with suppress(ProcessLookupError):
                     os.kill(int(number), signal.SIGTERM)
                 is_asked = True
