@@ -40,7 +40,7 @@ def run_daemon(data_dir: str | None) -> int:
         with only_daemon_of(places):
             watch_children_without_threads()
             with heard(_STOP + _RELOAD) as signals:
-                restarts = asyncio.run(serve(places, lines, signals))
+                restarts = asyncio.run(serve(places, lines, signals)) and not signals.came(_STOP)
     except AgentError as error:
         _log.fatal(str(error), code=error.code)
         return error.exit_code
@@ -52,7 +52,7 @@ def run_daemon(data_dir: str | None) -> int:
 
 
 async def serve(places: Places, lines: JsonLines, signals: Signals) -> bool:
-    """Run the agent of `places` until a signal; return whether the process is to begin anew.
+    """Run the agent of `places` until a signal; return whether the process wants to begin anew.
 
     Raises AgentError when it cannot start.
     """
@@ -65,7 +65,7 @@ async def serve(places: Places, lines: JsonLines, signals: Signals) -> bool:
         _log.info("agent starting", version=AGENT_VERSION, hub=config.hub_url, data=str(places.state))
         await agent.run()
         _log.info("agent stopped")
-        if agent.restarts or not agent.begins_anew:
+        if agent.restarts or not agent.begins_anew or signals.came(_STOP):
             return agent.restarts
 
 

@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Final
 
@@ -24,6 +24,7 @@ class Signals:
     def __init__(self, ear: socket.socket) -> None:
         self._ear = ear
         self._answers: Mapping[int, Callable[[], None]] = {}
+        self._came: set[int] = set()
 
     def answer(self, answers: Mapping[int, Callable[[], None]]) -> None:
         """Let the running loop call these from now on, and none that were given before."""
@@ -31,8 +32,16 @@ class Signals:
         if sys.platform != "win32":  # that loop hears none; Ctrl-C is a KeyboardInterrupt there
             asyncio.get_running_loop().add_reader(self._ear, self._hear)
 
+    def came(self, numbers: Collection[int]) -> bool:
+        """Tell whether one of these was ever heard, or waits to be: what waits is not answered any more."""
+        with suppress(BlockingIOError):
+            while heard := self._ear.recv(_HEARD_AT_ONCE):
+                self._came.update(heard)
+        return not self._came.isdisjoint(numbers)
+
     def _hear(self) -> None:
         for number in self._ear.recv(_HEARD_AT_ONCE):
+            self._came.add(number)
             if number in self._answers:
                 self._answers[number]()
 

@@ -230,6 +230,20 @@ async def test_another_identity_is_taken_up_by_the_running_daemon(fleet: Fleet, 
             assert daemon.lines[-1]["agent_id"] == "agent-2"
 
 
+async def test_a_daemon_that_begins_anew_and_is_told_to_stop_stops(
+    fleet: Fleet, places: Places, tmp_path: Path
+) -> None:
+    async with running(fleet, tmp_path, Hub()) as hub:
+        fleet.enroll_by_hand(places, hub.port)
+        async with daemon_of(places) as daemon:
+            await hub.peer()
+            fleet.enroll_by_hand(places, hub.port, agent_id="agent-2")
+            for number in (signal.SIGSTOP, signal.SIGHUP, signal.SIGTERM, signal.SIGCONT):
+                daemon.process.send_signal(number)
+            assert await daemon.ended() == 0
+    assert [line["message"] for line in daemon.lines].count("agent starting") == 1
+
+
 async def test_the_log_holds_no_secret_and_no_output(fleet: Fleet, places: Places, tmp_path: Path) -> None:
     async with running(fleet, tmp_path, Hub()) as hub:
         fleet.enroll_by_hand(places, hub.port, log_level="debug")

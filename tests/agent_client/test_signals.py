@@ -34,6 +34,14 @@ def test_a_signal_that_comes_while_the_loop_waits_wakes_it(signals: Signals) -> 
     asyncio.run(answered(signals, send=True))
 
 
+def test_what_came_is_known_whether_a_loop_has_heard_it_or_not(signals: Signals) -> None:
+    asyncio.run(answered(signals, send=True))
+    assert not signals.came([signal.SIGUSR2])
+    os.kill(os.getpid(), signal.SIGUSR2)
+    assert signals.came([signal.SIGUSR1])
+    assert signals.came([signal.SIGUSR2])
+
+
 async def answered(signals: Signals, *, send: bool = False) -> None:
     told, other = asyncio.Event(), asyncio.Event()
     signals.answer({signal.SIGUSR1: other.set})
