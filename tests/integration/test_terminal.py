@@ -112,18 +112,19 @@ async def machine(hub: RunningHub, tmp_path: Path) -> Identity:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "question"),
+    ("arguments", "question", "number"),
     [
-        (("login", "http://127.0.0.1:1", "--username", "ada"), "Password: "),
-        (("keys", "make"), "New passphrase of the key: "),
+        (("login", "http://127.0.0.1:1", "--username", "ada"), "Password: ", signal.SIGINT),
+        (("keys", "make"), "New passphrase of the key: ", signal.SIGINT),
+        (("keys", "make"), "New passphrase of the key: ", signal.SIGTERM),
     ],
 )
-async def test_ctrl_c_leaves_a_question_at_once_and_the_terminal_shows_again_what_is_typed(
-    tmp_path: Path, arguments: tuple[str, ...], question: str
+async def test_a_signal_leaves_a_question_at_once_and_the_terminal_shows_again_what_is_typed(
+    tmp_path: Path, arguments: tuple[str, ...], question: str, number: signal.Signals
 ) -> None:
     async with terminal(tmp_path, *arguments) as shown:
         await shown.until(question)
-        shown.press_ctrl_c()
+        shown.process.send_signal(number)
         assert await shown.ended() == 130
         await shown.until("jtnt: left before it was done")
         assert shown.echoes()
