@@ -24,8 +24,7 @@ PASSPHRASE_MIN_CHARS: Final = 8
 
 async def keys(options: argparse.Namespace) -> int:
     path = config_folder() / KEY_NAME
-    with leavable():
-        line = _made(options, path) if options.verb == "make" else _line_beside(path)
+    line = _made(options, path) if options.verb == "make" else _line_beside(path)
     key_id = _id_in(line)
     if options.as_json:
         print(msgspec.json.encode({"keyId": key_id, "publicLine": line, "path": str(path)}).decode())
@@ -39,7 +38,8 @@ async def keys(options: argparse.Namespace) -> int:
 
 def _made(options: argparse.Namespace, path: Path) -> str:
     """Make the key and return its public line."""
-    passphrase = None if options.no_passphrase else _new_passphrase()
+    with leavable():
+        passphrase = None if options.no_passphrase else _new_passphrase()
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     key = OperatorKey.generate()
     key.store(path, passphrase)

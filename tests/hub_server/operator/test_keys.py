@@ -1,4 +1,6 @@
 import base64
+import getpass
+import signal
 from pathlib import Path
 
 import msgspec
@@ -77,6 +79,25 @@ async def test_keys_are_made_once_and_shown_again(
     assert OperatorKey.load(path, None).id == made["keyId"]
     with pytest.raises(KeyUnusable, match="already"):
         await keys(parsed(["keys", "make", "--no-passphrase"]))
+
+
+async def test_ctrl_c_after_the_question_leaves_no_key_without_its_public_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stored(self: OperatorKey, path: Path, passphrase: str | None) -> None:
+        store(self, path, passphrase)
+        signal.raise_signal(signal.SIGINT)
+
+    store = OperatorKey.store
+    monkeypatch.setattr(OperatorKey, "store", stored)
+    monkeypatch.setattr(getpass, "getpass", lambda _question: PASSPHRASE)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    before = signal.signal(signal.SIGINT, lambda _number, _frame: None)
+    try:
+        assert await keys(parsed(["keys", "make"])) == 0
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert await keys(parsed(["keys", "show"])) == 0
 
 
 def test_hubs_are_remembered_for_their_user_alone(tmp_path: Path) -> None:
