@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Iterable
 from importlib import import_module
 from types import ModuleType
+from typing import Final
+
+_GIVING_WAY: Final = threading.Lock()
 
 
 class Later(ModuleType):
     """Stands for the module of its name, and has all that is in there."""
 
     def __getattr__(self, name: str) -> object:
-        if sys.modules.get(self.__name__) is self:
-            del sys.modules[self.__name__]
+        with _GIVING_WAY:  # whoever comes second would take the real module away
+            if sys.modules.get(self.__name__) is self:
+                del sys.modules[self.__name__]
         return getattr(import_module(self.__name__), name)
 
 
