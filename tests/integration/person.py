@@ -38,9 +38,14 @@ class Person:
         self.client.on("disconnect", self._gone)
 
     async def connect(self, url: str, auth: Any, transports: list[str] | None = None) -> None:
-        await self.client.connect(
-            url, socketio_path=SOCKET_PATH, auth=auth, transports=transports or ["websocket"], wait_timeout=10
-        )
+        try:
+            await self.client.connect(
+                url, socketio_path=SOCKET_PATH, auth=auth, transports=transports or ["websocket"], wait_timeout=10
+            )
+        except NotConnected:  # the library leaves its session open then, and says so at the end
+            if self.client.eio.http is not None:
+                await self.client.eio.http.close()
+            raise
 
     async def ask(self, operation: str, /, body: Any = None, **fields: Any) -> Json:
         """Return the acknowledgement of an operation, whatever it says."""
