@@ -64,7 +64,7 @@ def exit_code_of(view: CommandView) -> int:
 def sentence_of(view: CommandView) -> str:
     """Return how a job ended, for a person; empty when its exit code says it all."""
     if view.status is CommandStatus.CANCELLED:
-        return REASONS[CommandReason.CANCELLED_BY_PERSON][1]
+        return view.result or REASONS[CommandReason.CANCELLED_BY_PERSON][1]
     if view.reason in TOLD_BY_RESULT and view.result:
         return view.result
     if view.reason in REASONS:

@@ -107,6 +107,8 @@ def test_an_end_is_told_once_and_as_its_machine_tells_it() -> None:
     assert sentence_of(ended(failed, CommandReason.EXPIRED, result=waited)) == waited
     assert sentence_of(ended(failed, CommandReason.EXPIRED)) == "it expired: its machine did not come in time"
     assert sentence_of(ended(failed, CommandReason.DENIED_BY_AGENT, result="why")) == "the machine refused it: why"
+    left = "killed: a person cancelled it; 1 of its processes did not end: 4711"
+    assert sentence_of(ended(CommandStatus.CANCELLED, CommandReason.CANCELLED_BY_PERSON, result=left)) == left
 
 
 def test_what_was_ordered_is_shown_as_it_would_be_typed() -> None:
