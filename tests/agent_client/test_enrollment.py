@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ssl
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from protocol.enrollment import EnrollPending, EnrollReply, EnrollRequest
 from protocol.identity import AgentIdentity, EnrollmentToken, JoinString
 from tests.agent_client.door import Door, error, listening
 from tests.agent_client.fleet import AGENT, DOMAIN, ORGANISATION, Authority, Fleet, authority, fingerprint_of
+from tests.stand_ins import stand_in
 
 FILES = {
     "config.json",
@@ -261,8 +263,7 @@ def test_an_enrollment_cut_off_while_saving_is_seen_and_can_be_repeated(
     assert not (folder / "config.json").exists()
     monkeypatch.undo()
     assert main(["status", "--data-dir", str(folder)]) == 3
-    assert enroll(folder, door, token) == 0
-    assert files(folder) == FILES
+    assert (enroll(folder, door, token), files(folder)) == (0, FILES)
     usable(Places.inside(folder))
 
 
@@ -343,7 +344,7 @@ def test_a_hub_that_wants_a_persons_approval_is_asked_until_it_has_it(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     waits: list[float] = []
-    monkeypatch.setattr("agent_client.enrollment.enroll.time.sleep", waits.append)
+    monkeypatch.setattr("agent_client.enrollment.enroll.time", stand_in(time, sleep=waits.append))
 
     def answer(request: EnrollRequest) -> tuple[int, EnrollPending | EnrollReply]:
         if len(door.requests) < 3:
@@ -351,8 +352,7 @@ def test_a_hub_that_wants_a_persons_approval_is_asked_until_it_has_it(
         return 200, door.enrolled(request)
 
     door.answer = answer
-    assert enroll(folder, door, token) == 0
-    assert waits == [4, 4]
+    assert (enroll(folder, door, token), waits) == (0, [4, 4])
     assert len({request.csr_pem for request in door.requests}) == 1
     key = x509.load_pem_x509_csr(door.requests[0].csr_pem.encode()).public_key()
     assert f"its key is {fingerprint_of(key)}" in capsys.readouterr().out

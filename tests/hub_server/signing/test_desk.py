@@ -21,9 +21,9 @@ from hub_server.storage.private_files import KeysRefused
 from hub_server.storage.vault import Vault, VaultRefused
 from protocol.identity import key_id_of
 from tests.hub_server.signing.orders import order, payload
+from tests.stand_ins import stand_in
 
 Open = Callable[..., Desk]
-os_write = os.write
 
 
 @pytest.fixture
@@ -151,7 +151,7 @@ def test_full_logs_are_kept_and_the_oldest_goes(opened: Open, tmp_path: Path) ->
 def test_without_a_line_in_the_log_no_signature_leaves(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     desk = opened()
     key_id, one = made(desk)
-    monkeypatch.setattr("hub_server.signing.logbook.os.write", _full)
+    monkeypatch.setattr("hub_server.signing.logbook.os", stand_in(os, write=_full))
     assert refused(desk, Sign(2, key_id, one.sealed, payload())).refusal is Refusal.LOG
 
 
@@ -173,7 +173,8 @@ def test_a_line_that_the_disk_took_half_of_spoils_no_other(
     key_id, one = made(desk)
     question = Sign(2, key_id, one.sealed, payload())
     with monkeypatch.context() as nearly_full:
-        nearly_full.setattr("hub_server.signing.logbook.os.write", lambda fd, data: os_write(fd, data[:20]))
+        half = stand_in(os, write=lambda fd, data: os.write(fd, data[:20]))
+        nearly_full.setattr("hub_server.signing.logbook.os", half)
         assert refused(desk, question).refusal is Refusal.LOG
     for another in (opened(), desk):
         assert isinstance(another.answer(question), Signed)

@@ -24,6 +24,7 @@ from hub_server.signing.service import Signer
 from hub_server.signing.worker import SignerKeeper
 from protocol.identity import key_id_of
 from tests.hub_server.signing.orders import payload
+from tests.stand_ins import stand_in
 
 NOBODY = 65534
 ANOTHER_USER = 65533
@@ -103,7 +104,7 @@ async def test_the_keeper_waits_longer_each_time_that_there_is_none(
         if len(pauses) == 7:
             raise asyncio.CancelledError
 
-    monkeypatch.setattr("hub_server.signing.worker.asyncio.sleep", sleep)
+    monkeypatch.setattr("hub_server.signing.worker.asyncio", stand_in(asyncio, sleep=sleep))
     nobody = Signer(terms_in(tmp_path), listens_at=tmp_path / "signer.sock")
     with pytest.raises(asyncio.CancelledError):
         await SignerKeeper(nobody).run()
