@@ -55,7 +55,18 @@ FIELDS: Final = frozenset(
         "detail",
         "trust",
     }
-    | {"acknowledged", "advice", "agents", "frames", "hour", "is_known", "is_repeated", "metric_type", "periods"}
+    | {
+        "acknowledged",
+        "advice",
+        "agents",
+        "frames",
+        "hour",
+        "hour_ms",
+        "is_known",
+        "is_repeated",
+        "metric_type",
+        "periods",
+    }
     | {"resolution", "samples", "section", "set_aside", "site"}
 )
 """What a record may hold. Whatever else it brings is left out, and its name is told in `left_out`."""

@@ -41,6 +41,8 @@ _STREAMS: Final = {1: OutputStream.STDOUT, 2: OutputStream.STDERR}
 # A child left in the background may hold the pipes open; its output after this is not the job's.
 _DRAIN_SECONDS: Final = 2.0
 _KILL_SECONDS: Final = 5.0
+_EMPTY_LOOKS: Final = 3
+"""A process that makes another all the time can slip past a look: the new one has a number that was passed before."""
 _KILL_ROUND_SECONDS: Final = 0.01
 _NAMED_MAX: Final = 8
 
@@ -240,8 +242,12 @@ class _Run:
         with suppress(TimeoutError):
             async with asyncio.timeout(_KILL_SECONDS):
                 # The ends of other processes than the first are no event here.
-                while (left := self._kin.kill(self.program.job_id, census)) or not self.reader.exited.is_set():  # noqa: ASYNC110
-                    await asyncio.sleep(_KILL_ROUND_SECONDS)
+                empty_looks = 0
+                while empty_looks < _EMPTY_LOOKS:
+                    left = self._kin.kill(self.program.job_id, census)
+                    empty_looks = 0 if left or not self.reader.exited.is_set() else empty_looks + 1
+                    if empty_looks < _EMPTY_LOOKS:
+                        await asyncio.sleep(_KILL_ROUND_SECONDS)
         if left:
             _log.error("processes of a job do not end", command_id=self.program.job_id, processes=len(left))
         return left

@@ -11,7 +11,7 @@ import pytest
 
 from tests.servers.postgres import free_port
 from tests.system.demo import UP, Demo
-from tests.system.programs import Outcome, all_gone, is_alive, outcome_of
+from tests.system.programs import Outcome, all_gone, outcome_of
 
 
 async def refused(*arguments: str) -> str:
@@ -36,7 +36,7 @@ async def test_it_ends_with_all_it_started_and_finds_everything_again(tmp_path: 
         os.kill(demo.pids[0], signal.SIGINT)
         await all_gone([agent])
         assert await demo.stop(signal.SIGINT) == 0  # a person presses Ctrl-C once more
-        assert not any(map(is_alive, working))
+        await all_gone(working)
         said = await demo.said()
         assert first["password"] in said
         await demo.start(live=False)
