@@ -29,6 +29,24 @@ _NO_GROUPS: Final = frozenset({0, 1})
 """What kill(2) takes for the sender's own group, and for all processes of the machine."""
 _TICK_SECONDS: Final = 1 / os.sysconf("SC_CLK_TCK") if sys.platform == "linux" else 1.0
 _SETTLED: Final = 1.0 / _TICK_SECONDS
+_NUMBERS_A_TICK: Final = 16_384
+"""More than are made in a tick, and less than there are: behind the highest number they begin anew from the lowest."""
+
+
+class Birth(Struct, frozen=True):
+    """When a process was made: `started` as its Resident has it, and its number."""
+
+    started: float
+    pid: int
+
+    def is_before(self, other: Birth) -> bool:
+        """Tell whether this one was made before the other; False where that cannot be told.
+
+        Linux gives numbers in turn: of two of one tick, which is long, the one with the number a little lower is older.
+        """
+        if self.started != other.started:
+            return self.started < other.started
+        return 0 < other.pid - self.pid < _NUMBERS_A_TICK
 
 
 class Resident(Struct, frozen=True):
@@ -44,6 +62,10 @@ class Resident(Struct, frozen=True):
     is_dead: bool
     label: int = 0
     mark: str = ""
+
+    @property
+    def birth(self) -> Birth:
+        return Birth(self.started, self.pid)
 
 
 class Census:
@@ -79,6 +101,12 @@ class Census:
 def began_now() -> float:
     """Return what a process that begins now has as `started`, or a little less (Linux)."""
     return float(int(time.clock_gettime(time.CLOCK_BOOTTIME) / _TICK_SECONDS)) if sys.platform == "linux" else 0.0
+
+
+def birth_of(pid: int) -> Birth:
+    """Return that of a process of our own making (Linux); where it cannot be seen, one that no other is before."""
+    seen = _stat(pid)
+    return Birth(0.0, 0) if seen is None else seen.birth
 
 
 def signal_all(members: Mapping[int, Resident], everybody: Mapping[int, Resident], number: int) -> None:

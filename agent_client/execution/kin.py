@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Final
 
-from agent_client.execution.census import KILL, Census, Resident, began_now, signal_all
+from agent_client.execution.census import KILL, Birth, Census, Resident, began_now, birth_of, signal_all
 from agent_client.execution.label import Labels, label_of
 
 _PR_SET_CHILD_SUBREAPER: Final = 36
@@ -29,8 +29,8 @@ class Kin:
 
     def __init__(self) -> None:
         self._leaders: dict[str, int] = {}
-        self._began: dict[str, float] = {}
-        self._ended: deque[tuple[float, float]] = deque(maxlen=_ENDED_KEPT)
+        self._births: dict[str, Birth] = {}
+        self._ended: deque[tuple[Birth, float]] = deque(maxlen=_ENDED_KEPT)
         self._labels = Labels()
         self._starting = 0
         self._adopts = False
@@ -44,16 +44,13 @@ class Kin:
             self._adopts = ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
 
     @contextmanager
-    def starting(self, job_id: str) -> Iterator[None]:
+    def starting(self) -> Iterator[None]:
         """Inside the block a process is made whose number nobody knows yet: it must not be taken for an orphan."""
         self._starting += 1
-        self._began[job_id] = began_now()
         try:
             yield
         finally:
             self._starting -= 1
-            if job_id not in self._leaders:
-                self._began.pop(job_id, None)
 
     @contextmanager
     def labelling(self, job_id: str) -> Iterator[None]:
@@ -63,12 +60,14 @@ class Kin:
 
     def lead(self, job_id: str, leader: int) -> None:
         self._leaders[job_id] = leader
+        if self._adopts:
+            self._births[job_id] = birth_of(leader)
 
     def left(self, job_id: str) -> None:
         """The job's first process has ended and was waited for."""
         self._leaders.pop(job_id, None)
-        if (began := self._began.pop(job_id, None)) is not None:
-            self._ended.append((began, began_now()))
+        if (birth := self._births.pop(job_id, None)) is not None:
+            self._ended.append((birth, began_now()))
         self.reap()
 
     def reap(self) -> None:
@@ -110,14 +109,15 @@ class Kin:
             if resident.parent == os.getpid()
             and not resident.mark
             and resident.label == self._labels.own
-            and self._may_have_made(resident.started) == {job_id}
+            and self._may_have_made(resident) == {job_id}
         }
 
-    def _may_have_made(self, moment: float) -> set[str]:
-        """Return which of the jobs that run now can have made a process then; none where one that has ended can."""
-        if any(began <= moment <= ended for began, ended in self._ended):
+    def _may_have_made(self, resident: Resident) -> set[str]:
+        """Return which of the jobs that run now can have made this process; none where one that has ended can."""
+        born = resident.birth
+        if any(resident.started <= ended and not born.is_before(birth) for birth, ended in self._ended):
             return set()
-        return {job_id for job_id in self._leaders if self._began[job_id] <= moment}
+        return {job_id for job_id, birth in self._births.items() if not born.is_before(birth)}
 
 
 def end_remains(job_ids: Collection[str]) -> dict[str, int]:

@@ -160,7 +160,7 @@ async def run_process(program: Program, watch: Watch, kin: Kin, kill_grace_secon
 
     reader = _Reader(watch.sink, begun)
     run = _Run(program, reader, kin)
-    with kin.starting(program.job_id):
+    with kin.starting():
         try:
             # Cancelled on its way, asyncio would kill the leader alone, and wait for whoever else holds the pipes.
             transport = await asyncio.shield(_made(program, reader, kin))

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+from uuid import uuid4
 
 import msgspec
 from cryptography import x509
@@ -35,6 +36,12 @@ from protocol.identity import AgentIdentity, EnrollmentToken, key_id_of, pin_of
 DOMAIN = "fleet.test"
 ORGANISATION = "org-1"
 AGENT = "agent-1"
+_RUN: Final = uuid4().hex
+
+
+def own_id(job_id: str) -> str:
+    """Return it as one that no other run of tests on this machine has: whoever ends a job ends all that bear its id."""
+    return f"{job_id}-{_RUN}"
 
 
 def now_ms() -> int:

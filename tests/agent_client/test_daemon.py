@@ -25,7 +25,7 @@ from agent_client.version import AGENT_VERSION
 from protocol.enumerations import CommandReason, DesiredName, GoodbyeReason
 from protocol.frames import CommandOutput, CommandResult, Desired, DesiredApplied, Event, Goodbye, Hello, Metrics
 from tests.agent_client.executors import end_executor
-from tests.agent_client.fleet import AGENT, Fleet
+from tests.agent_client.fleet import AGENT, Fleet, own_id
 from tests.agent_client.hub import Hub, running
 from tests.agent_client.test_process import gone
 
@@ -135,7 +135,7 @@ async def test_a_job_survives_the_killed_daemon_and_its_true_result_is_told_by_t
             peer = await hub.peer(1)
             await peer.first(Metrics)
             script = f"echo before; until [ -e {tmp_path}/go ]; do sleep 0.02; done; echo after; exit 3"
-            await peer.send(fleet.command(fleet.envelope("daemon-1", ["sh", "-c", script])))
+            await peer.send(fleet.command(fleet.envelope(own_id("daemon-1"), ["sh", "-c", script])))
             await peer.first(CommandOutput)
             daemon.process.kill()
             await daemon.process.wait()
@@ -145,7 +145,7 @@ async def test_a_job_survives_the_killed_daemon_and_its_true_result_is_told_by_t
                 second = await hub.peer(2)
                 result = await second.first(CommandResult)
                 assert (result.reason, result.exit_code) == (CommandReason.EXIT_CODE, 3)
-                assert hub.output["daemon-1", "stdout"] == b"before\nafter\n"
+                assert hub.output[own_id("daemon-1"), "stdout"] == b"before\nafter\n"
                 again = await second.first(Metrics)
                 assert again.samples[0].seq == peer.all(Metrics)[0].samples[0].seq
                 assert again.epoch == peer.all(Metrics)[0].epoch
@@ -160,7 +160,7 @@ async def test_a_job_whose_executor_is_killed_is_interrupted_and_nothing_of_it_g
         async with daemon_of(places):
             peer = await hub.peer()
             script = "setsid sleep 60 & echo $! $$; wait"
-            await peer.send(fleet.command(fleet.envelope("daemon-1", ["sh", "-c", script])))
+            await peer.send(fleet.command(fleet.envelope(own_id("daemon-1"), ["sh", "-c", script])))
             pids = [int(word) for word in (await peer.first(CommandOutput)).data.split()]
             end_executor(places, signal.SIGKILL)
             result = await peer.first(CommandResult)
@@ -249,14 +249,16 @@ async def test_the_log_holds_no_secret_and_no_output(fleet: Fleet, places: Place
         fleet.enroll_by_hand(places, hub.port, log_level="debug")
         async with daemon_of(places) as daemon:
             peer = await hub.peer()
-            job = fleet.envelope("daemon-1", ["sh", "-c", "echo out-$WORD"], environment={"WORD": "hidden-word"})
+            job = fleet.envelope(
+                own_id("daemon-1"), ["sh", "-c", "echo out-$WORD"], environment={"WORD": "hidden-word"}
+            )
             await peer.send(fleet.command(job))
             await peer.first(CommandResult)
             daemon.process.terminate()
             assert await daemon.ended() == 0
     written = json.dumps(daemon.lines)
     assert "job accepted" in written
-    assert hub.output["daemon-1", "stdout"] == b"out-hidden-word\n"
+    assert hub.output[own_id("daemon-1"), "stdout"] == b"out-hidden-word\n"
     assert "hidden-word" not in written
     assert "PRIVATE" not in written
 

@@ -33,7 +33,7 @@ from protocol.frames import (
 from tests.agent_client.alive import alive, until
 from tests.agent_client.clock import SteppingClock
 from tests.agent_client.executors import end_executor, executor_of
-from tests.agent_client.fleet import Fleet
+from tests.agent_client.fleet import Fleet, own_id
 from tests.agent_client.hub import Hub, running
 from tests.agent_client.test_daemon import daemon_of
 from tests.agent_client.test_privilege import process
@@ -64,14 +64,14 @@ async def test_it_is_started_by_the_first_job_kept_for_the_next_and_ends_when_th
             assert executor_of(places) is None
             processes = []
             for number in (1, 2):
-                await peer.send(fleet.command(fleet.envelope(f"executor-{number}", ["true"])))
+                await peer.send(fleet.command(fleet.envelope(own_id(f"executor-{number}"), ["true"])))
                 await peer.several(number, CommandResult)
                 processes.append(executor_of(places))
             assert processes[0] is not None
             assert processes[0] == processes[1]
             await until(lambda: agent.status().jobs_unreported == 0)
             await until(lambda: executor_of(places) is None)
-            await peer.send(fleet.command(fleet.envelope("executor-3", ["true"])))
+            await peer.send(fleet.command(fleet.envelope(own_id("executor-3"), ["true"])))
             await peer.several(3, CommandResult)
             assert executor_of(places) not in {None, processes[0]}
 
@@ -83,13 +83,13 @@ async def test_there_is_one_a_folder_and_its_socket_is_for_the_owner_alone(
         fleet.enroll_by_hand(places, hub.port)
         async with alive(places):
             peer = await hub.peer()
-            await peer.send(fleet.command(fleet.envelope("executor-1", ["true"])))
+            await peer.send(fleet.command(fleet.envelope(own_id("executor-1"), ["true"])))
             await peer.first(CommandResult)
             first = executor_of(places)
             await link.start_executor(places)
             assert executor_of(places) == first
             assert ExecutorPlaces.beside(places).socket.stat().st_mode & 0o777 == 0o600
-            await peer.send(fleet.command(fleet.envelope("executor-2", ["true"])))
+            await peer.send(fleet.command(fleet.envelope(own_id("executor-2"), ["true"])))
             await peer.several(2, CommandResult)
 
 
@@ -101,15 +101,17 @@ async def test_killed_before_a_job_has_started_it_runs_once_and_what_had_started
         async with alive(places):
             peer = await hub.peer()
             await peer.send(
-                fleet.command(fleet.envelope("executor-1", ["sh", "-c", f"echo x >> {tmp_path}/one; sleep 60"]))
+                fleet.command(fleet.envelope(own_id("executor-1"), ["sh", "-c", f"echo x >> {tmp_path}/one; sleep 60"]))
             )
             await peer.first(CommandStarted)
-            await peer.send(fleet.command(fleet.envelope("executor-2", ["sh", "-c", f"echo x >> {tmp_path}/two"])))
+            await peer.send(
+                fleet.command(fleet.envelope(own_id("executor-2"), ["sh", "-c", f"echo x >> {tmp_path}/two"]))
+            )
             await peer.several(2, CommandAccepted)
             end_executor(places, signal.SIGKILL)
             results = {result.command_id: result for result in await peer.several(2, CommandResult)}
-    assert results["executor-1"].reason is CommandReason.INTERRUPTED
-    assert results["executor-2"].status is CommandOutcome.COMPLETED
+    assert results[own_id("executor-1")].reason is CommandReason.INTERRUPTED
+    assert results[own_id("executor-2")].status is CommandOutcome.COMPLETED
     assert (tmp_path / "one").read_text() == (tmp_path / "two").read_text() == "x\n"
 
 
@@ -121,9 +123,9 @@ async def test_killed_between_the_start_on_disk_and_the_process_the_job_is_inter
         fleet.enroll_by_hand(places, hub.port)
         async with alive(places):
             peer = await hub.peer()
-            await peer.send(fleet.command(fleet.envelope("executor-1", ["touch", str(tmp_path / "ran")])))
+            await peer.send(fleet.command(fleet.envelope(own_id("executor-1"), ["touch", str(tmp_path / "ran")])))
             result = await peer.first(CommandResult)
-            await peer.send(fleet.command(fleet.envelope("executor-2", ["true"])))
+            await peer.send(fleet.command(fleet.envelope(own_id("executor-2"), ["true"])))
             await peer.several(2, CommandResult)
     assert (places.state / "died").exists()
     assert result.reason is CommandReason.INTERRUPTED
@@ -146,15 +148,15 @@ async def test_a_cancel_ends_even_what_left_its_group_its_parent_its_environment
         fleet.enroll_by_hand(places, hub.port)
         async with alive(places):
             peer = await hub.peer()
-            await peer.send(fleet.command(fleet.envelope("executor-1", [sys.executable, "-c", code])))
+            await peer.send(fleet.command(fleet.envelope(own_id("executor-1"), [sys.executable, "-c", code])))
             pid = int((await peer.first(CommandOutput)).data)
-            await peer.send(fleet.command(fleet.envelope("executor-2", ["sleep", "60"])))
+            await peer.send(fleet.command(fleet.envelope(own_id("executor-2"), ["sleep", "60"])))
             await peer.several(2, CommandStarted)
-            await peer.send(CommandCancel(command_id="executor-1"))
+            await peer.send(CommandCancel(command_id=own_id("executor-1")))
             result = await peer.first(CommandResult)
-            assert (result.command_id, result.status) == ("executor-1", CommandOutcome.CANCELLED)
+            assert (result.command_id, result.status) == (own_id("executor-1"), CommandOutcome.CANCELLED)
             assert await gone(pid)
-            await peer.send(CommandCancel(command_id="executor-2"))
+            await peer.send(CommandCancel(command_id=own_id("executor-2")))
             await peer.several(2, CommandResult)
 
 
@@ -167,12 +169,12 @@ async def test_a_cancel_spares_what_an_earlier_job_has_left_behind(
         fleet.enroll_by_hand(places, hub.port)
         async with alive(places):
             peer = await hub.peer()
-            await peer.send(fleet.command(fleet.envelope("executor-1", ["sleep", "60"])))
+            await peer.send(fleet.command(fleet.envelope(own_id("executor-1"), ["sleep", "60"])))
             await peer.first(CommandStarted)
-            await peer.send(fleet.command(fleet.envelope("executor-2", ["bash", "-c", leaves])))
+            await peer.send(fleet.command(fleet.envelope(own_id("executor-2"), ["bash", "-c", leaves])))
             pid = int((await peer.first(CommandOutput)).data)
             await peer.first(CommandResult)
-            await peer.send(CommandCancel(command_id="executor-1"))
+            await peer.send(CommandCancel(command_id=own_id("executor-1")))
             await peer.several(2, CommandResult)
             assert is_alive(pid)
             os.kill(pid, signal.SIGKILL)
@@ -186,24 +188,24 @@ async def test_an_order_that_may_have_run_is_not_told_not_to_have_when_no_execut
     async with running(fleet, tmp_path, Hub()) as hub:
         fleet.enroll_by_hand(places, hub.port)
         database = Database(ExecutorPlaces.beside(places).journal)
-        known = fleet.envelope("executor-1", ["true"])
+        known = fleet.envelope(own_id("executor-1"), ["true"])
         journal = Journal(database, SystemClock())
         journal.accept(known, b"payload")
-        journal.start("executor-1")
+        journal.start(own_id("executor-1"))
         database.close()
         with monkeypatch.context() as broken:
             broken.setattr(link, "_MODULE", "no.such.module")
             async with alive(places):
                 peer = await hub.peer(1)
-                for envelope in (known, fleet.envelope("executor-2", ["true"])):
+                for envelope in (known, fleet.envelope(own_id("executor-2"), ["true"])):
                     await peer.send(fleet.command(envelope))
                 result = await peer.first(CommandResult)
-                assert (result.command_id, result.reason) == ("executor-2", CommandReason.START_FAILED)
+                assert (result.command_id, result.reason) == (own_id("executor-2"), CommandReason.START_FAILED)
         async with alive(places):
             again = await hub.peer(2)
             await again.send(fleet.command(known))
             assert (await again.first(CommandResult)).reason is CommandReason.INTERRUPTED
-    assert [result.command_id for result in peer.all(CommandResult)] == ["executor-2"]
+    assert [result.command_id for result in peer.all(CommandResult)] == [own_id("executor-2")]
 
 
 async def test_an_executor_that_is_lost_again_and_again_is_called_less_often(
@@ -237,7 +239,7 @@ async def test_an_order_that_no_executor_can_be_started_for_is_told_not_to_have_
         (places.state / "journal.db").mkdir()
         async with alive(places):
             peer = await hub.peer()
-            await peer.send(fleet.command(fleet.envelope("executor-1", ["true"])))
+            await peer.send(fleet.command(fleet.envelope(own_id("executor-1"), ["true"])))
             result = await peer.first(CommandResult)
     assert result.reason is CommandReason.START_FAILED
     assert "journal.db" in result.result
@@ -287,7 +289,7 @@ async def test_a_socket_that_a_service_manager_passes_on_is_served_and_stays_whe
             await until((places.state / "executor.sock").exists)
             async with alive(places):
                 peer = await hub.peer()
-                await peer.send(fleet.command(fleet.envelope("executor-1", ["true"])))
+                await peer.send(fleet.command(fleet.envelope(own_id("executor-1"), ["true"])))
                 assert (await peer.first(CommandResult)).exit_code == 0
             executor.send_signal(signal.SIGTERM)
             async with asyncio.timeout(30):
@@ -301,12 +303,12 @@ async def test_a_job_restarts_the_agent_after_its_result_was_told(fleet: Fleet, 
         fleet.enroll_by_hand(places, hub.port)
         async with daemon_of(places) as daemon:
             first = await hub.peer(1)
-            await first.send(fleet.command(fleet.envelope("executor-1", [], action="agent:restart")))
+            await first.send(fleet.command(fleet.envelope(own_id("executor-1"), [], action="agent:restart")))
             assert (await first.first(CommandResult)).status is CommandOutcome.COMPLETED
             assert (await first.first(Goodbye)).reason is GoodbyeReason.RESTART
             second = await hub.peer(2)
             assert second.all(Hello)[0].jobs == []
-            await second.send(fleet.command(fleet.envelope("executor-2", ["true"])))
+            await second.send(fleet.command(fleet.envelope(own_id("executor-2"), ["true"])))
             await second.first(CommandResult)
             assert daemon.process.returncode is None
 
@@ -316,10 +318,12 @@ async def test_no_order_signals_the_daemon_or_the_executor(fleet: Fleet, places:
         fleet.enroll_by_hand(places, hub.port)
         async with daemon_of(places) as daemon:
             peer = await hub.peer()
-            await peer.send(fleet.command(fleet.envelope("executor-0", ["true"])))
+            await peer.send(fleet.command(fleet.envelope(own_id("executor-0"), ["true"])))
             await peer.first(CommandResult)
             for number, pid in enumerate((daemon.process.pid, executor_of(places)), start=1):
-                await peer.send(fleet.command(fleet.envelope(f"executor-{number}", [str(pid), "KILL"], action="kill")))
+                await peer.send(
+                    fleet.command(fleet.envelope(own_id(f"executor-{number}"), [str(pid), "KILL"], action="kill"))
+                )
                 result = (await peer.several(number + 1, CommandResult))[number]
                 assert result.reason is CommandReason.START_FAILED
                 assert result.result.startswith(f"process {pid} is the agent itself")
@@ -333,7 +337,7 @@ async def test_the_machines_shutdown_ends_jobs_and_their_end_is_told_later(
         fleet.enroll_by_hand(places, hub.port)
         async with alive(places):
             peer = await hub.peer()
-            await peer.send(fleet.command(fleet.envelope("executor-1", ["sh", "-c", "echo $$; sleep 60"])))
+            await peer.send(fleet.command(fleet.envelope(own_id("executor-1"), ["sh", "-c", "echo $$; sleep 60"])))
             pid = int((await peer.first(CommandOutput)).data)
             await asyncio.to_thread(end_executor, places)
             assert await gone(pid)
@@ -350,12 +354,12 @@ async def test_the_machines_own_list_of_jobs_says_who_asked_for_what_and_how_it_
         fleet.enroll_by_hand(places, hub.port)
         async with alive(places):
             peer = await hub.peer()
-            envelope = fleet.envelope("executor-1", ["sh", "-c", "exit 3 # secret"], requested_by="ada")
+            envelope = fleet.envelope(own_id("executor-1"), ["sh", "-c", "exit 3 # secret"], requested_by="ada")
             await peer.send(fleet.command(envelope))
             await peer.first(CommandResult)
             assert main(arguments) == 0
     shown = capsys.readouterr().out
-    assert "exec sh by ada: failed, ended with exit code 3  [executor-1]" in shown
+    assert f"exec sh by ada: failed, ended with exit code 3  [{own_id('executor-1')}]" in shown
     assert "secret" not in shown
 
 

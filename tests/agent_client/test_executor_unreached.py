@@ -20,7 +20,7 @@ from protocol.enumerations import CommandReason
 from protocol.frames import CommandResult
 from tests.agent_client.alive import alive, until
 from tests.agent_client.clock import SteppingClock
-from tests.agent_client.fleet import Fleet
+from tests.agent_client.fleet import Fleet, own_id
 from tests.agent_client.hub import Hub, running
 from tests.agent_client.test_privilege import process
 
@@ -56,14 +56,14 @@ async def test_an_order_is_told_not_to_have_run_only_where_no_executor_can_have_
     with ExitStack() as stack:
         if is_there:
             stack.enter_context(held(ExecutorPlaces.beside(places).lock))
-        way.carry(fleet.command(fleet.envelope("unreached-1", ["true"])))
+        way.carry(fleet.command(fleet.envelope(own_id("unreached-1"), ["true"])))
         async with asyncio.TaskGroup() as group:
             running_link = group.create_task(way.run(), name="link")
             await until(lambda: tries > 2 or not way._waiting)
             running_link.cancel()
     told = [answer.reason for answer in way.answers() if isinstance(answer, CommandResult)]
     assert told == ([CommandReason.START_FAILED] if is_told else [])
-    assert [*way._waiting] == ([] if is_told else [("unreached-1", "Command")])
+    assert [*way._waiting] == ([] if is_told else [(own_id("unreached-1"), "Command")])
 
 
 async def test_what_waits_is_bounded_in_bytes_and_an_order_that_comes_again_takes_no_more(
@@ -71,11 +71,11 @@ async def test_what_waits_is_bounded_in_bytes_and_an_order_that_comes_again_take
 ) -> None:
     config = fleet.enroll_by_hand(places, 1, executor_service=True)
     way = ExecutorLink(places, lambda: config, SteppingClock(), lambda: None)
-    orders = [fleet.command(fleet.envelope(f"unreached-{number}", ["true"])) for number in range(3)]
+    orders = [fleet.command(fleet.envelope(own_id(f"unreached-{number}"), ["true"])) for number in range(3)]
     monkeypatch.setattr(backlog, "BYTES_MAX", sum(len(order.payload) for order in orders[:2]))
     for number in (0, 1, 1, 2):
         way.carry(orders[number])
-    assert [command_id for command_id, _ in way._waiting] == ["unreached-0", "unreached-1"]
+    assert [command_id for command_id, _ in way._waiting] == [own_id("unreached-0"), own_id("unreached-1")]
 
 
 async def test_an_order_waits_for_an_executor_that_is_a_service_and_runs_when_that_comes(
@@ -95,7 +95,9 @@ async def test_an_order_waits_for_an_executor_that_is_a_service_and_runs_when_th
         fleet.enroll_by_hand(places, hub.port, executor_service=True)
         async with alive(places, keeps_executor=True) as agent:
             peer = await hub.peer()
-            await peer.send(fleet.command(fleet.envelope("unreached-1", ["sh", "-c", f"echo x >> {tmp_path}/ran"])))
+            await peer.send(
+                fleet.command(fleet.envelope(own_id("unreached-1"), ["sh", "-c", f"echo x >> {tmp_path}/ran"]))
+            )
             await until(lambda: agent._jobs._waiting)
             gave_up.clear()
             await gave_up.wait()

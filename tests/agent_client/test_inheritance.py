@@ -21,7 +21,7 @@ from protocol.frames import CommandResult, Heartbeat, Hello
 from tests.agent_client.alive import alive, until
 from tests.agent_client.door import Door, listening
 from tests.agent_client.earlier import enroll_as_earlier
-from tests.agent_client.fleet import AGENT, Fleet, now_ms
+from tests.agent_client.fleet import AGENT, Fleet, now_ms, own_id
 from tests.agent_client.hub import Hub, running
 from tests.agent_client.test_daemon import daemon_of
 
@@ -40,7 +40,7 @@ async def test_the_daemon_takes_up_such_a_folder_at_its_first_start_and_leaves_i
             await peer.first(Heartbeat)
             assert await asyncio.to_thread(main, ["status", "--data-dir", str(places.state)]) == 0
             mapped = await asyncio.to_thread(Path(f"/proc/{daemon.process.pid}/maps").read_text)
-            await peer.send(fleet.command(fleet.envelope("job-1", ["true"])))
+            await peer.send(fleet.command(fleet.envelope(own_id("job-1"), ["true"])))
             assert (await peer.first(CommandResult)).status is CommandOutcome.COMPLETED
             daemon.process.terminate()
             assert await daemon.ended() == 0

@@ -18,7 +18,7 @@ import pytest
 from agent_client.execution import kin as kinship
 from agent_client.execution import process
 from agent_client.execution.capture import Capture
-from agent_client.execution.census import Census, Resident, signal_all
+from agent_client.execution.census import Birth, Census, Resident, signal_all
 from agent_client.execution.kin import Kin, end_remains
 from agent_client.execution.process import Ending, Watch, run_process
 from protocol.enumerations import CommandOutcome, CommandReason, OutputStream
@@ -311,3 +311,21 @@ async def test_a_run_that_is_cancelled_while_its_process_is_made_leaves_none(wat
         time.sleep(0.1)  # noqa: ASYNC251
         running.cancel()
     assert watched.kin.kill(watched.job_id, Census()) == []
+
+
+@pytest.mark.parametrize(
+    ("born", "other", "is_before"),
+    [
+        (Birth(7.0, 900), Birth(8.0, 5), True),
+        (Birth(8.0, 5), Birth(7.0, 900), False),
+        (Birth(7.0, 900), Birth(7.0, 902), True),
+        (Birth(7.0, 902), Birth(7.0, 900), False),
+        (Birth(7.0, 900), Birth(7.0, 900), False),
+        (Birth(7.0, 301), Birth(7.0, 32_767), False),
+    ],
+    ids=["earlier tick", "later tick", "lower number", "higher number", "itself", "numbers begun anew in between"],
+)
+def test_of_two_processes_of_one_tick_the_numbers_tell_which_was_made_first(
+    born: Birth, other: Birth, is_before: bool
+) -> None:
+    assert born.is_before(other) is is_before

@@ -22,7 +22,7 @@ from agent_client.execution.door import socket_of
 from agent_client.paths import TRUST, Places
 from protocol.enumerations import CommandReason
 from protocol.frames import CommandResult
-from tests.agent_client.fleet import Fleet, Signer
+from tests.agent_client.fleet import Fleet, Signer, own_id
 from tests.agent_client.hub import Hub, running
 
 ROOT = Path(__file__).parents[2]
@@ -90,9 +90,9 @@ async def test_a_signed_job_runs_as_root_though_its_daemon_may_nothing(fleet: Fl
             process(*AS_NOBODY, sys.executable, "-m", "agent_client.daemon", "--data-dir", str(places.state)) as daemon,
         ):
             peer = await hub.peer()
-            await peer.send(fleet.command(fleet.envelope("privilege-1", ["id", "-un"])))
+            await peer.send(fleet.command(fleet.envelope(own_id("privilege-1"), ["id", "-un"])))
             assert (await peer.first(CommandResult)).exit_code == 0
-            assert hub.output["privilege-1", "stdout"] == b"root\n"
+            assert hub.output[own_id("privilege-1"), "stdout"] == b"root\n"
             assert psutil.Process(daemon.pid).username() == "nobody"
             status = socket_of(places).stat()
             assert (status.st_uid, status.st_mode & 0o777) == (NOBODY.pw_uid, 0o600)
@@ -106,7 +106,9 @@ async def test_a_signed_job_runs_as_root_though_its_daemon_may_nothing(fleet: Fl
             document = fleet.trust_document(version=2, signers=[forger.as_trusted()])
             forged = Fleet().sign_trust(document)  # what the daemon's user can write, no root of this fleet has signed
             (places.state / TRUST).write_bytes(msgspec.json.encode(forged))
-            await peer.send(fleet.command(fleet.envelope("privilege-2", ["touch", str(folder / "ran")]), forger))
-            refusal = await peer.first(CommandResult, lambda result: result.command_id == "privilege-2")
+            await peer.send(
+                fleet.command(fleet.envelope(own_id("privilege-2"), ["touch", str(folder / "ran")]), forger)
+            )
+            refusal = await peer.first(CommandResult, lambda result: result.command_id == own_id("privilege-2"))
             assert (refusal.reason, refusal.rule) == (CommandReason.DENIED_BY_AGENT, "trust")
             assert not (folder / "ran").exists()

@@ -37,7 +37,7 @@ from protocol.frames import (
     Metrics,
 )
 from tests.agent_client.alive import alive, until
-from tests.agent_client.fleet import AGENT, Fleet, Signer, authority, described_chain
+from tests.agent_client.fleet import AGENT, Fleet, Signer, authority, described_chain, own_id
 from tests.agent_client.hub import Hub, Peer, running
 
 QUESTIONS = 40
@@ -111,7 +111,7 @@ async def test_jobs_and_streams_go_on_through_a_change_of_certificate(
             first = await hub.peer(1)
             gate = tmp_path / "gate"
             script = f"echo before; while [ ! -e {gate} ]; do sleep 0.05; done; echo after"
-            await first.send(fleet.command(fleet.envelope("job-1", ["sh", "-c", script])))
+            await first.send(fleet.command(fleet.envelope(own_id("job-1"), ["sh", "-c", script])))
             await first.first(CommandOutput)
             await first.send(fleet.certify(await first.first(CertificateRequest)))
             second = await hub.peer(2)
@@ -120,7 +120,7 @@ async def test_jobs_and_streams_go_on_through_a_change_of_certificate(
             result = await second.first(CommandResult)
             live = await second.several(2, Metrics, lambda frame: frame.lane is Lane.LIVE)
     assert (result.status, result.exit_code) == (CommandOutcome.COMPLETED, 0)
-    assert hub.output["job-1", "stdout"] == b"before\nafter\n"
+    assert hub.output[own_id("job-1"), "stdout"] == b"before\nafter\n"
     assert len(first.all(CommandResult) + second.all(CommandResult)) == 1
     assert live
     sequences = [seq for lane, _, seq in hub.stored if lane == "live"]
@@ -139,7 +139,7 @@ async def test_what_the_hub_says_on_the_old_socket_at_the_last_moment_is_heard_a
         if len(hub.peers) == 2:
             offer = Desired(name=DesiredName.TRUST, hash="t2", body=msgspec.to_builtins(newer, str_keys=True))
             await hub.peers[0].send(offer)
-            await hub.peers[0].send(fleet.command(fleet.envelope("job-1", ["echo", "once"]), newcomer))
+            await hub.peers[0].send(fleet.command(fleet.envelope(own_id("job-1"), ["echo", "once"]), newcomer))
             for number in range(QUESTIONS):
                 await hub.peers[0].send(CommandQuery(command_id=f"unknown-{number}"))
 
@@ -153,7 +153,7 @@ async def test_what_the_hub_says_on_the_old_socket_at_the_last_moment_is_heard_a
             await until(lambda: len(first.all(CommandState) + second.all(CommandState)) == QUESTIONS)
             assert agent.status().trust_version == 2
     assert result.status is CommandOutcome.COMPLETED
-    assert hub.output["job-1", "stdout"] == b"once\n"
+    assert hub.output[own_id("job-1"), "stdout"] == b"once\n"
     assert len(first.all(CommandAccepted) + second.all(CommandAccepted)) == 1
     answered = [state.command_id for state in first.all(CommandState) + second.all(CommandState)]
     assert answered == [f"unknown-{number}" for number in range(QUESTIONS)]

@@ -26,7 +26,7 @@ from protocol.frames import (
     Hello,
 )
 from tests.agent_client.alive import alive
-from tests.agent_client.fleet import Fleet
+from tests.agent_client.fleet import Fleet, own_id
 from tests.agent_client.hub import Hub, running
 
 pytestmark = pytest.mark.usefixtures("hurried")
@@ -89,15 +89,16 @@ async def test_a_policy_takes_effect_and_the_machines_own_can_only_narrow_it(
         own.write_text('{"allowed_actions": []}')
         async with alive(places):
             peer = await hub.peer()
-            await peer.send(fleet.command(fleet.envelope("job-1", ["true"])))
+            await peer.send(fleet.command(fleet.envelope(own_id("job-1"), ["true"])))
             assert (await peer.first(CommandResult)).rule == "action"
             own.write_text('{"allowed_actions": ["exec"]}')
-            await peer.send(fleet.command(fleet.envelope("job-2", ["true"])))
+            await peer.send(fleet.command(fleet.envelope(own_id("job-2"), ["true"])))
             await peer.first(CommandResult, lambda result: result.status is CommandOutcome.COMPLETED)
             await peer.send(desired(DesiredName.POLICY, {"version": 2, "allowedActions": []}))
             await peer.first(DesiredApplied)
-            await peer.send(fleet.command(fleet.envelope("job-3", ["true"])))
-            assert (await peer.first(CommandResult, lambda result: result.command_id == "job-3")).rule == "action"
+            await peer.send(fleet.command(fleet.envelope(own_id("job-3"), ["true"])))
+            refusal = await peer.first(CommandResult, lambda result: result.command_id == own_id("job-3"))
+            assert refusal.rule == "action"
 
 
 async def test_a_changed_configuration_is_taken_up_and_a_wrong_one_is_not(

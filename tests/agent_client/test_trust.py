@@ -14,7 +14,7 @@ from protocol.enumerations import CommandOutcome, DesiredName
 from protocol.envelope import IssuingAuthority, SignedTrust
 from protocol.frames import CommandResult, Desired, DesiredApplied, Heartbeat
 from tests.agent_client.alive import alive, until
-from tests.agent_client.fleet import Fleet, Signer, authority
+from tests.agent_client.fleet import Fleet, Signer, authority, own_id
 from tests.agent_client.hub import Hub, running
 
 pytestmark = pytest.mark.usefixtures("hurried")
@@ -41,15 +41,15 @@ async def test_a_signer_counts_for_the_command_right_behind_its_trust_document(p
         async with alive(places) as agent:
             peer = await hub.peer()
             await peer.first(Heartbeat)
-            await peer.send(fleet.command(fleet.envelope("job-0", ["true"])))
+            await peer.send(fleet.command(fleet.envelope(own_id("job-0"), ["true"])))
             await peer.first(CommandResult)  # an order that comes before the executor waits for it
-            await peer.send(fleet.command(fleet.envelope("job-1", ["true"]), newcomer))
+            await peer.send(fleet.command(fleet.envelope(own_id("job-1"), ["true"]), newcomer))
             await peer.send(Desired(name=DesiredName.TRUST, hash="t2", body=newer))
-            await peer.send(fleet.command(fleet.envelope("job-2", ["true"]), newcomer))
-            await peer.send(fleet.command(fleet.envelope("job-3", ["true"]), fleet.signer))
+            await peer.send(fleet.command(fleet.envelope(own_id("job-2"), ["true"]), newcomer))
+            await peer.send(fleet.command(fleet.envelope(own_id("job-3"), ["true"]), fleet.signer))
             early, late, former = [
                 await peer.first(CommandResult, lambda result, name=name: result.command_id == name)  # type: ignore[misc]
-                for name in ("job-1", "job-2", "job-3")
+                for name in (own_id("job-1"), own_id("job-2"), own_id("job-3"))
             ]
             assert agent.status().trust_version == 2
     assert early.rule == "unknown_key"

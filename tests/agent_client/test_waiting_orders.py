@@ -20,7 +20,7 @@ from agent_client.trust.document import parse_trust
 from protocol.enumerations import CommandOutcome, CommandReason, JobState
 from protocol.frames import CommandAccepted, CommandResult, CommandStarted
 from tests.agent_client.clock import SteppingClock
-from tests.agent_client.fleet import now_ms
+from tests.agent_client.fleet import now_ms, own_id
 from tests.agent_client.lives import FLEET, Life, order
 
 
@@ -69,7 +69,7 @@ async def test_what_may_not_run_any_more_when_its_turn_comes_is_refused_with_the
     life: Life, tmp_path: Path, change: str
 ) -> None:
     terms, rule = CHANGES[change]
-    assert life.jobs.receive(order("job-1", "touch", str(tmp_path / "ran"))) is None
+    assert life.jobs.receive(order(own_id("job-1"), "touch", str(tmp_path / "ran"))) is None
     life.terms = msgspec.structs.replace(life.terms, **terms)
     await refusal_of_what_waited(life, tmp_path)
     assert life.results()[0].rule == rule
@@ -77,7 +77,7 @@ async def test_what_may_not_run_any_more_when_its_turn_comes_is_refused_with_the
 
 async def test_an_order_of_an_earlier_life_is_judged_by_its_signatures_on_disk(tmp_path: Path) -> None:
     dead = Life(tmp_path, SteppingClock())
-    dead.jobs.receive(order("job-1", "touch", str(tmp_path / "ran")))
+    dead.jobs.receive(order(own_id("job-1"), "touch", str(tmp_path / "ran")))
     dead.close()
     life = Life(tmp_path, SteppingClock())
     life.terms = Terms(life.terms.audience, parse_trust(FLEET.trust(signers=[])), life.terms.allowed_actions)
@@ -88,8 +88,8 @@ async def test_an_order_of_an_earlier_life_is_judged_by_its_signatures_on_disk(t
 
 async def test_an_order_that_was_changed_on_disk_does_not_run(tmp_path: Path) -> None:
     dead = Life(tmp_path, SteppingClock())
-    dead.jobs.receive(order("job-1", "touch", str(tmp_path / "not")))
-    changed = msgspec.json.encode(FLEET.envelope("job-1", ["touch", str(tmp_path / "ran")]))
+    dead.jobs.receive(order(own_id("job-1"), "touch", str(tmp_path / "not")))
+    changed = msgspec.json.encode(FLEET.envelope(own_id("job-1"), ["touch", str(tmp_path / "ran")]))
     dead.database.execute("UPDATE jobs SET envelope = ?", (changed,))
     dead.close()
     life = Life(tmp_path, SteppingClock())
@@ -101,7 +101,7 @@ async def test_an_order_that_was_changed_on_disk_does_not_run(tmp_path: Path) ->
 async def test_the_number_of_an_hour_is_counted_when_orders_come_and_not_again(life: Life) -> None:
     life.terms = msgspec.structs.replace(life.terms, policy=policy(per_hour=2))
     for number in range(2):
-        assert life.jobs.receive(order(f"job-{number}", "true")) is None
+        assert life.jobs.receive(order(own_id(f"job-{number}"), "true")) is None
     async with life.running():
         await life.first(CommandResult, 2)
     assert {result.status for result in life.results()} == {CommandOutcome.COMPLETED}
@@ -109,25 +109,25 @@ async def test_the_number_of_an_hour_is_counted_when_orders_come_and_not_again(l
 
 async def test_an_order_is_accepted_and_begun_by_one_write_unless_it_has_to_wait(life: Life) -> None:
     async with life.running():
-        life.jobs.receive(order("job-0", "sleep", "60"))
+        life.jobs.receive(order(own_id("job-0"), "sleep", "60"))
         await life.first(CommandStarted)
         for number in (1, 2):
-            life.jobs.receive(order(f"job-{number}", "sleep", "60"))
+            life.jobs.receive(order(own_id(f"job-{number}"), "sleep", "60"))
         states = [entry.state for entry in life.journal.open_entries()]
         assert sorted(states) == [JobState.ACCEPTED, JobState.STARTED, JobState.STARTED]
         await life.first(CommandStarted, 2)
-        life.jobs.cancel("job-1")
+        life.jobs.cancel(own_id("job-1"))
         await life.first(CommandStarted, 3)
         assert {entry.state for entry in life.journal.open_entries()[1:]} <= {JobState.STARTED, JobState.FINISHED}
 
 
 async def test_an_order_that_is_cancelled_before_its_process_is_made_does_not_run(life: Life, tmp_path: Path) -> None:
     async with life.running():
-        life.jobs.receive(order("job-0", "sleep", "60"))
+        life.jobs.receive(order(own_id("job-0"), "sleep", "60"))
         await life.first(CommandStarted)
-        life.jobs.receive(order("job-1", "touch", str(tmp_path / "ran")))
-        assert life.jobs.state_of("job-1").state is JobState.STARTED
-        life.jobs.cancel("job-1")
+        life.jobs.receive(order(own_id("job-1"), "touch", str(tmp_path / "ran")))
+        assert life.jobs.state_of(own_id("job-1")).state is JobState.STARTED
+        life.jobs.cancel(own_id("job-1"))
         result = await life.first(CommandResult)
     assert (result.status, result.started_at) == (CommandOutcome.CANCELLED, None)
     assert not (tmp_path / "ran").exists()
@@ -140,9 +140,9 @@ async def test_an_order_that_was_cancelled_before_its_process_is_not_told_to_hav
     async with asyncio.TaskGroup() as group:
         running = group.create_task(life.jobs.run(), name="jobs")
         await asyncio.sleep(0)
-        life.jobs.receive(order("job-1", "true"))
-        life.jobs.cancel("job-1")
-        await life.finished("job-1")
+        life.jobs.receive(order(own_id("job-1"), "true"))
+        life.jobs.cancel(own_id("job-1"))
+        await life.finished(own_id("job-1"))
         running.cancel()
     life.close()
     again = Life(tmp_path, SteppingClock())
@@ -160,10 +160,10 @@ async def test_an_order_that_comes_in_the_last_moment_is_interrupted_and_takes_n
         await asyncio.sleep(0)
         running.cancel()
         for number in range(2):
-            life.jobs.receive(order(f"job-{number}", "touch", str(tmp_path / "ran")))
+            life.jobs.receive(order(own_id(f"job-{number}"), "touch", str(tmp_path / "ran")))
     ends = [entry.result.reason for entry in life.journal.open_entries() if entry.result]
     assert ends == [CommandReason.INTERRUPTED] * 2
     async with life.running():
-        life.jobs.receive(order("job-2", "true"))
+        life.jobs.receive(order(own_id("job-2"), "true"))
         assert (await life.first(CommandResult, 3)).exit_code == 0
     assert not (tmp_path / "ran").exists()
