@@ -7,6 +7,7 @@ import sqlite3
 import stat
 from collections.abc import Callable
 from contextlib import closing
+from math import isfinite
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,6 @@ from tests.integration.person import Json, Person, known_to
 from tests.system.demo import Demo
 from tests.system.programs import ROOT, RealAgent, enrolled, kill
 from tests.system.samples import compared
-
-LIVE_WITHIN_SECONDS = 10.0
 
 
 def of(agent_id: str) -> Callable[[Json], bool]:
@@ -33,8 +32,9 @@ async def test_up_writes_down_what_a_person_needs(demo: Demo) -> None:
     assert written["joinString"].startswith(f"jtnt://localhost:{demo.agent_port}/#jtnte_")
 
 
-async def test_live_values_of_this_machine_are_there_within_ten_seconds(demo: Demo) -> None:
-    assert demo.live_after_seconds <= LIVE_WITHIN_SECONDS
+async def test_live_values_of_this_machine_are_there(demo: Demo) -> None:
+    """How soon, `prove main-job` says."""
+    assert isfinite(demo.live_after_seconds)
 
 
 async def test_a_command_shows_its_output(demo: Demo, person: Person) -> None:
