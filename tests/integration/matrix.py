@@ -22,8 +22,6 @@ OWN: Final = "own"
 OTHER: Final = "other"
 SPENT: Final = frozenset({"fresh agent", "fresh policy", "quarantined agent", "approval", "leaver"})
 """Kinds of which each successful operation uses one up."""
-CLOCKWORK: Final = ("audit_checkpoints: ", "received_ranges: ('hub:")
-"""Rows that the hub writes by itself: checkpoints, and what it has measured of itself."""
 _numbers = itertools.count(1)
 
 
@@ -142,7 +140,7 @@ class World(Struct, frozen=True):
                     reply = await someone.ask(operation, body_of(row, thing, token))
                     cells.append(self._cell(operation, role, OWN if is_own else OTHER, expected, reply))
             changed = await self.hub.changed_since(before)
-        return cells, [row for row in changed if not any(by_itself in row for by_itself in CLOCKWORK)]
+        return cells, changed
 
     async def allowed(self, role: Role) -> list[Cell]:
         """Ask all that `role` may do, in its own organisation."""
