@@ -60,7 +60,9 @@ class Person:
 @asynccontextmanager
 async def dashboard(web_url: str, token: str, handlers: Mapping[str, Any]) -> AsyncIterator[Person]:
     """Connect a dashboard; `handlers`: event → what is called with its body, in place before the first event."""
-    client = socketio.AsyncClient(reconnection=False, websocket_extra_options={"compress": OFFERED_WINDOW_BITS})
+    client = socketio.AsyncClient(
+        reconnection=False, handle_sigint=False, websocket_extra_options={"compress": OFFERED_WINDOW_BITS}
+    )
     for event, handler in handlers.items():
         client.on(event, handler)
     try:

@@ -29,7 +29,8 @@ class Person:
     """A connected dashboard. Events are kept in `inbox` until a test takes them."""
 
     def __init__(self) -> None:
-        self.client = socketio.AsyncClient(reconnection=False)
+        # Its own answer to SIGINT would cancel all tasks of the loop that the tests of this process share, and stop it.
+        self.client = socketio.AsyncClient(reconnection=False, handle_sigint=False)
         self.inbox: Inbox[Heard] = Inbox("events of the hub")
         self.refusal: Json = {}
         self.gone = asyncio.Event()
