@@ -1,4 +1,4 @@
-"""Hubs to talk to: one a database engine for the whole run, and fresh ones for tests that stop them."""
+"""Hubs to talk to: one a database engine while these tests run, and fresh ones for tests that stop them."""
 
 import secrets
 from collections.abc import AsyncIterator, Iterator
@@ -40,14 +40,14 @@ def no_faults() -> Iterator[None]:
     assert not FAULTS
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def hub(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningHub]:
     """A hub on SQLite that all refusals share: they change nothing."""
     async with running_hub(tmp_path_factory.mktemp("hub")) as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def token(hub: RunningHub) -> str:
     """The administrator's access token."""
     return await hub.sign_in()
@@ -59,7 +59,7 @@ async def person(hub: RunningHub, token: str) -> AsyncIterator[Person]:
         yield watcher
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def identity(hub: RunningHub, token: str, tmp_path_factory: pytest.TempPathFactory) -> Identity:
     """The one agent that all refusals speak as, or ask about. The first use of its certificate is stored already."""
     joined = await enroll(hub, tmp_path_factory.mktemp("agent"), "refused")
@@ -78,27 +78,33 @@ async def unchanged(hub: RunningHub, token: str, identity: Identity) -> AsyncIte
     assert not await hub.changed_since(before)
 
 
-@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
-async def either_hub(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+@pytest.fixture(scope="package")
+async def sqlite_hub(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningHub]:
+    async with running_hub(tmp_path_factory.mktemp("hub")) as running:
+        yield running
+
+
+@pytest.fixture(scope="package")
+async def postgresql_hub(
+    postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[RunningHub]:
-    """A hub on each database engine, for the journeys."""
-    folder = tmp_path_factory.mktemp("hub")
-    if request.param == "sqlite":
-        async with running_hub(folder) as running:
-            yield running
-        return
-    server: PostgresServer = request.getfixturevalue("postgres_server")
     name = f"hub_{secrets.token_hex(4)}"
-    server.create(name)
+    postgres_server.create(name)
     try:
-        async with running_hub(folder, database_url=server.url_of(name)) as running:
+        async with running_hub(tmp_path_factory.mktemp("hub"), database_url=postgres_server.url_of(name)) as running:
             yield running
     finally:
-        server.drop(name)
+        postgres_server.drop(name)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package", params=["sqlite", "postgresql"])
+def either_hub(request: pytest.FixtureRequest) -> RunningHub:
+    """A hub on each database engine, for the journeys: both live on while one after the other is asked for."""
+    hub: RunningHub = request.getfixturevalue(f"{request.param}_hub")
+    return hub
+
+
+@pytest.fixture(scope="package")
 async def either_token(either_hub: RunningHub) -> str:
     return await either_hub.sign_in()
 

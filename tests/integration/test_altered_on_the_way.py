@@ -22,7 +22,7 @@ from tests.system.programs import RealAgent, enrolled
 Tamper = Callable[[Command, Path], Command]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def real_hub(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningHub]:
     """A hub on ports that are known before it starts: an agent is told the address at enrollment."""
     folder = tmp_path_factory.mktemp("hub")
@@ -30,7 +30,7 @@ async def real_hub(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ru
         yield hub
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def real_agent(real_hub: RunningHub, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RealAgent]:
     token = EnrollmentToken.parse(await real_hub.mint())
     join = JoinString("127.0.0.1", real_hub.settings.agents.port, token)
