@@ -50,7 +50,7 @@ def _impurities(module: Module) -> Iterator[Finding]:
     for target, line in module.imports:
         if is_within(target, IMPURE_MODULES):
             yield module.finding(line, f"{module.stem}.py may not import {target}")
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         match node:
             case ast.AsyncFunctionDef() | ast.Await() | ast.AsyncFor() | ast.AsyncWith():
                 yield module.finding(node, f"{module.stem}.py may not be asynchronous")
@@ -69,7 +69,7 @@ def tasks_in_groups(tree: Tree) -> Iterator[Finding]:
     """A task is made by a TaskGroup, and has a name."""
     for module in tree.product():
         groups = _task_groups(module)
-        for node in ast.walk(module.tree):
+        for node in module.nodes:
             match node:
                 case ast.Call(func=ast.Attribute(value=owner, attr="create_task")) if _last_name(owner) in groups:
                     if "name" not in {keyword.arg for keyword in node.keywords}:
@@ -86,7 +86,7 @@ def tasks_in_groups(tree: Tree) -> Iterator[Finding]:
 def _task_groups(module: Module) -> set[str]:
     """Return the names that stand for a TaskGroup: bound by `async with`, annotated, or assigned from one of these."""
     names: set[str] = set()
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         match node:
             case ast.withitem(context_expr=ast.Call(func=function), optional_vars=ast.expr() as bound):
                 if ast.unparse(function).endswith("TaskGroup"):
@@ -97,7 +97,7 @@ def _task_groups(module: Module) -> set[str]:
                 names.add(_last_name(target))
             case _:
                 pass
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.Assign) and _last_name(node.value) in names:
             names.update(_last_name(target) for target in node.targets)
     return names
@@ -114,7 +114,7 @@ def _last_name(node: ast.expr) -> str:
 def broad_except(tree: Tree) -> Iterator[Finding]:
     """Catching everything is for one isolated message, plug-in or task: said on its line, or passed on by `raise`."""
     for module in tree.product():
-        for node in ast.walk(module.tree):
+        for node in module.nodes:
             match node:
                 case ast.ExceptHandler() if _is_broad(node.type) and not _raises_again(node):
                     if not _has_reason(module.line_text(node.lineno)):
@@ -152,7 +152,7 @@ def _has_reason(line: str) -> bool:
 def cancellation_goes_on(tree: Tree) -> Iterator[Finding]:
     """CancelledError is never swallowed."""
     for module in tree.product():
-        for node in ast.walk(module.tree):
+        for node in module.nodes:
             if not isinstance(node, ast.ExceptHandler) or node.type is None:
                 continue
             parts = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
@@ -164,7 +164,7 @@ def cancellation_goes_on(tree: Tree) -> Iterator[Finding]:
 def bounded_queues(tree: Tree) -> Iterator[Finding]:
     """Every queue and deque has a bound."""
     for module in tree.product():
-        for node in ast.walk(module.tree):
+        for node in module.nodes:
             if isinstance(node, ast.Call) and _is_unbounded(node):
                 yield module.finding(node, f"{ast.unparse(node)} has no bound")
 
@@ -184,7 +184,7 @@ def _is_unbounded(call: ast.Call) -> bool:
 def no_blocking_sleep(tree: Tree) -> Iterator[Finding]:
     """The product never sleeps in a thread."""
     for module in tree.product():
-        for node in ast.walk(module.tree):
+        for node in module.nodes:
             match node:
                 case ast.Call(func=ast.Attribute(value=ast.Name(id="time"), attr="sleep")):
                     yield module.finding(node, "time.sleep blocks")
@@ -199,7 +199,7 @@ def engines_in_storage(tree: Tree) -> Iterator[Finding]:
     for module in tree.under("hub_server"):
         if is_within(module.name, ["hub_server.storage"]):
             continue
-        for node in ast.walk(module.tree):
+        for node in module.nodes:
             if isinstance(node, ast.Call) and _opens_database(node.func):
                 yield module.finding(node, f"{ast.unparse(node.func)} is for hub_server/storage")
 

@@ -35,7 +35,7 @@ def _handlers(tree: Tree, path: str, frames: Iterable[type[Frame]]) -> Iterator[
 
 
 def _matched_classes(module: Module) -> Iterator[str]:
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         match node:
             case ast.MatchClass(cls=ast.Name(id=name) | ast.Attribute(attr=name)):
                 yield name
@@ -48,7 +48,7 @@ def one_entry_an_operation(tree: Tree) -> Iterator[Finding]:
     written = Counter(
         node.value
         for module in tree.under(DASHBOARDS)
-        for node in ast.walk(module.tree)
+        for node in module.nodes
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     )
     for name in OPERATIONS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -36,16 +36,25 @@ class Import(NamedTuple):
 
 @dataclass(frozen=True)
 class Module:
-    """One Python file; `name` is its dotted name, without `__init__`."""
+    """One Python file; `name` is its dotted name, without `__init__`, and `known` those of all files."""
 
     path: str
     name: str
     text: str
-    imports: tuple[Import, ...] = field(default=(), repr=False)
+    known: Set[str] = field(default=frozenset(), repr=False)
 
     @cached_property
     def tree(self) -> ast.Module:
         return ast.parse(self.text, self.path)
+
+    @cached_property
+    def imports(self) -> Sequence[Import]:
+        return tuple(_imports_of(self))
+
+    @cached_property
+    def nodes(self) -> Sequence[ast.AST]:
+        """Every node, from the top: many rules look through all of them."""
+        return tuple(ast.walk(self.tree))
 
     @property
     def top(self) -> str:
@@ -105,42 +114,48 @@ def read_tree(root: Path) -> Tree:
     texts = {path.relative_to(root).as_posix(): path.read_text("utf-8") for path in paths}
     names = {path: _name_of(path) for path in texts}
     names = {path: name for path, name in names.items() if name.partition(".")[0] in CODE}
-    known = set(names.values())
-    modules = {
-        name: Module(path, name, texts[path], tuple(_imports_of(texts[path], path, name, known)))
-        for path, name in names.items()
-    }
-    return Tree(root, modules)
+    known = frozenset(names.values())
+    return Tree(root, {name: Module(path, name, texts[path], known) for path, name in names.items()})
 
 
 def _name_of(path: str) -> str:
     return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 
-def _imports_of(text: str, path: str, name: str, known: set[str]) -> Iterator[Import]:
+def _imports_of(module: Module) -> Iterator[Import]:
     """Yield every import: at the top, in functions, under TYPE_CHECKING, and by `import_module` with a literal name."""
-    for node in ast.walk(ast.parse(text, path)):
+    for node in module.nodes:
         match node:
             case ast.Import(names=aliases):
                 yield from (Import(alias.name, node.lineno) for alias in aliases)
-            case ast.ImportFrom(module=module, names=aliases, level=level):
-                source = _absolute(module, level, path, name)
+            case ast.ImportFrom(module=target, names=aliases, level=level):
+                source = _absolute(target, level, module)
                 for alias in aliases:
                     inner = f"{source}.{alias.name}"
-                    yield Import(inner if inner in known else source, node.lineno)
-            case ast.Call(func=function, args=[ast.Constant(value=str(target)), *_]):
-                if ast.unparse(function) in {"importlib.import_module", "import_module", "__import__"}:
-                    yield Import(target, node.lineno)
+                    yield Import(inner if inner in module.known else source, node.lineno)
+            case ast.Call(func=function, args=[ast.Constant(value=str(target)), *_]) if _imports(function):
+                yield Import(target, node.lineno)
             case _:
                 pass
 
 
-def _absolute(module: str | None, level: int, path: str, name: str) -> str:
+def _imports(function: ast.expr) -> bool:
+    match function:
+        case ast.Name(id="import_module" | "__import__"):
+            return True
+        case ast.Attribute(value=ast.Name(id="importlib"), attr="import_module"):
+            return True
+        case _:
+            return False
+
+
+def _absolute(target: str | None, level: int, module: Module) -> str:
     if level == 0:
-        return module or ""
-    package = name.split(".") if path.endswith("/__init__.py") else name.split(".")[:-1]
+        return target or ""
+    above = module.name.split(".")
+    package = above if module.path.endswith("/__init__.py") else above[:-1]
     base = package[: len(package) - level + 1]
-    return ".".join([*base, module] if module else base)
+    return ".".join([*base, target] if target else base)
 
 
 def functions_in(module: Module) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
