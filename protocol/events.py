@@ -118,7 +118,7 @@ class FeedSample(Shape, frozen=True):
 
 
 class AgentsMetrics(DashboardEvent, frozen=True):
-    """One tick of a feed. The client confirms it with `feed:ack`; who lags gets a snapshot when it is back.
+    """One tick of a feed. The client confirms several with one `feed:ack`; who lags gets a snapshot when it is back.
 
     `agent_ids`: the machines in view, in its order; given in a snapshot, and when they have changed.
     """

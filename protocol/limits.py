@@ -54,4 +54,7 @@ SPOOL_MAX_AGE_SECONDS: Final = 72 * 3600
 
 UNSUBSCRIBED_AGENTS_MAX: Final = 100
 FEED_TICK_SECONDS: Final = 0.2
-FEED_LAG_MAX: Final = 6
+FEED_CONFIRM_EVERY: Final = 5
+"""How many versions of a feed one word may confirm: a word a second."""
+FEED_LAG_MAX: Final = 10
+"""How many versions may be without a word: one word's worth, and as many again for its way."""

@@ -263,8 +263,11 @@ class FeedSubscribe(Request, frozen=True):
 
 
 class FeedSubscribeReply(Reply, frozen=True):
+    """What is watched from now on. One `feed:ack` may confirm `confirm_every` versions; more often does no harm."""
+
     version: int
     agent_ids: list[str]
+    confirm_every: int = 1
 
 
 class FeedAck(Request, frozen=True):

@@ -35,12 +35,23 @@ BATCH: Final = b'42["agents:metrics",'
 SAMPLE: Final = b'"agentId"'
 SNAPSHOT: Final = b'"snapshot":true'
 _VERSION: Final = re.compile(rb'"version":(\d+)')
+_CONFIRM_EVERY: Final = re.compile(rb'"confirmEvery":(\d+)')
 
 
 class Onlooker:
-    """One dashboard: signs in, asks for the view, confirms each batch at once."""
+    """One dashboard: signs in, asks for the view, confirms its batches as often as it is told to."""
 
-    __slots__ = ("_frame_file", "_largest_bytes", "_socket", "_subscribe", "_tally", "_token", "watching")
+    __slots__ = (
+        "_confirm_every",
+        "_confirmed",
+        "_frame_file",
+        "_largest_bytes",
+        "_socket",
+        "_subscribe",
+        "_tally",
+        "_token",
+        "watching",
+    )
 
     def __init__(self, plan: Crowd, tally: Tally, frame_file: str) -> None:
         self.watching: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -50,6 +61,8 @@ class Onlooker:
         self._tally = tally
         self._frame_file = frame_file
         self._largest_bytes = 0
+        self._confirm_every = 1
+        self._confirmed = 0
         self._socket: ClientSocket | None = None
 
     def opened(self, socket: ClientSocket) -> None:
@@ -72,18 +85,25 @@ class Onlooker:
         elif text.startswith(b"40"):
             self._say(self._subscribe)
         elif text.startswith(b"430[") and b'"ok":true' in text:
-            if not self.watching.done():
-                self.watching.set_result(None)
+            self._watches(text)
         elif text.startswith((b"44", b"41", b"430[")):
             self._tally.problems[text[:HEAD_BYTES].decode(errors="replace")] += 1
+
+    def _watches(self, reply: bytes) -> None:
+        asked = _CONFIRM_EVERY.search(reply)
+        if asked is not None:
+            self._confirm_every = int(asked[1])
+        if not self.watching.done():
+            self.watching.set_result(None)
 
     def _batch(self, text: bytes) -> None:
         found = _VERSION.search(text)
         if found is None:
             self._tally.problems["a batch without a version"] += 1
             return
-        self._say(b'42["feed:ack",{"version":%b}]' % found[1])
-        if SNAPSHOT in text or self._socket is None:
+        is_snapshot = SNAPSHOT in text
+        self._confirm(int(found[1]), at_once=is_snapshot)
+        if is_snapshot or self._socket is None:
             return
         self._tally.answered += 1
         self._tally.samples += text.count(SAMPLE)
@@ -92,6 +112,11 @@ class Onlooker:
         if self._frame_file and len(text) > self._largest_bytes:
             self._largest_bytes = len(text)
             Path(self._frame_file).write_bytes(text)
+
+    def _confirm(self, version: int, *, at_once: bool) -> None:
+        if at_once or version >= self._confirmed + self._confirm_every:
+            self._confirmed = version
+            self._say(b'42["feed:ack",{"version":%d}]' % version)
 
     def _say(self, packet: bytes) -> None:
         if self._socket is not None:

@@ -13,7 +13,7 @@ from socketio.exceptions import SocketIOError
 
 from protocol.enrollment import SignInReply, SignInRequest
 from protocol.limits import DASHBOARD_SOCKET_PATH
-from protocol.operations import OPERATIONS
+from protocol.operations import OPERATIONS, FeedSubscribeReply
 from protocol.requests import Refusal, Reply
 
 ANSWER_DEADLINE_SECONDS: Final = 10.0
@@ -35,6 +35,8 @@ class Person:
 
     def __init__(self, client: Any) -> None:
         self._client = client
+        self._confirm_every = 1
+        self._confirmed = 0
 
     def on(self, event: str, handler: Any) -> None:
         self._client.on(event, handler)
@@ -49,12 +51,17 @@ class Person:
             refusal = msgspec.convert(answer, Refusal).error
             raise Refused(name, f"{refusal.code}: {refusal.message}", refusal.retry_after_sec)
         reply: Reply = msgspec.convert(answer, OPERATIONS[name].reply)
+        if isinstance(reply, FeedSubscribeReply):
+            self._confirm_every = reply.confirm_every
         return reply
 
-    async def confirm(self, version: int) -> None:
-        """Say that a batch of the feed was drawn; nothing is said on a socket that is closing."""
-        with suppress(SocketIOError):
-            await self._client.emit("feed:ack", {"version": version})
+    async def confirm(self, batch: Mapping[str, Any]) -> None:
+        """Say, as often as the hub asks for it, what was drawn; nothing is said on a socket that is closing."""
+        version = batch["version"]
+        if batch["snapshot"] or version >= self._confirmed + self._confirm_every:
+            self._confirmed = version
+            with suppress(SocketIOError):
+                await self._client.emit("feed:ack", {"version": version})
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ from msgspec import Struct
 
 
 class Watch(Struct, frozen=True, tag=True):
-    """Open `count` dashboards, of which `subscribed` use the feed and confirm each of its batches."""
+    """Open `count` dashboards, of which `subscribed` use the feed and confirm its batches as the hub asks."""
 
     web_url: str
     token: str
@@ -15,7 +15,7 @@ class Watch(Struct, frozen=True, tag=True):
 
 
 class Crowd(Struct, frozen=True, tag=True):
-    """Open `count` light dashboards that all watch `metrics` of the same `agents` agents, and confirm each batch.
+    """Open `count` light dashboards that all watch `metrics` of the same `agents` agents, and confirm what they see.
 
     The largest batch that is no snapshot is written to `frame_file`, unless that is empty.
     """

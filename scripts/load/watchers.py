@@ -44,7 +44,7 @@ class Watcher:
                 self._arrived(sample)
         if self._person is not None:
             self._tally.sent += 1
-            await self._person.confirm(body["version"])
+            await self._person.confirm(body)
 
     async def alert(self, body: Any) -> None:
         if body["state"] == AlertState.OPEN:

@@ -15,7 +15,7 @@ from hub_server.bench.orders import Connect, Counted
 from hub_server.bench.processes import BenchFailed, cpu_seconds_of
 from hub_server.bench.steady import problems_of
 from hub_server.bench.workers import bottleneck_of, working
-from protocol.limits import FEED_TICK_SECONDS
+from protocol.limits import FEED_CONFIRM_EVERY, FEED_TICK_SECONDS
 from scripts.load.plans import Crowd
 from scripts.measures.hub import Hub
 from scripts.measures.options import Options
@@ -138,13 +138,13 @@ async def shown_by_hub(options: Options, hub: Hub, fleet: Enrolled, token: str, 
 
 
 async def peer_figures(options: Options, way: Way, token: str, frame: Path, ours: Figure) -> Sequence[Figure]:
-    """Show the batch that the hub sent, as often, to as many, with Node."""
+    """Show the batch that the hub sent, as often, to as many, who confirm as often, with Node."""
     name, target = f"{THEIRS}{way.name}", Target(p50=NODE_RATIO_TARGET)
     try:
         argv = await node_argv("node_socketio", options.cache)
     except NoPeer as missing:
         return [void(name, "µs", Target(), str(missing))]
-    arguments = [str(frame), str(round(1000 * FEED_TICK_SECONDS))]
+    arguments = [str(frame), str(round(1000 * FEED_TICK_SECONDS)), str(FEED_CONFIRM_EVERY)]
     if way.certificate is not None:
         arguments.append(str(way.certificate))
     async with serving(argv, options.folder / f"node-socketio-{way.scheme}.log", *arguments) as (node, port):

@@ -39,6 +39,7 @@ from protocol.limits import (
     AGENT_SOCKET_PATH,
     BACKOFF_INITIAL_SECONDS,
     BACKOFF_MAX_SECONDS,
+    FEED_CONFIRM_EVERY,
     FEED_LAG_MAX,
     FIRST_RETRY_SPREAD_SECONDS,
     FRAME_MAX_BYTES,
@@ -348,6 +349,7 @@ def test_the_document_for_implementers_names_every_message_and_code() -> None:
         f"uniformly within {FIRST_RETRY_SPREAD_SECONDS:g} seconds",
         f"Repeated failures wait {BACKOFF_INITIAL_SECONDS:g} s, doubled up to {BACKOFF_MAX_SECONDS / 60:g}\nminutes",
         f"first {UNSUBSCRIBED_AGENTS_MAX} agents by name",
+        f"`confirmEvery`-th version ({FEED_CONFIRM_EVERY} now",
         f"lags more than {FEED_LAG_MAX} versions",
     ],
 )

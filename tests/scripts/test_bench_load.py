@@ -177,7 +177,7 @@ async def test_an_agent_that_lost_its_connection_waits_for_nothing_and_begins_an
     assert tally.problems["closed 1006: gone"] == 1
 
 
-async def test_an_onlooker_signs_in_watches_and_confirms_each_batch(tmp_path: Path) -> None:
+async def test_an_onlooker_signs_in_watches_and_confirms_as_often_as_it_is_asked_to(tmp_path: Path) -> None:
     confirmed: asyncio.Queue[int] = asyncio.Queue(maxsize=10)
     asked: list[dict[str, Any]] = []
     server = socketio.AsyncServer(async_mode="aiohttp")
@@ -188,7 +188,7 @@ async def test_an_onlooker_signs_in_watches_and_confirms_each_batch(tmp_path: Pa
     async def subscribe(sid: str, body: dict[str, Any]) -> dict[str, Any]:
         asked.append(body)
         await server.enter_room(sid, "view")
-        return {"ok": True, "version": 0, "agentIds": []}
+        return {"ok": True, "version": 0, "agentIds": [], "confirmEvery": 2}
 
     async def ack(_sid: str, body: dict[str, Any]) -> None:
         await confirmed.put(body["version"])
@@ -204,11 +204,12 @@ async def test_an_onlooker_signs_in_watches_and_confirms_each_batch(tmp_path: Pa
             assert ready.done == 2
             samples = [{"agentId": "a"}, {"agentId": "b"}]
             await server.emit("agents:metrics", {"version": 7, "samples": samples, "snapshot": True}, to="view")
-            await server.emit("agents:metrics", {"version": 8, "samples": samples}, to="view")
+            for version in (8, 9):
+                await server.emit("agents:metrics", {"version": version, "samples": samples}, to="view")
             versions = [await confirmed.get() for _ in range(4)]
         await server.shutdown()
-    assert sorted(versions) == [7, 7, 8, 8]
-    assert (tally.answered, tally.samples) == (2, 4)
+    assert sorted(versions) == [7, 7, 9, 9]
+    assert (tally.answered, tally.samples) == (4, 8)
     assert asked.count({"token": "t"}) == 2
     assert {"limit": 5, "offset": 0, "metrics": ["cpu_percent"]} in asked
     assert b'"version":8' in frame.read_bytes()

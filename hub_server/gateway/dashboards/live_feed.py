@@ -1,7 +1,8 @@
 """Newest samples to dashboards: one tick for all, one frame for all who watch the same, and nobody's queue grows.
 
 A client without a subscription gets single events for the first agents by name, as seed 004 shows. A subscribed client
-gets batches and confirms each version; one that lags, or does not read, leaves and gets a snapshot when it is back.
+gets batches and confirms them, several with one word; one that lags, or does not read, leaves and gets a snapshot when
+it is back.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from hub_server.gateway.dashboards.views import View, Views, Watcher
 from hub_server.telemetry.service import TelemetryService
 from protocol.enumerations import Lane
 from protocol.events import AgentsMetrics
-from protocol.limits import FEED_LAG_MAX, FEED_TICK_SECONDS
+from protocol.limits import FEED_CONFIRM_EVERY, FEED_LAG_MAX, FEED_TICK_SECONDS
 from protocol.operations import FeedSubscribe, FeedSubscribeReply
 
 log = structlog.get_logger(component="live-feed")
@@ -109,7 +110,9 @@ class LiveFeed:
         watcher = view.watchers[socket_id] = Watcher(socket_id, line, view, view.version)
         self._watchers[socket_id] = watcher
         self._bring_snapshot(watcher)
-        return FeedSubscribeReply(version=view.version, agent_ids=list(view.agent_ids))
+        return FeedSubscribeReply(
+            version=view.version, agent_ids=list(view.agent_ids), confirm_every=FEED_CONFIRM_EVERY
+        )
 
     def acknowledge(self, socket_id: str, version: int) -> None:
         """Note that a client has drawn `version`; one that was taken out comes back with a snapshot."""

@@ -1,11 +1,11 @@
 // Socket.IO on Node as a live feed: one view, one batch for all who watch it, once a tick, as often as the hub did.
-// Usage: node server.mjs PORT FRAME TICK_MS [SERVER.pem]; FRAME is a batch as the hub sent it: 42["agents:metrics",{...}].
+// Usage: node server.mjs PORT FRAME TICK_MS CONFIRM_EVERY [SERVER.pem]; FRAME is a batch as the hub sent it: 42["agents:metrics",{...}].
 import { readFileSync } from "node:fs";
 import http from "node:http";
 import https from "node:https";
 import { Server } from "socket.io";
 
-const [port, frame, tickMs, serverPem] = process.argv.slice(2);
+const [port, frame, tickMs, confirmEvery, serverPem] = process.argv.slice(2);
 const [event, body] = JSON.parse(readFileSync(frame, "utf8").slice(2));
 const pem = serverPem && readFileSync(serverPem);
 const server = pem ? https.createServer({ cert: pem, key: pem, minVersion: "TLSv1.3" }) : http.createServer();
@@ -13,7 +13,7 @@ const io = new Server(server, { path: "/ws/agents", perMessageDeflate: false, ht
 io.on("connection", (socket) => {
   socket.on("feed:subscribe", (_view, answer) => {
     socket.join("view");
-    answer({ ok: true, version: body.version, agentIds: [] });
+    answer({ ok: true, version: body.version, agentIds: [], confirmEvery: Number(confirmEvery) });
   });
   socket.on("feed:ack", () => {});
 });

@@ -121,6 +121,6 @@ def confirming(person: Any, delays: Delays) -> Any:
 
     async def batch(body: Any) -> None:
         await delays.batch(body)
-        await person.confirm(body["version"])
+        await person.confirm(body)
 
     return batch

@@ -39,7 +39,7 @@ RECEIVE_BUFFER_BYTES: Final = 65_536
 
 
 class Reader:
-    """A dashboard that reads and confirms everything."""
+    """A dashboard that reads everything, and confirms it as often as the hub asks for."""
 
     def __init__(self) -> None:
         self.batches = 0
@@ -48,7 +48,7 @@ class Reader:
     async def batch(self, body: Any) -> None:
         self.batches += 1
         if self.person is not None:
-            await self.person.confirm(body["version"])
+            await self.person.confirm(body)
 
 
 class Browser:

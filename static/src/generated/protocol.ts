@@ -1767,9 +1767,13 @@ export interface FeedSubscribe {
    */
   metricTypes?: string[];
 }
+/**
+ * What is watched from now on. One `feed:ack` may confirm `confirmEvery` versions; more often does no harm.
+ */
 export interface FeedSubscribeReply {
   version: number;
   agentIds: string[];
+  confirmEvery: number;
   ok: true;
 }
 export interface FeedAck {
@@ -1845,7 +1849,7 @@ export interface AgentPolicy {
   allowedActions: string[];
 }
 /**
- * One tick of a feed. The client confirms it with `feed:ack`; who lags gets a snapshot when it is back.
+ * One tick of a feed. The client confirms several with one `feed:ack`; who lags gets a snapshot when it is back.
  *
  *     `agentIds`: the machines in view, in its order; given in a snapshot, and when they have changed.
  */

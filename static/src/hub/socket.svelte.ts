@@ -13,8 +13,6 @@ import { type Session, session } from './session.svelte'
 
 const ANSWER_TIMEOUT_MS = 10_000
 const RENEW_PAUSE_MS = 1_000
-/** Frames of the feed that one word confirms; the hub waits for more than this before it holds frames back. */
-const CONFIRMED_AT_ONCE = 2
 
 type EventName = keyof ServerToClientEvents
 type Payload<Name extends EventName> = Parameters<ServerToClientEvents[Name]>[0]
@@ -34,6 +32,8 @@ export class HubSocket {
   readonly #onClosed: (() => void)[] = []
   #return: ReturnType<typeof setTimeout> | undefined
   #confirmed = 0
+  /** How many versions of the feed one word confirms, as the hub said. */
+  #confirmEvery = 1
   /** Of the list of machines, as it was heard last; null until this connection was told. */
   #listVersion: number | null = null
 
@@ -85,7 +85,8 @@ export class HubSocket {
 
   /** Get live samples of these machines, and of no others, as `agents:metrics`; all where nothing is named. */
   async watch(agentIds: readonly string[], metrics: readonly string[] = [], metricTypes: readonly string[] = []): Promise<void> {
-    await this.ask('feed:subscribe', { agentIds: [...agentIds], metrics: [...metrics], metricTypes: [...metricTypes] })
+    const view = { agentIds: [...agentIds], metrics: [...metrics], metricTypes: [...metricTypes] }
+    this.#confirmEvery = (await this.ask('feed:subscribe', view)).confirmEvery
   }
 
   /** No machine is in view any more. */
@@ -129,7 +130,7 @@ export class HubSocket {
   }
 
   #confirm({ version, snapshot }: AgentsMetrics): void {
-    if (!snapshot && version < this.#confirmed + CONFIRMED_AT_ONCE) return
+    if (!snapshot && version < this.#confirmed + this.#confirmEvery) return
     this.#confirmed = version
     const unanswered: Socket = this.#socket as unknown as Socket
     unanswered.emit('feed:ack', { version })

@@ -202,7 +202,7 @@ REPLIES: Final[Mapping[str, Reply]] = {
     **oversight.REPLIES,
     **people.REPLIES,
     **policies.REPLIES,
-    "feed:subscribe": FeedSubscribeReply(version=18, agent_ids=[AGENT_ID]),
+    "feed:subscribe": FeedSubscribeReply(version=18, agent_ids=[AGENT_ID], confirm_every=5),
     "feed:ack": Reply(),
     "auth:refresh": AuthRefreshReply(expires_in_sec=600),
 }

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from hub_server.fleet.model import Agent
 from hub_server.gateway.dashboards import following, samples
 from protocol.enumerations import Lane
-from protocol.limits import FEED_LAG_MAX, UNSUBSCRIBED_AGENTS_MAX
+from protocol.limits import FEED_CONFIRM_EVERY, FEED_LAG_MAX, UNSUBSCRIBED_AGENTS_MAX
 from protocol.operations import FeedSubscribe
 from protocol.requests import AgentFilter
 from tests.clocks import FakeClock
@@ -123,6 +123,51 @@ async def test_who_does_not_confirm_is_taken_out_and_comes_back_with_a_snapshot(
     stage.fleet.say("a", {"cpu_percent": 77.0})
     stage.tick()
     assert values_in(line.take()) == {"a": 77.0}
+
+
+class Reading:
+    """A client that confirms a snapshot at once, and then as seldom as it may."""
+
+    def __init__(self, stage: Stage, line: HearingLine, confirm_every: int) -> None:
+        self._stage = stage
+        self._line = line
+        self._confirm_every = confirm_every
+        self._confirmed = 0
+        self.frames: list[dict[str, Any]] = []
+
+    def read(self) -> None:
+        """Read all that is there; what it confirms may bring more."""
+        while frames := self._line.take():
+            self.frames += frames
+            for frame in frames:
+                if frame["snapshot"] or frame["version"] >= self._confirmed + self._confirm_every:
+                    self._confirmed = frame["version"]
+                    self._stage.feed.acknowledge("s", self._confirmed)
+
+    def say(self, value: float) -> None:
+        self._stage.fleet.say("a", {"cpu_percent": value})
+        self._stage.tick()
+
+
+async def test_who_confirms_as_seldom_as_it_may_is_never_taken_out_and_after_any_stall_comes_back() -> None:
+    for read_before in range(2 * FEED_CONFIRM_EVERY):
+        stage = Stage()
+        stage.fleet.add(agent("a"))
+        line = hearing(stage, "s")
+        reply = await stage.feed.subscribe("s", ORGANISATION, FeedSubscribe())
+        one = Reading(stage, line, reply.confirm_every)
+        for _ in range(2 * FEED_LAG_MAX + read_before):
+            one.read()
+            one.say(1.0)
+        one.read()
+        assert stage.feed.laggards == 0
+        for _ in range(FEED_LAG_MAX + 2):
+            one.say(2.0)
+        one.say(3.0)
+        assert stage.feed.laggards == 1
+        one.read()
+        assert one.frames[-1]["snapshot"]
+        assert values_in(one.frames) == {"a": 3.0}
 
 
 async def test_who_does_not_read_comes_back_when_its_line_is_empty() -> None:
