@@ -28,6 +28,17 @@ async def counts(hub: Hub) -> list[int]:
         return [await connection.scalar(select(func.count()).select_from(table)) or 0 for table in tables]
 
 
+def retention_of(hub: Hub) -> Retention:
+    return Retention(database=hub.database, clock=hub.clock, store=CommandStore(), commands_days=90, output_days=30)
+
+
+def in_small_slices(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Retention:
+    """Return one that takes so few at a time that what is old comes in several slices."""
+    monkeypatch.setattr("hub_server.commands.retention.SLICE_COMMANDS", 2)
+    monkeypatch.setattr("hub_server.commands.retention.PAUSE_SECONDS", 0)
+    return retention_of(hub)
+
+
 async def run_one(hub: Hub, agent_id: str, text: str) -> str:
     view = await hub.create(agent_id, command_type=Action.SCRIPT, command_data={"script": text})
     await hub.send(view.id)
@@ -39,11 +50,7 @@ async def run_one(hub: Hub, agent_id: str, text: str) -> str:
 async def test_output_goes_first_then_the_command_then_its_script(
     hub: Hub, agent_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hub_server.commands.retention.SLICE_COMMANDS", 2)
-    monkeypatch.setattr("hub_server.commands.retention.PAUSE_SECONDS", 0)
-    retention = Retention(
-        database=hub.database, clock=hub.clock, store=CommandStore(), commands_days=90, output_days=30
-    )
+    retention = in_small_slices(hub, monkeypatch)
     old = [await run_one(hub, agent_id, text) for text in ("a", "b", "c", "shared", "shared")]
     open_one = await hub.create(agent_id, expires_in_sec=7 * 86400)
     hub.clock.advance(29 * DAY_SECONDS)
@@ -68,9 +75,7 @@ async def test_output_goes_first_then_the_command_then_its_script(
 
 
 async def test_a_script_stays_as_long_as_a_command_that_has_it(hub: Hub, agent_id: str) -> None:
-    retention = Retention(
-        database=hub.database, clock=hub.clock, store=CommandStore(), commands_days=90, output_days=30
-    )
+    retention = retention_of(hub)
     slow = await hub.create(
         agent_id, command_type=Action.SCRIPT, command_data={"script": "slow"}, expires_in_sec=7 * 86400
     )
@@ -87,9 +92,7 @@ async def test_a_script_stays_as_long_as_a_command_that_has_it(hub: Hub, agent_i
 
 async def test_what_an_agent_reports_late_is_kept_as_long_as_any_other(hub: Hub, agent_id: str) -> None:
     """Its machine was away for longer than commands are kept: its time says how old the end is, not when it came."""
-    retention = Retention(
-        database=hub.database, clock=hub.clock, store=CommandStore(), commands_days=90, output_days=30
-    )
+    retention = retention_of(hub)
     view = await hub.create(agent_id)
     await hub.send(view.id)
     ended_ms = milliseconds(hub.clock.now())
@@ -108,9 +111,7 @@ async def test_what_an_agent_reports_late_is_kept_as_long_as_any_other(hub: Hub,
 
 async def test_what_an_earlier_version_stored_beside_this_one_is_kept_as_long(hub: Hub, agent_id: str) -> None:
     """It runs on for a while after the database was brought up to date, and does not say when it changes a command."""
-    retention = Retention(
-        database=hub.database, clock=hub.clock, store=CommandStore(), commands_days=90, output_days=30
-    )
+    retention = retention_of(hub)
     await run_one(hub, agent_id, "a")
     async with hub.database.write(EVERY_ORGANISATION) as connection:
         await connection.execute(update(CommandRow).values(changed_at=datetime(1970, 1, 1, tzinfo=UTC)))
@@ -125,11 +126,7 @@ async def test_what_an_earlier_version_stored_beside_this_one_is_kept_as_long(hu
 async def test_what_was_stored_while_the_clock_was_ahead_is_kept_as_long_as_any_other(
     hub: Hub, agent_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hub_server.commands.retention.SLICE_COMMANDS", 2)
-    monkeypatch.setattr("hub_server.commands.retention.PAUSE_SECONDS", 0)
-    retention = Retention(
-        database=hub.database, clock=hub.clock, store=CommandStore(), commands_days=90, output_days=30
-    )
+    retention = in_small_slices(hub, monkeypatch)
     before = await run_one(hub, agent_id, "before")
     hub.clock.jump(1000 * DAY_SECONDS)
     ahead = [await run_one(hub, agent_id, text) for text in ("a", "b", "c")]
@@ -156,9 +153,7 @@ async def test_a_hub_whose_own_clock_is_behind_at_its_start_takes_nothing_for_la
     async with hub.database.read(EVERY_ORGANISATION) as connection:
         changed_at = await connection.scalar(select(col(CommandRow.changed_at)))
     hub.clock.jump(-1000 * DAY_SECONDS)
-    await Retention(
-        database=hub.database, clock=hub.clock, store=CommandStore(), commands_days=90, output_days=30
-    ).apply()
+    await retention_of(hub).apply()
     async with hub.database.read(EVERY_ORGANISATION) as connection:
         assert await connection.scalar(select(col(CommandRow.changed_at))) == changed_at
     assert (await hub.output(view)).data == "output"
