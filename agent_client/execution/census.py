@@ -86,6 +86,17 @@ class Census:
         self._known = {(one.pid, one.started): one for one in there.values() if one.started < settled}
         return there
 
+    def descendants(self) -> dict[int, Resident]:
+        """Return what is below this process: a look at few of them (Linux); nothing where the system has no list."""
+        found: dict[int, Resident] = {}
+        ahead = _children(os.getpid())
+        while ahead:
+            pid = ahead.pop()
+            if pid not in found and (seen := self._looked_at(pid)) is not None:
+                found[pid] = seen
+                ahead += _children(pid)
+        return found
+
     def _looked_at(self, pid: int) -> Resident | None:
         seen = _stat(pid)
         if seen is None or seen.is_dead:
@@ -149,6 +160,15 @@ def _stat(pid: int) -> Resident | None:
         # With more threads than this one it lives: only its first thread has ended.
         is_dead=words[_STAT_STATE] in {b"Z", b"X"} and int(words[_STAT_THREADS]) <= 1,
     )
+
+
+def _children(pid: int) -> list[int]:
+    """Return those of all threads, as proc(5) has them; none of a process that is not there."""
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")  # noqa: PTH208  numbers are wanted, not paths
+    except OSError:
+        return []
+    return [int(child) for thread in threads for child in _content(pid, f"task/{thread}/children").split()]
 
 
 def _label(pid: int) -> int:

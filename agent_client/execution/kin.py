@@ -91,6 +91,11 @@ class Kin:
         """
         return _killed(self._of(job_id, everybody := census.residents()), everybody)
 
+    def left_behind(self, job_id: str) -> list[Resident]:
+        """Return what of the job goes on although its first process has ended, as far as that came to this process."""
+        below = Census().descendants() if self._adopts else {}
+        return list(self._of(job_id, below).values())
+
     def _of(self, job_id: str, everybody: Mapping[int, Resident]) -> dict[int, Resident]:
         roots = {pid for pid, resident in everybody.items() if _is_of(resident, job_id)}
         leader = self._leaders.get(job_id)

@@ -44,6 +44,8 @@ _KILL_SECONDS: Final = 5.0
 _EMPTY_LOOKS: Final = 3
 """A process that makes another all the time can slip past a look: the new one has a number that was passed before."""
 _KILL_ROUND_SECONDS: Final = 0.01
+_LEAVING_SECONDS: Final = 0.1
+"""What is still there so long after the first process does not just end a little later."""
 _NAMED_MAX: Final = 8
 
 Sink = Callable[[OutputStream, bytes], None]
@@ -229,7 +231,15 @@ class _Run:
             await _wait(self.reader.drained, min(grace_seconds, _DRAIN_SECONDS))
         left = await self.kill()
         await _wait(self.reader.drained, _DRAIN_SECONDS)
-        return _survivors(left)
+        return _told(left, "did not end")
+
+    async def let_be(self) -> str:
+        """Return what there is to say of what the first process has left behind, which goes on."""
+        if not (seen := self._kin.left_behind(self.program.job_id)):
+            return ""
+        await asyncio.sleep(_LEAVING_SECONDS)
+        there = {resident.birth for resident in self._kin.left_behind(self.program.job_id)}
+        return _told([resident for resident in seen if resident.birth in there], "went on")
 
     async def kill(self) -> list[Resident]:
         """Kill all of them, again until none is found: one may make another in the moment before it dies.
@@ -269,12 +279,11 @@ async def _supervised(run: _Run, watch: Watch, kill_grace_seconds: float) -> End
         message = f"killed: a person cancelled it{left}"
         return Ending(CommandOutcome.CANCELLED, CommandReason.CANCELLED_BY_PERSON, run.exit_code, message)
     watch.valve.release()
-    left = ""
     with suppress(TimeoutError):
         async with asyncio.timeout(_DRAIN_SECONDS):
             was_cancelled = await _happened_first(watch.cancelled, reader.drained)
-    if was_cancelled:  # the end stays the first process's own; what it left behind does not go on
-        left = await run.finish(kill_grace_seconds)
+    # The end stays the first process's own; once a person cancels, what it left behind does not go on.
+    left = await run.finish(kill_grace_seconds) if was_cancelled else await run.let_be()
     return _ended_by_itself(run.exit_code, left)
 
 
@@ -298,12 +307,13 @@ async def _wait(event: asyncio.Event, seconds: float) -> bool:
     return event.is_set()
 
 
-def _survivors(left: Sequence[Resident]) -> str:
+def _told(left: Sequence[Resident], what: str) -> str:
+    """Return what follows the sentence of the end; people are shown it apart from that one."""
     if not left:
         return ""
     named = ", ".join(str(resident.pid) for resident in left[:_NAMED_MAX])
     more = f" and {len(left) - _NAMED_MAX} more" if len(left) > _NAMED_MAX else ""
-    return f"; {len(left)} of its processes did not end: {named}{more}"
+    return f"; {len(left)} of its processes {what}: {named}{more}"
 
 
 def _ended_by_itself(exit_code: int | None, left: str) -> Ending:

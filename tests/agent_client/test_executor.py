@@ -173,7 +173,7 @@ async def test_a_cancel_spares_what_an_earlier_job_has_left_behind(
             await peer.first(CommandStarted)
             await peer.send(fleet.command(fleet.envelope(own_id("executor-2"), ["bash", "-c", leaves])))
             pid = int((await peer.first(CommandOutput)).data)
-            await peer.first(CommandResult)
+            assert (await peer.first(CommandResult)).result == ""  # the other job's process is not told as its own
             await peer.send(CommandCancel(command_id=own_id("executor-1")))
             await peer.several(2, CommandResult)
             assert is_alive(pid)
@@ -354,12 +354,15 @@ async def test_the_machines_own_list_of_jobs_says_who_asked_for_what_and_how_it_
         fleet.enroll_by_hand(places, hub.port)
         async with alive(places):
             peer = await hub.peer()
-            envelope = fleet.envelope(own_id("executor-1"), ["sh", "-c", "exit 3 # secret"], requested_by="ada")
-            await peer.send(fleet.command(envelope))
+            leaves = ["sh", "-c", "sleep 60 >/dev/null 2>&1 & echo $!; exit 3 # secret"]
+            await peer.send(fleet.command(fleet.envelope(own_id("executor-1"), leaves, requested_by="ada")))
+            pid = int((await peer.first(CommandOutput)).data)
             await peer.first(CommandResult)
+            os.kill(pid, signal.SIGKILL)
             assert main(arguments) == 0
     shown = capsys.readouterr().out
-    assert f"exec sh by ada: failed, ended with exit code 3  [{own_id('executor-1')}]" in shown
+    ended = f"ended with exit code 3; 1 of its processes went on: {pid}"
+    assert f"exec sh by ada: failed, {ended}  [{own_id('executor-1')}]" in shown
     assert "secret" not in shown
 
 
