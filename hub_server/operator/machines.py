@@ -69,11 +69,10 @@ async def machine_called(hub: Asking, called: str) -> AgentSummary:
     raise NoSuchMachine(f"there is no machine called {called}{hint}")
 
 
-def told_apart(machines: Iterable[AgentSummary]) -> Mapping[str, str]:
+def told_apart(names: Mapping[str, str]) -> Mapping[str, str]:
     """Return by id what each is called beside the others: its name, and where several have that the start of its id."""
-    known = {machine.id: machine.name for machine in machines}
-    shared = Counter(known.values())
-    return {id_: name if shared[name] == 1 else f"{name} ({id_[:ID_SHOWN_CHARS]})" for id_, name in known.items()}
+    shared = Counter(names.values())
+    return {id_: name if shared[name] == 1 else f"{name} ({id_[:ID_SHOWN_CHARS]})" for id_, name in names.items()}
 
 
 async def names_of(hub: Asking, agent_ids: Iterable[str]) -> Mapping[str, str]:

@@ -110,7 +110,11 @@ async def test_jtnt_runs_a_job_and_ends_as_it_does(own_hub: RunningHub, machine:
     async with watching(own_hub, await own_hub.sign_in()) as person:
         [audited] = (await person.do("audit:search", target=f"command:{order.command_id}"))["entries"]
     assert audited["detail"]["reason"] == "ticket 7"
-    assert order.command_id in (await signed_in("jobs", "--status", "failed")).out
+    table = await signed_in("jobs", "--status", "failed")
+    beginning = next(line for line in table.out.splitlines() if "id --help" in line).split()[0]
+    assert order.command_id.startswith(beginning)
+    assert (await signed_in("job", beginning)).out == shown.out
+    assert "jtnt jobs" in (await signed_in("job", beginning[:4])).err
 
 
 async def test_jtnt_runs_a_script_on_several_machines_and_says_whose_line_is_whose(

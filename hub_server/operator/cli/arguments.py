@@ -205,7 +205,8 @@ def _add_jobs(words: _Words) -> None:
         "listing",
         "jobs",
         "list the newest jobs",
-        "  jtnt jobs\n  jtnt jobs --agent web-1 --status FAILED --limit 10 --json",
+        "  jtnt jobs\n  jtnt jobs --agent web-1 --status FAILED --limit 10 --json\n"
+        "The table fits the terminal; `jtnt job ID` and --json cut nothing. The beginning of an id names a job too.",
     )
     jobs.add_argument("--agent", metavar="AGENT", help="of this machine: id, name or host name")
     jobs.add_argument(
@@ -213,7 +214,7 @@ def _add_jobs(words: _Words) -> None:
     )
     jobs.add_argument("--limit", type=int, default=50, metavar="N", help="how many, 100000 at most (default: 50)")
     _add_json(jobs, "print one JSON document")
-    job = words.add("job", "listing", "job", "show one job", "  jtnt job JOB\n  jtnt job JOB --output > kept.txt")
+    job = words.add("job", "listing", "job", "show one job", "  jtnt job 3f0c51d2\n  jtnt job JOB --output > kept.txt")
     _add_arguments(job, ("job", "JOB"))
     job.add_argument("--output", action="store_true", help="print what it has written so far, and nothing else")
     _add_json(job, "print one JSON document")

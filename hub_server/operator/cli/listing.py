@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 import argparse
-import shlex
+import shutil
+import sys
 from collections.abc import Mapping
 from datetime import datetime
 from enum import Enum
 from typing import Any, Final, TypeVar
 
-from msgspec import structs
-
+from hub_server.operator.cli.job_table import job_lines, summary_of
+from hub_server.operator.cli.known_jobs import job_called, newest_jobs
 from hub_server.operator.cli.outcome import Exit, Failed, cut_of
 from hub_server.operator.cli.printing import json_text, own_streams, text_of
 from hub_server.operator.cli.session import connected
 from hub_server.operator.client import Operator
-from hub_server.operator.errors import Refused
-from hub_server.operator.jobs import ENDED, Asking, Job
-from hub_server.operator.machines import PAGE, machine_called, machines_in, names_of
+from hub_server.operator.jobs import ENDED, Job
+from hub_server.operator.machines import machine_called, machines_in, names_of, told_apart
 from hub_server.operator.output import chunk_of
 from hub_server.terminal.columns import print_columns, visible
-from protocol.codes import ErrorCode
-from protocol.commands import CommandsList, CommandsListReply, CommandsOutput, CommandsOutputReply, CommandView
-from protocol.enumerations import Action, AgentStatus, CommandStatus, OutputStream
+from protocol.commands import CommandsList, CommandsOutput, CommandsOutputReply, CommandView
+from protocol.enumerations import AgentStatus, CommandStatus, OutputStream
 from protocol.events import AgentSummary
 from protocol.operations import AgentsList
 from protocol.requests import AgentFilter
 
 W = TypeVar("W", bound=Enum)
 JOBS_MAX: Final = 100_000
-SUMMARY_MAX_CHARS: Final = 60
+ELSEWHERE: Final = (100, 24)
+"""Columns and lines of what is no terminal."""
 NOTHING: Final = "-"
 
 
@@ -60,48 +60,22 @@ async def jobs(options: argparse.Namespace) -> int:
     async with connected(options) as hub:
         agent_id = None if options.agent is None else (await machine_called(hub, options.agent)).id
         found, total = await newest_jobs(hub, CommandsList(agent_id=agent_id, status=status), options.limit)
-        names = {} if options.as_json else await names_of(hub, (each.agent_id for each in found))
+        agent_ids = {} if options.as_json else {each.agent_id: each.agent_id for each in found}
+        machines = told_apart({**agent_ids, **await names_of(hub, agent_ids)})
     if options.as_json:
         _print_json({"commands": found, "total": total})
     elif not found:
         print("There are no jobs like this.")
     else:
-        titles = ("ID", "MACHINE", "STATUS", "REASON", "EXIT", "ASKED BY", "ASKED AT", "WHAT", "WHY")
-        print_columns([titles, *(_line_of_job(job, names.get(job.agent_id, job.agent_id)) for job in found)])
+        print("\n".join(job_lines(found, machines, shutil.get_terminal_size(ELSEWHERE).columns)))
+        if len(found) < total:
+            print(f"jtnt: the newest {len(found)} of {total}; --limit N lists more", file=sys.stderr)
     return Exit.DONE
-
-
-async def newest_jobs(hub: Asking, request: CommandsList, limit: int) -> tuple[list[CommandView], int]:
-    """Return the newest `limit` jobs that are asked for, and how many there are in all.
-
-    Where the last of a page is deleted meanwhile, the next one begins behind an earlier one of it, or anew, and those
-    that are known, or newer than it, are left out.
-    """
-    found: dict[str, CommandView] = {}
-    total: int | None = None
-    page, back = structs.replace(request, limit=min(PAGE, limit)), 2
-    while True:
-        try:
-            reply = await hub.ask("commands:list", page, CommandsListReply)
-        except Refused as refusal:
-            if page.after is None or (refusal.code, refusal.path) != (ErrorCode.NOT_FOUND, "$.after"):
-                raise
-            places = list(found)
-            page, back = structs.replace(page, after=places[-back] if back <= len(places) else None), 2 * back
-            continue
-        oldest = min((view.created_at for view in found.values()), default=None)
-        for view in reply.commands:
-            if oldest is None or view.created_at <= oldest:
-                found.setdefault(view.id, view)
-        total = reply.total if total is None else total
-        if len(found) >= limit or len(reply.commands) < page.limit:
-            return list(found.values())[:limit], total
-        page, back = structs.replace(page, after=reply.commands[-1].id), 2
 
 
 async def job(options: argparse.Namespace) -> int:
     async with connected(options) as hub:
-        found = await hub.job(options.job)
+        found = await job_called(hub, options.job)
         names = await names_of(hub, [found.agent_id])
         kept = {stream: await _kept(hub, found, stream) for stream in OutputStream} if options.output else {}
     if options.as_json:
@@ -143,20 +117,6 @@ def _line_of_agent(agent: AgentSummary) -> tuple[str, ...]:
     )
 
 
-def _line_of_job(view: CommandView, machine: str) -> tuple[str, ...]:
-    return (
-        view.id,
-        machine,
-        view.status.value,
-        view.reason.value if view.reason else NOTHING,
-        NOTHING if view.exit_code is None else str(view.exit_code),
-        view.created_by,
-        _moment(view.created_at),
-        summary_of(view)[:SUMMARY_MAX_CHARS],
-        view.purpose[:SUMMARY_MAX_CHARS] or NOTHING,
-    )
-
-
 def _details_of(view: CommandView, machine: str) -> list[tuple[str, str]]:
     sizes = ", ".join(f"{stream} {view.output_bytes.get(stream, 0)}" for stream in OutputStream)
     status = view.status.value + (f" ({view.reason})" if view.reason else "")
@@ -176,19 +136,6 @@ def _details_of(view: CommandView, machine: str) -> list[tuple[str, str]]:
         ("Expires at", _moment(view.expires_at)),
         ("Output", f"bytes: {sizes}" + (f"; {cut}" if (cut := cut_of(view)) else "")),
     ]
-
-
-def summary_of(view: CommandView) -> str:
-    """Return what was ordered, on one line."""
-    data = view.command_data
-    match view.command_type:
-        case Action.EXEC:
-            return shlex.join(map(str, data.get("argv", [])))
-        case Action.SCRIPT:
-            words = ["script", data.get("interpreter", ""), *data.get("arguments", [])]
-        case _:
-            words = [view.command_type, *(value for value in data.values())]
-    return " ".join(" ".join(map(str, word)) if isinstance(word, list) else str(word) for word in words)
 
 
 def _moment(at: datetime | None) -> str:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from hub_server.operator.cli.asking import leavable
 from hub_server.operator.cli.errands import Errand, attend, say
+from hub_server.operator.cli.known_jobs import job_called
 from hub_server.operator.cli.outcome import Exit, Failed
 from hub_server.operator.cli.printing import JsonLines, NamedLines, Printer, json_text, own_streams
 from hub_server.operator.cli.session import connected
@@ -71,7 +72,7 @@ async def restart_agent(options: argparse.Namespace) -> int:
 async def watch(options: argparse.Namespace) -> int:
     """Follow a job that is there already, and may be somebody else's: Ctrl-C leaves it."""
     async with connected(options) as hub:
-        job = await hub.job(options.job)
+        job = await job_called(hub, options.job)
         name = (await names_of(hub, [job.agent_id])).get(job.agent_id, job.agent_id)
         printer = _printer(options, name, is_one=True)
         return await attend([Errand(job.id, partial(hub.job, job.id), printer)], waits=True, cancels=False)
@@ -79,7 +80,7 @@ async def watch(options: argparse.Namespace) -> int:
 
 async def cancel(options: argparse.Namespace) -> int:
     async with connected(options) as hub:
-        job = await hub.job(options.job)
+        job = await job_called(hub, options.job)
         view = await job.cancel()
     if options.as_json:
         print(json_text(view))
@@ -95,7 +96,7 @@ async def _order(options: argparse.Namespace, called: list[str], data: AnyData) 
     key = _own_key() if options.sign else None
     async with connected(options) as hub:
         machines = {machine.id: machine for machine in [await machine_called(hub, each) for each in called]}
-        names = told_apart(machines.values())
+        names = told_apart({machine.id: machine.name for machine in machines.values()})
         errands = [
             Errand(
                 names[machine_id],

@@ -13,7 +13,7 @@ from sqlmodel import col
 from hub_server.commands.tables import CommandRow
 from hub_server.errors import HubError, NotFound
 from hub_server.gateway.faults import body_of
-from hub_server.operator.cli import listing
+from hub_server.operator.cli import known_jobs
 from hub_server.operator.errors import Refused
 from hub_server.storage.engine import EVERY_ORGANISATION
 from protocol.commands import CommandsCancel, CommandsList, CommandsListReply
@@ -49,14 +49,14 @@ class Asked:
 async def test_jobs_are_listed_on_when_those_listed_last_are_deleted_meanwhile(
     hub: Hub, agent_id: str, monkeypatch: pytest.MonkeyPatch, deleted: list[int]
 ) -> None:
-    monkeypatch.setattr(listing, "PAGE", 4)
+    monkeypatch.setattr(known_jobs, "PAGE", 4)
     views = []
     for number in range(10):
         views.append(await hub.create(agent_id))
         hub.clock.advance(number % 3 // 2)
     order = [view.id for view in (await hub.service.list(hub.principal, CommandsList())).commands]
     asked = Asked(hub, agent_id, iter([[order[place] for place in deleted]]))
-    found, total = await listing.newest_jobs(asked, CommandsList(), 100)
+    found, total = await known_jobs.newest_jobs(asked, CommandsList(), 100)
     assert [job.id for job in found] == [
         job_id for place, job_id in enumerate(order) if place < 4 or place not in deleted
     ]
