@@ -90,7 +90,11 @@ def stop_holder(name: str, lock_file: Path) -> None:
 
 
 def say(line: str) -> None:
-    print(line, flush=True)
+    """Tell whoever is there: all else goes on, and ends in order, when the terminal has gone."""
+    try:
+        print(line, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _is_free(file: IO[str]) -> bool:

@@ -360,8 +360,10 @@ def _program(name: str, *arguments: str) -> list[str]:
 
 
 def _on_signals(action: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, action)
+    """Take what ends this program: also its terminal's end, unless it was begun to outlive that (nohup)."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, action)
 
 
 def _interrupted(_number: int, _frame: object) -> None:

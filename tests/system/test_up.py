@@ -44,7 +44,9 @@ async def test_it_ends_with_all_it_started_and_finds_everything_again(tmp_path: 
         assert {key: first[key] for key in ("agentId", "password", "username", "dashboardUrl")} == {
             key: second[key] for key in ("agentId", "password", "username", "dashboardUrl")
         }
-        assert await demo.stop(signal.SIGTERM) == 0
+        working = [await begun_job(demo), int((demo.folder / "agent/executor.lock").read_text())]
+        assert await demo.stop(signal.SIGHUP) == 0  # a person closes the window
+        await all_gone(working)
         assert first["password"] not in await demo.said()
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
