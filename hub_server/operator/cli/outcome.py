@@ -27,8 +27,8 @@ class Exit(IntEnum):
 SIGNALLED: Final = 128
 LARGEST: Final = 255
 REASONS: Final = {
-    CommandReason.TIMEOUT: (Exit.TIMEOUT, "it took longer than its timeout and was ended"),
-    CommandReason.EXPIRED: (Exit.REFUSED, "it expired: its machine did not come in time"),
+    CommandReason.TIMEOUT: (Exit.TIMEOUT, "its timeout has passed (--timeout allows more)"),
+    CommandReason.EXPIRED: (Exit.REFUSED, "it expired: its machine did not come in time (--expires waits longer)"),
     CommandReason.DENIED_BY_AGENT: (Exit.REFUSED, "the machine refused it"),
     CommandReason.START_FAILED: (Exit.NOT_STARTED, "it could not be started"),
     CommandReason.INTERRUPTED: (Exit.REFUSED, "the machine lost it half-way; it was not run again"),
@@ -70,8 +70,7 @@ def sentence_of(view: CommandView) -> str:
     if view.reason in REASONS:
         sentence = REASONS[view.reason][1]
         return f"{sentence}: {view.result}" if view.result else sentence
-    is_told = view.status is not CommandStatus.FAILED or view.reason is CommandReason.EXIT_CODE
-    return "" if is_told else view.result
+    return "" if view.result == f"ended with exit code {view.exit_code}" else view.result
 
 
 def cut_of(view: CommandView) -> str:

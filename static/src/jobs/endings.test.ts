@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { endingMark, endingWords, exitWords, reasonWords } from './endings.ts'
+import type { CommandReason } from '../generated/protocol'
+import { besideWords, endingMark, endingWords, exitWords, reasonWords } from './endings.ts'
 
 const ended = {
   status: 'FAILED',
@@ -24,6 +25,18 @@ test('a signal is named, an unusual one by its number, a large negative code sta
     'ended by signal 40',
     'exit code -1073741819',
   ])
+})
+
+test('what the machine tells beside the end is said, the end itself not twice', () => {
+  const left = '1 of its processes went on: 4711'
+  assert.equal(endingWords({ ...ended, result: `ended with exit code 1; ${left}` }, 0), `exit code 1 · 0.4 s · ${left}`)
+  assert.equal(endingWords({ ...ended, result: 'ended with exit code 1' }, 0), 'exit code 1 · 0.4 s')
+  const beside = (status: 'COMPLETED' | 'FAILED' | 'CANCELLED', reason: CommandReason | null, result: string) => besideWords({ status, reason, result })
+  assert.equal(beside('COMPLETED', null, `ended with exit code 0; ${left}`), left)
+  assert.equal(beside('COMPLETED', null, 'SIGTERM was sent to process 4711'), 'SIGTERM was sent to process 4711')
+  assert.equal(beside('CANCELLED', 'cancelled_by_person', 'killed: a person cancelled it; 1 of its processes did not end: 7'), '1 of its processes did not end: 7')
+  assert.equal(beside('FAILED', 'denied_by_agent', 'not now; ask later'), '')
+  assert.equal(beside('FAILED', 'expired', 'the order expired while it waited for its turn; it has not run'), '')
 })
 
 test('who is stopped from outside is not told the signal', () => {
@@ -65,5 +78,6 @@ test('why a job did not run, or how nobody knows its end, is said in words', () 
   assert.equal(why('denied_by_agent', 'refused by the rule action'), 'denied by the machine’s policy: refused by the rule action')
   assert.equal(why('interrupted', 'whatever'), 'interrupted: nobody can say how it ended')
   assert.equal(why('expired'), 'expired before the machine could take it')
+  assert.equal(why('expired', 'it waited for its turn too long'), 'it waited for its turn too long')
   assert.deepEqual([why('timeout'), why('timeout', '', null)], ['timeout after 45 s', 'timeout'])
 })

@@ -49,8 +49,17 @@ export function endingMark(status: CommandStatus, reason: CommandReason | null, 
 export function reasonWords({ reason, result, timeoutSec }: Pick<Ending, 'reason' | 'result' | 'timeoutSec'>): string {
   if (reason === null || reason === 'exit_code') return ''
   if (reason === 'timeout' && timeoutSec !== null) return `timeout after ${duration(timeoutSec)}`
+  if (reason === 'expired' && result !== '') return result
   const words = commandReasonWords(reason)
   return result !== '' && EXPLAINED.includes(reason) ? `${words}: ${result}` : words
+}
+
+/** What the machine tells beside how the job ended: `2 of its processes went on: 41, 42`; empty where that is nothing. */
+export function besideWords({ status, reason, result }: Pick<Ending, 'status' | 'reason' | 'result'>): string {
+  if (!isFinished(status) || reason === 'expired' || (reason !== null && EXPLAINED.includes(reason))) return ''
+  if (status === 'COMPLETED' && !result.startsWith('ended ')) return result
+  const end = result.indexOf('; ')
+  return end === -1 ? '' : result.slice(end + 2)
 }
 
 /** How a job goes or has ended, beside its status: `exit code 1 · 0.4 s`, `timeout after 2 s · 2.0 s`. */
@@ -63,6 +72,8 @@ export function endingWords(command: Ending, nowMs: number): string {
   if (why !== '') words.push(why)
   const took = tookWords(command, nowMs)
   if (took !== '') words.push(took)
+  const beside = besideWords(command)
+  if (beside !== '') words.push(beside)
   if (command.truncated) words.push(truncationWords(command))
   return words.join(' · ')
 }

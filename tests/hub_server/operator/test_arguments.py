@@ -7,7 +7,7 @@ from msgspec import structs
 from hub_server.operator.address import HubAddress
 from hub_server.operator.cli import orders
 from hub_server.operator.cli.arguments import parsed
-from hub_server.operator.cli.listing import summary_of
+from hub_server.operator.cli.job_table import summary_of
 from hub_server.operator.cli.main import run
 from hub_server.operator.cli.outcome import Exit, Failed, cut_of, exit_code_of, sentence_of
 from hub_server.operator.errors import BadAddress
@@ -105,10 +105,25 @@ def test_an_end_is_told_once_and_as_its_machine_tells_it() -> None:
     failed = CommandStatus.FAILED
     waited = "the order expired while it waited for its turn; it has not run"
     assert sentence_of(ended(failed, CommandReason.EXPIRED, result=waited)) == waited
-    assert sentence_of(ended(failed, CommandReason.EXPIRED)) == "it expired: its machine did not come in time"
+    assert sentence_of(ended(failed, CommandReason.EXPIRED)).startswith("it expired: its machine did not come in time")
     assert sentence_of(ended(failed, CommandReason.DENIED_BY_AGENT, result="why")) == "the machine refused it: why"
     left = "killed: a person cancelled it; 1 of its processes did not end: 4711"
     assert sentence_of(ended(CommandStatus.CANCELLED, CommandReason.CANCELLED_BY_PERSON, result=left)) == left
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "code", "result"),
+    [
+        (CommandStatus.COMPLETED, None, 0, "ended with exit code 0; 1 of its processes went on: 4711"),
+        (CommandStatus.FAILED, CommandReason.EXIT_CODE, 3, "ended with exit code 3; 1 of its processes went on: 4711"),
+        (CommandStatus.FAILED, CommandReason.EXIT_CODE, -9, "ended by signal 9 (SIGKILL)"),
+        (CommandStatus.COMPLETED, None, 0, "SIGTERM was sent to process 4711"),
+    ],
+)
+def test_what_the_exit_code_does_not_say_of_a_jobs_own_end_is_said(
+    status: CommandStatus, reason: CommandReason | None, code: int, result: str
+) -> None:
+    assert sentence_of(ended(status, reason, code, result)) == result
 
 
 def test_what_was_ordered_is_shown_as_it_would_be_typed() -> None:
