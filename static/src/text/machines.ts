@@ -1,7 +1,7 @@
 import type { AgentSummary } from '../generated/protocol'
 import { STATUS_WORDS } from './words.ts'
 
-type Named = Pick<AgentSummary, 'id' | 'name' | 'hostname' | 'site' | 'ipAddresses'>
+export type Named = Pick<AgentSummary, 'id' | 'name' | 'hostname' | 'site' | 'ipAddresses'>
 type Chosen = Named & Pick<AgentSummary, 'status' | 'tags'>
 
 /** Where a machine is, beside its name: `web-01.example · Zürich · 10.0.0.7`; the host name only where it differs from the name. */
