@@ -78,6 +78,15 @@ exit codes: 0 stopped, or nothing to do for a while · 73, 77 files cannot be wr
 74 the journal cannot be opened · 1 the socket cannot be opened, or another executor runs
 """
 _JOBS_COUNT: Final = 20
+_JOBS_EPILOG: Final = """It reads the journal of this machine, with or without a daemon or a hub. The newest come first.
+
+examples:
+  jtnt-agent jobs --count 5
+  jtnt-agent jobs --json | jq -r '.[] | select(.state != "finished") | .command_id'
+  jtnt-agent jobs --folder /var/lib/jtnt-executor      where the executor is a service of its own
+
+exit codes: 0 told · 64 wrong arguments · 74 the journal cannot be read
+"""
 
 _PLUGINS_EPILOG: Final = """plugins.toml, beside config.json, names programs and Python functions of plugins/:
 
@@ -185,7 +194,7 @@ def _parser() -> argparse.ArgumentParser:
 def _job_commands(add: Callable[..., argparse.ArgumentParser]) -> argparse.ArgumentParser:
     """Return the one that can answer in JSON."""
     executor = add("executor", "run jobs for a daemon without rights (a service)", _executor, _EXECUTOR_EPILOG)
-    jobs = add("jobs", "show the last jobs of this machine: who asked for what, and how it ended", _jobs)
+    jobs = add("jobs", "show the last jobs of this machine: who asked for what, and how it ended", _jobs, _JOBS_EPILOG)
     jobs.add_argument("--count", type=int, default=_JOBS_COUNT, metavar="N", help="how many (default %(default)s)")
     for command in (executor, jobs):
         command.add_argument(

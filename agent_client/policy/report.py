@@ -10,6 +10,7 @@ from agent_client.policy.terms import DEFAULT_INTERPRETER, Policy
 from protocol.enumerations import Action
 
 _ANY: Final = "any"
+_NONE: Final = "none: {} is not among the actions"
 
 
 def policy_words(state: PolicyState, path: Path) -> str:
@@ -40,8 +41,8 @@ def _lines_of(policy: Policy) -> list[str]:
         signed = f"the hub's signer and a person: {people}"
     return [
         f"actions       {_listed(policy.actions)}",
-        f"programs      {_listed(said.programs)}",
-        f"scripts       {_listed(scripts)}",
+        f"programs      {_listed(said.programs) if _allows(policy, Action.EXEC) else _NONE.format(Action.EXEC)}",
+        f"scripts       {_listed(scripts) if _allows(policy, Action.SCRIPT) else _NONE.format(Action.SCRIPT)}",
         f"environment   {_listed(policy.environment)}",
         f"run as        {_listed(said.run_as)}",
         f"hours         {_listed(said.windows)}",
@@ -52,22 +53,22 @@ def _lines_of(policy: Policy) -> list[str]:
 
 def _warnings(policy: Policy) -> list[str]:
     """Return what its author may not have meant."""
-
-    def allows(action: Action) -> bool:
-        return policy.actions is None or action in policy.actions
-
     found: list[str] = []
-    if policy.said.programs is not None and policy.scripts is None and allows(Action.SCRIPT):
+    if policy.said.programs is not None and policy.scripts is None and _allows(policy, Action.SCRIPT):
         found.append("note          any script may run, so `programs` holds nobody back")
-    if policy.scripts is not None and policy.said.programs is None and allows(Action.EXEC):
+    if policy.scripts is not None and policy.said.programs is None and _allows(policy, Action.EXEC):
         found.append("note          any program may run, so `script_sha256` holds nobody back")
-    if policy.said.programs is not None and not allows(Action.EXEC):
+    if policy.said.programs is not None and not _allows(policy, Action.EXEC):
         found.append("note          `actions` lacks exec, so `programs` counts for nothing")
-    if policy.scripts is not None and not allows(Action.SCRIPT):
+    if policy.scripts is not None and not _allows(policy, Action.SCRIPT):
         found.append("note          `actions` lacks script, so `script_sha256` counts for nothing")
     if policy.scripts is not None and all(program == DEFAULT_INTERPRETER for _, program in policy.scripts):
         found.append("note          scripts run with sh alone; write another interpreter behind the hash")
     return found
+
+
+def _allows(policy: Policy, action: Action) -> bool:
+    return policy.actions is None or action in policy.actions
 
 
 def _listed(values: list[str] | frozenset[str] | frozenset[Action] | None) -> str:

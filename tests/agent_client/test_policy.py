@@ -335,6 +335,7 @@ def test_the_check_shows_what_holds(folder: Path, tmp_path: Path, capsys: pytest
         "/usr/bin/uptime",
         "per hour      3",
         "a person",
+        "scripts       none: script is not among the actions",
         "environment   none",
     ):
         assert words in said
