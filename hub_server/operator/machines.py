@@ -62,7 +62,10 @@ async def machine_called(hub: Asking, called: str) -> AgentSummary:
     if len(matching) == 1:
         return matching[0]
     if matching:
-        listed = "; ".join(f"{agent.id} ({agent.name}, site {agent.site or 'none'})" for agent in matching)
+        listed = "; ".join(
+            f"{agent.id} ({agent.name}, {agent.status}, {f'site {agent.site}' if agent.site else 'no site'})"
+            for agent in matching
+        )
         raise AmbiguousMachine(f"{len(matching)} machines are called {called}, say which by its id: {listed}", matching)
     similar = ", ".join(agent.name for agent in found[:SUGGESTED_MAX])
     hint = f"; did you mean one of: {similar}?" if similar else "; `jtnt agents` lists them"

@@ -114,7 +114,9 @@ async def test_jtnt_runs_a_job_and_ends_as_it_does(own_hub: RunningHub, machine:
     beginning = next(line for line in table.out.splitlines() if "id --help" in line).split()[0]
     assert order.command_id.startswith(beginning)
     assert (await signed_in("job", beginning)).out == shown.out
-    assert "jtnt jobs" in (await signed_in("job", beginning[:4])).err
+    assert (await signed_in("jobs", beginning)).out == shown.out
+    for nothing in (beginning[:4], "no job", ""):
+        assert "`jtnt jobs` lists them" in (await signed_in("job", nothing)).err
 
 
 async def test_jtnt_runs_a_script_on_several_machines_and_says_whose_line_is_whose(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 from hub_server.terminal.durations import BadDuration, duration_of, seconds_of
 from protocol.limits import COMMAND_EXPIRY_MAX_SECONDS, COMMAND_TIMEOUT_MAX_SECONDS
@@ -27,7 +28,13 @@ exit codes: that of the job, 128 and the signal's number where one ended it · 1
 Every command has --help with examples. JTNT_TOKEN: an API key, in place of a sign-in.
 """
 
-Command = argparse.ArgumentParser
+
+class Command(argparse.ArgumentParser):
+    """Says where the examples are when it is used wrongly."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(2, f"{self.prog}: {message}; `{self.prog} --help` has examples\n")
 
 
 def parsed(arguments: Sequence[str]) -> argparse.Namespace:
@@ -47,9 +54,9 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
 class _Words:
     """The subcommands, as they are added."""
 
-    def __init__(self, parser: argparse.ArgumentParser) -> None:
+    def __init__(self, parser: Command) -> None:
         self._commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-        self._hub = argparse.ArgumentParser(add_help=False)
+        self._hub = Command(add_help=False)
         self._hub.add_argument(
             "--hub", metavar="URL", help="which hub (default: JTNT_HUB, else that of the last login)"
         )
@@ -69,8 +76,8 @@ class _Words:
         return command
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Command:
+    parser = Command(
         prog="jtnt",
         description="Machines and their jobs, from your terminal.",
         epilog=EPILOG,
@@ -206,8 +213,10 @@ def _add_jobs(words: _Words) -> None:
         "jobs",
         "list the newest jobs",
         "  jtnt jobs\n  jtnt jobs --agent web-1 --status FAILED --limit 10 --json\n"
-        "The table fits the terminal; `jtnt job ID` and --json cut nothing. The beginning of an id names a job too.",
+        "The table fits the terminal; `jtnt jobs ID` and --json cut nothing. The beginning of an id names a job too.",
     )
+    jobs.add_argument("job", nargs="?", metavar="JOB", help="show this one alone, as `jtnt job` does")
+    jobs.set_defaults(output=False)
     jobs.add_argument("--agent", metavar="AGENT", help="of this machine: id, name or host name")
     jobs.add_argument(
         "--status", metavar="STATUS", type=str.upper, help="PENDING, SENT, EXECUTING, COMPLETED, FAILED or CANCELLED"

@@ -16,6 +16,7 @@ from protocol.commands import CommandsList, CommandsListReply, CommandView
 
 ID_SHOWN_CHARS: Final = 8
 """The least of an id that names a job where its beginning is given."""
+ID_PATH: Final = "$.commandId"
 
 
 async def newest_jobs(hub: Asking, request: CommandsList, limit: int) -> tuple[list[CommandView], int]:
@@ -54,11 +55,11 @@ async def job_called(hub: Operator, called: str) -> Job:
     try:
         return await hub.job(called)
     except Refused as refusal:
-        if refusal.code != ErrorCode.NOT_FOUND:
+        if refusal.code != ErrorCode.NOT_FOUND and refusal.path != ID_PATH:
             raise
         found = await _beginning_with(hub, called.lower()) if len(called) >= ID_SHOWN_CHARS else []
         if not found:
-            raise Failed(f"there is no job {called}; `jtnt jobs` lists them", Exit.REFUSED) from refusal
+            raise Failed(f"there is no job {called!r}; `jtnt jobs` lists them", Exit.REFUSED) from refusal
     if len(found) > 1:
         raise Failed(f"{len(found)} jobs begin with {called}, say which: {', '.join(found)}", Exit.REFUSED)
     return await hub.job(found[0])

@@ -56,6 +56,8 @@ async def agents(options: argparse.Namespace) -> int:
 async def jobs(options: argparse.Namespace) -> int:
     if not 1 <= options.limit <= JOBS_MAX:
         raise Failed(f"--limit is from 1 to {JOBS_MAX}", Exit.USAGE)
+    if options.job is not None:
+        return await job(options)
     status = None if options.status is None else _word(CommandStatus, options.status, "--status")
     async with connected(options) as hub:
         agent_id = None if options.agent is None else (await machine_called(hub, options.agent)).id

@@ -39,7 +39,9 @@ def test_wrong_usage_ends_with_2(arguments: list[str], capsys: pytest.CaptureFix
     with pytest.raises(SystemExit) as ended:
         run(arguments)
     assert ended.value.code == Exit.USAGE
-    assert "usage: jtnt" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "usage: jtnt" in said
+    assert "--help` has examples" in said
 
 
 @pytest.mark.parametrize(
