@@ -17,10 +17,16 @@ from hub_server.terminal.columns import visible
 
 AT_A_TIME: Final = 32
 """Machines whose jobs are created at a time."""
-OPTIONS: Final = {"$.reason": "--reason", "$.timeoutSec": "--timeout", "$.expiresInSec": "--expires"}
-"""What sets a field of an order."""
 DATA: Final = "$.commandData."
-"""The names of what is in there are told to people as they are."""
+OPTIONS: Final = {
+    "$.reason": "--reason",
+    "$.timeoutSec": "--timeout",
+    "$.expiresInSec": "--expires",
+    f"{DATA}runAs": "--as",
+    f"{DATA}environment": "--env",
+    f"{DATA}workingDirectory": "--cwd",
+}
+"""What sets a field of an order; other names of its data are told to people as they are."""
 
 
 class Presses:
@@ -161,10 +167,14 @@ async def _cancel_until(presses: Presses, errands: Sequence[Errand], running: Se
             each.cancel()
 
 
+def place_of(path: str) -> str:
+    """Return what a person calls the field of an order; empty for one that no option sets."""
+    return OPTIONS.get(path, path.removeprefix(DATA) if path.startswith(DATA) else "")
+
+
 def _words_of(error: OperatorError) -> str:
     if not isinstance(error, Refused):
         return error.message
-    path = error.path or ""
-    place = OPTIONS.get(path, path.removeprefix(DATA) if path.startswith(DATA) else "")
+    place = place_of(error.path or "")
     later = f"; try again in {error.retry_after_seconds} s" if error.retry_after_seconds else ""
     return f"{error.message}{f' ({place})' if place else ''}{later}"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from hub_server.operator.cli.asking import leavable
-from hub_server.operator.cli.errands import Errand, attend, say
+from hub_server.operator.cli.errands import DATA, Errand, attend, place_of, say
 from hub_server.operator.cli.known_jobs import job_called
 from hub_server.operator.cli.outcome import Exit, Failed
 from hub_server.operator.cli.printing import JsonLines, NamedLines, Printer, json_text, own_streams
@@ -25,7 +25,7 @@ from hub_server.operator.saved import KEY_NAME, config_folder
 from hub_server.terminal.durations import duration_of
 from protocol.actions import AnyData, BadOrder, data_of
 from protocol.enumerations import Action, AgentStatus
-from protocol.limits import COMMAND_EXPIRY_SECONDS
+from protocol.limits import COMMAND_EXPIRY_SECONDS, SCRIPT_MAX_BYTES
 
 DEFAULT_INTERPRETER: Final = "sh"
 
@@ -144,14 +144,19 @@ def _data(action: Action, command_data: Mapping[str, Any]) -> AnyData:
     try:
         return data_of(action, {name: value for name, value in command_data.items() if value is not None})
     except BadOrder as error:
-        raise Failed(f"this cannot be ordered: {error} ({error.path.removeprefix('$.')})", Exit.USAGE) from error
+        place = place_of(DATA + error.path.removeprefix("$."))
+        raise Failed(f"this cannot be ordered: {error} ({place})", Exit.USAGE) from error
 
 
 def _text_in(file: Path) -> str:
     try:
-        return file.read_text("utf-8")
+        script = file.read_text("utf-8")
     except (OSError, UnicodeError) as error:
         raise Failed(f"the script {file} cannot be read: {error}", Exit.USAGE) from error
+    if (size_bytes := len(script.encode())) > SCRIPT_MAX_BYTES:
+        sizes = f"{size_bytes} bytes, and may have {SCRIPT_MAX_BYTES}"
+        raise Failed(f"the script {file} has {sizes}: let it fetch what it needs", Exit.USAGE)
+    return script
 
 
 def _environment(given: list[str]) -> dict[str, str]:

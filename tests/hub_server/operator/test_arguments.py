@@ -14,6 +14,7 @@ from hub_server.operator.errors import BadAddress
 from protocol.commands import CommandView
 from protocol.enumerations import CommandReason, CommandStatus, OutputStream
 from tests.hub_server.operator.test_printing import VIEW
+from tests.system.programs import ROOT
 
 
 def test_what_follows_the_dashes_is_the_jobs_own() -> None:
@@ -50,8 +51,9 @@ def test_wrong_usage_ends_with_2(arguments: list[str], capsys: pytest.CaptureFix
         (["run", "web-1"], "behind --"),
         (["run", "web-1", "--interpreter", "bash", "--", "true"], "for --script"),
         (["run", "web-1", "--env", "A", "--", "true"], "NAME=VALUE"),
-        (["run", "web-1", "--as=-x", "--", "true"], "runAs"),
+        (["run", "web-1", "--as=-x", "--", "true"], "(--as)"),
         (["run", "web-1", "--script", "/nowhere.sh"], "cannot be read"),
+        (["run", "web-1", "--script", str(ROOT / "docs/asyncapi.json")], "and may have 98304"),
         (["run", "web-1", "--", ""], "program"),
         (["run", "web-1", "--timeout", "0", "--", "true"], "'0' is not from 1s to 1d"),
         (["run", "web-1", "--timeout", "25h", "--", "true"], "'25h' is not from 1s to 1d"),
