@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -24,6 +25,11 @@ from tests.integration.hub import RunningHub, running_hub
 from tests.integration.person import Json, Person, refusal_of, watching
 
 DEADLINE_SECONDS: Final = 5.0
+
+
+async def test_a_persons_client_leaves_ctrl_c_to_others(person: Person) -> None:
+    """A later test that raises one in this process means nobody here."""
+    assert not asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
 
 
 async def test_a_person_and_a_key_have_a_bound_of_sockets_each(
