@@ -40,10 +40,12 @@ class Signals:
         return not self._came.isdisjoint(numbers)
 
     def _hear(self) -> None:
-        for number in self._ear.recv(_HEARD_AT_ONCE):
-            self._came.add(number)
-            if number in self._answers:
-                self._answers[number]()
+        """Whoever asked what came may have emptied the ear since the loop found something in it."""
+        with suppress(BlockingIOError):
+            for number in self._ear.recv(_HEARD_AT_ONCE):
+                self._came.add(number)
+                if number in self._answers:
+                    self._answers[number]()
 
 
 @contextmanager

@@ -42,6 +42,21 @@ def test_what_came_is_known_whether_a_loop_has_heard_it_or_not(signals: Signals)
     assert signals.came([signal.SIGUSR2])
 
 
+def test_what_was_asked_for_before_the_loop_came_to_it_is_no_error(signals: Signals) -> None:
+    asyncio.run(asked_first(signals))
+
+
+async def asked_first(signals: Signals) -> None:
+    errors: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: errors.append(context))
+    signals.answer({})
+    os.kill(os.getpid(), signal.SIGUSR1)
+    await asyncio.sleep(0)
+    assert signals.came([signal.SIGUSR1])
+    await asyncio.sleep(0)
+    assert not errors
+
+
 async def answered(signals: Signals, *, send: bool = False) -> None:
     told, other = asyncio.Event(), asyncio.Event()
     signals.answer({signal.SIGUSR1: other.set})
