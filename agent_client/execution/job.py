@@ -26,6 +26,8 @@ class Job(Struct, eq=False):
     started_at: int | None = None
     has_process: bool = False
     result: CommandResult | None = None
+    is_written: bool = False
+    """Whether the journal has the result."""
     acked: dict[OutputStream, int] = field(default_factory=dict)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     valve: Valve = field(default_factory=Valve)

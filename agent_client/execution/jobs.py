@@ -167,11 +167,17 @@ class Jobs:
                 self._tell_again(command_id)
 
     def settled(self, command_id: str) -> None:
-        """The hub holds the result: forget the output, remember the id."""
+        """The hub holds the result: forget the output, remember the id.
+
+        What the journal does not take stays open, and is told again: a life after this one would run an order that
+        ended here without having begun.
+        """
         job = self.open.get(command_id)
         if job is None or job.result is None:
             return
         try:
+            if not job.is_written:
+                self._write_down(job, job.result)
             self._journal.acknowledge(command_id)
         except DatabaseError as error:
             _log.error("acknowledgement not written down", command_id=command_id, reason=str(error))
@@ -340,13 +346,18 @@ class Jobs:
         )
         job.state = JobState.FINISHED
         try:
-            self._journal.finish(job.result)
-        except DatabaseError as error:  # the result is still told in this life; after a crash it is `interrupted`
+            self._write_down(job, job.result)
+        except DatabaseError as error:  # told in this life, and tried again before the hub's word for it is taken
             _log.error("result not written down", command_id=job.command_id, reason=str(error))
         self.changed.set()
         self.notify()
         told = {"status": ending.outcome, "reason": ending.reason, "exit_code": ending.exit_code}
         _log.info("job ended", command_id=job.command_id, **told)
+
+    def _write_down(self, job: Job, result: CommandResult) -> None:
+        """Raises DatabaseError."""
+        self._journal.finish(result)
+        job.is_written = True
 
     def _tell_again(self, command_id: str) -> bool:
         """Return whether the journal knows the job; if so its story is told anew."""
@@ -362,6 +373,7 @@ class Jobs:
     def _reopen(self, entry: Entry) -> Job:
         job = self._make(entry.command_id, entry.state, entry.accepted_at, limit_bytes=0)
         job.result = entry.result
+        job.is_written = entry.result is not None
         job.started_at = entry.result.started_at if entry.result else entry.started_at
         job.has_process = job.started_at is not None
         if entry.result and not entry.acknowledged:

@@ -152,6 +152,26 @@ async def test_an_order_that_was_cancelled_before_its_process_is_not_told_to_hav
     assert [type(frame) for frame in again.sent] == [CommandAccepted, CommandResult]
 
 
+async def test_a_cancel_that_the_journal_did_not_take_holds_in_the_next_life(tmp_path: Path) -> None:
+    life, job_id = Life(tmp_path, SteppingClock()), own_id("job-1")
+    life.jobs.receive(order(job_id, "touch", str(tmp_path / "ran")))
+    life.database.rows("PRAGMA query_only = 1")
+    life.jobs.cancel(job_id)
+    life.jobs.settled(job_id)
+    assert job_id in life.jobs.open
+    life.database.rows("PRAGMA query_only = 0")
+    life.jobs.settled(job_id)
+    assert job_id not in life.jobs.open
+    life.close()
+    again = Life(tmp_path, SteppingClock())
+    async with again.running():
+        again.jobs.receive(order(own_id("job-2"), "true"))
+        await again.first(CommandResult)
+    again.close()
+    assert [result.command_id for result in again.results()] == [own_id("job-2")]
+    assert not (tmp_path / "ran").exists()
+
+
 async def test_an_order_that_comes_in_the_last_moment_is_interrupted_and_takes_no_place_from_later_ones(
     life: Life, tmp_path: Path
 ) -> None:
