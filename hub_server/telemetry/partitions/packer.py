@@ -27,13 +27,22 @@ log = structlog.get_logger(component="telemetry")
 
 ROUND_MS: Final = 15 * 60_000
 PIECE_SAMPLES: Final = 4000
+PIECE_BYTES: Final = 32 << 20
+"""How much text of samples is read at once; one sample more is taken than fits, so that any goes forward."""
 PACKING_LOCK: Final = 0x4A54_4D51
 
 _TRY_LOCK: Final = text("select pg_try_advisory_xact_lock(:key)")
 _TAKE: Final = """
-    delete from {table} where ctid = any(array(
-        select ctid from {table} where (agent_id, metric_type) >= ($1, $2) and ts_ms < $3
-         order by agent_id, metric_type, ts_ms limit $4))
+    with next as (
+        select ctid, agent_id, metric_type, ts_ms, octet_length(data) as bytes from {table}
+         where (agent_id, metric_type) >= ($1, $2) and ts_ms < $3
+         order by agent_id, metric_type, ts_ms limit $4),
+    counted as (
+        select ctid, sum(bytes) over (
+                   order by agent_id, metric_type, ts_ms rows between unbounded preceding and 1 preceding
+               ) as bytes_before
+          from next)
+    delete from {table} where ctid = any(array(select ctid from counted where coalesce(bytes_before, 0) < $5))
     returning agent_id, metric_type, organisation_id, ts_ms, data
 """
 _CHUNKS: Final = """
@@ -117,19 +126,24 @@ class Packer:
             if not await connection.scalar(_TRY_LOCK, {"key": PACKING_LOCK}):
                 current.days.clear()  # another hub packs
                 return 0
-            after = (current.agent_id, current.metric_type, current.due_ms, PIECE_SAMPLES)
+            after = (current.agent_id, current.metric_type, current.due_ms, PIECE_SAMPLES, PIECE_BYTES)
             rows = await driver.fetch(connection, _TAKE.format(table=day.name), *after)
             samples = list(starmap(Taken, rows))
             if samples:
                 piece = await _fold(connection, samples)
                 await _put(connection, piece)
                 self.cut_hours += len(piece.cut)
-        if len(samples) < PIECE_SAMPLES:
+        if _is_last(samples):
             del current.days[0]
             current.agent_id = current.metric_type = ""
         else:
             current.agent_id, current.metric_type = max(taken[:2] for taken in samples)
         return len(samples)
+
+
+def _is_last(samples: Sequence[Taken]) -> bool:
+    """Tell whether nothing stopped the taking but the end of the day's samples."""
+    return len(samples) < PIECE_SAMPLES and sum(len(taken.data.encode()) for taken in samples) < PIECE_BYTES
 
 
 async def _fold(connection: AsyncConnection, samples: Sequence[Taken]) -> Piece:

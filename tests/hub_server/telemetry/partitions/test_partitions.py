@@ -138,6 +138,19 @@ async def test_a_long_table_is_packed_in_pieces(shelf: Shelf, monkeypatch: pytes
     assert {agent: await shelf.times(agent) for agent in times} == times
 
 
+async def test_a_piece_has_a_bounded_amount_of_text_and_one_sample_at_least(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hub_server.telemetry.partitions.packer.PIECE_BYTES", 100)
+    await shelf.add(*(sample(seq, data={"cpu_percent": float(seq), "note": "é" * 12}) for seq in range(1, 8)))
+    await shelf.add(*(sample(seq, data={"cpu_percent": 1.0, "note": "x" * 500}, agent="a2") for seq in range(1, 4)))
+    pieces = []
+    while packed := await shelf.store.pack(LATER_MS):
+        pieces.append(packed)
+    assert pieces == [2, 2, 2, 2, 1, 1]
+    assert (len(await shelf.times()), len(await shelf.times("a2"))) == (7, 3)
+
+
 async def test_what_is_not_due_yet_stays_where_it_is(shelf: Shelf) -> None:
     await shelf.add(sample(1, NOON_MS - 1), sample(2, NOON_MS), sample(3, NOON_MS + HOUR_MS))
     assert await shelf.pack(NOON_MS + 14 * 60_000) == 1
