@@ -67,6 +67,8 @@ class MetricsReceived(OrganisationEvent, frozen=True, gc=False):
     received_monotonic: float
     is_repeated: bool = False
     """Every sample is stored already: the frame came again because its acknowledgement was lost."""
+    size_chars: int = 0
+    """How long its frame was."""
 
 
 class AgentReported(OrganisationEvent, frozen=True):

@@ -11,6 +11,8 @@ from protocol.limits import STREAM_CREDITS
 
 WAITING_SAMPLES_MAX: Final = 32_768
 """Samples in memory on their way to the store; beyond them frames wait in their sessions."""
+CHARS_A_SAMPLE: Final = 2048
+"""So much text of a frame counts as a sample: most have less than half of it, one may fill a whole frame."""
 COMMIT_SECONDS_MAX: Final = 2.0
 LIVE_FALLS_FROM: Final = 0.25
 LIVE_LEAST_AT: Final = 0.75
@@ -18,6 +20,11 @@ BACKFILL_FALLS_FROM: Final = 0.1
 BACKFILL_LEAST_AT: Final = 0.5
 BACKFILL_CREDITS: Final = 2
 """History is in full frames: what a fleet sends at once after an outage must fit into the hub's memory."""
+
+
+def weight_of(samples: int, size_chars: int) -> int:
+    """Return as how many samples a frame counts while it waits; never more than a frame may have."""
+    return max(samples, size_chars // CHARS_A_SAMPLE)
 
 
 def credits_of(lane: Lane, load: Load) -> int:

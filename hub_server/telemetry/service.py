@@ -14,7 +14,7 @@ from hub_server.bus.port import Bus
 from hub_server.clock import Clock, milliseconds
 from hub_server.events import MetricsReceived
 from hub_server.telemetry.bounds import Allowances
-from hub_server.telemetry.engine import WAITING_SAMPLES_MAX, credits_of
+from hub_server.telemetry.engine import WAITING_SAMPLES_MAX, credits_of, weight_of
 from hub_server.telemetry.intake import Intake
 from hub_server.telemetry.model import (
     HUB_AGENT_PREFIX,
@@ -37,6 +37,7 @@ DAY_MS: Final = 24 * 3600 * 1000
 SLICE_SAMPLES: Final = 500
 """How many samples are looked at before others have their turn on the event loop."""
 
+_encode: Final = msgspec.json.Encoder().encode
 _NOTHING: Final[Mapping[str, NewestSample]] = MappingProxyType({})
 
 
@@ -76,10 +77,15 @@ class TelemetryService:
             if len(types) < TYPES_PER_AGENT_MAX:
                 types[newest.metric_type] = NewestSample(min(newest.ts_ms, now_ms), newest.data)
 
-    def receive(self, organisation_id: str, agent_id: str, frame: Metrics) -> bool:
-        """Hand samples to whoever listens. False when the store is behind: the frame is to be offered again."""
+    def receive(self, organisation_id: str, agent_id: str, frame: Metrics, size_chars: int | None = None) -> bool:
+        """Hand samples to whoever listens. False when the store is behind: the frame is to be offered again.
+
+        `size_chars`: how long the frame is; measured where it is not given.
+        """
         lane, epoch, samples, pressure = frame.lane, frame.epoch, frame.samples, self.pressure
-        waiting = pressure.waiting_samples + len(samples)
+        if size_chars is None:
+            size_chars = len(_encode(samples))
+        waiting = pressure.waiting_samples + weight_of(len(samples), size_chars)
         if waiting > WAITING_SAMPLES_MAX and pressure.waiting_samples:
             return False
         now_ms = milliseconds(self._clock.now())
@@ -96,6 +102,7 @@ class TelemetryService:
                 samples=samples,
                 received_monotonic=self._clock.monotonic(),
                 is_repeated=is_repeated,
+                size_chars=size_chars,
             )
         )
         if taken:

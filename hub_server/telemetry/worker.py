@@ -15,7 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from hub_server.bus.port import Bus, Overflow, Subscription
 from hub_server.clock import Clock, milliseconds
 from hub_server.events import AgentDeleted, Deliver, DomainEvent, MetricsReceived
-from hub_server.telemetry.engine import WAITING_SAMPLES_MAX
+from hub_server.telemetry.engine import WAITING_SAMPLES_MAX, weight_of
 from hub_server.telemetry.intake import Intake
 from hub_server.telemetry.model import Receipt, Resolution
 from hub_server.telemetry.port import MetricStore, StoreFailed
@@ -136,7 +136,7 @@ class Recorder:
         return [frames[middle:], frames[:middle]]
 
     async def _gathered(self, subscription: Subscription) -> list[MetricsReceived]:
-        """Wait for frames and return them, up to BATCH_SAMPLES_MAX samples.
+        """Wait for frames and return them, up to BATCH_SAMPLES_MAX samples; long ones count for more.
 
         A commit costs as much as hundreds of samples: they begin GATHER_SECONDS apart at least, and take what came
         meanwhile. What comes after a silence is committed at once.
@@ -145,10 +145,10 @@ class Recorder:
         rest_seconds = self._began_monotonic + GATHER_SECONDS - self._clock.monotonic()
         if rest_seconds > 0:
             await asyncio.sleep(rest_seconds)
-        room = BATCH_SAMPLES_MAX - sum(len(frame.samples) for frame in frames)
+        room = BATCH_SAMPLES_MAX - sum(map(_weight_of, frames))
         while room >= SAMPLES_PER_FRAME_MAX and subscription.buffered:
             taken = _metrics(await subscription.batch(room // SAMPLES_PER_FRAME_MAX))
-            room -= sum(len(frame.samples) for frame in taken)
+            room -= sum(map(_weight_of, taken))
             frames += taken
         self._telemetry.pressure.waiting_samples -= BATCH_SAMPLES_MAX - room
         self._began_monotonic = self._clock.monotonic()
@@ -287,6 +287,10 @@ class Purger:
                 pause_seconds = min(2 * pause_seconds, RETRY_MAX_SECONDS)
             else:
                 return
+
+
+def _weight_of(frame: MetricsReceived) -> int:
+    return weight_of(len(frame.samples), frame.size_chars)
 
 
 def _metrics(events: Sequence[DomainEvent]) -> list[MetricsReceived]:

@@ -161,7 +161,9 @@ class AgentFrameHandler:
     def _metrics(self, session: AgentSession, frame: Metrics) -> None:
         """Pass samples on; the acknowledgement follows their commit. While the store is behind they wait, bounded."""
         identity = session.identity
-        if session.held or not self._telemetry.receive(identity.organisation_id, identity.agent_id, frame):
+        if session.held or not self._telemetry.receive(
+            identity.organisation_id, identity.agent_id, frame, session.frame_chars
+        ):
             if len(session.held) >= HELD_FRAMES_MAX:
                 raise SessionEnded(CloseCode.BUSY, "more frames than credits were given for")
             session.held.append(frame)

@@ -108,6 +108,7 @@ class AgentSession:
         "_rate_tokens",
         "_socket",
         "_transport",
+        "frame_chars",
         "has_spoken",
         "heard_at",
         "held",
@@ -137,6 +138,8 @@ class AgentSession:
         self.superseded: Supersession | None = None
         self.has_spoken = False
         self.leaving: ConnectionReason | None = None
+        self.frame_chars = 0
+        """How long the frame is that is dealt with now."""
         self.held: list[Metrics] = []  # few, and most agents' stays empty: a deque takes 700 bytes
         self._socket = socket
         self._transport = transport
@@ -224,6 +227,7 @@ class AgentSession:
         if not self._is_idle or self._ending is not None or self._handler is None:
             return False
         self._is_idle = False
+        self.frame_chars = len(text)
         try:
             taken = self._refilled() >= 1 and self._handler.take(self, decode_agent_frame(text))
         except BadFrame:
@@ -260,6 +264,7 @@ class AgentSession:
                 return
 
     async def _serve(self, handler: FrameHandler, data: str) -> None:
+        self.frame_chars = len(data)
         try:
             answers = await handler.handle(self, decode_agent_frame(data))
         except UnknownFrameType as unknown:

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from hub_server.bus.in_process import InProcessBus
 from hub_server.bus.port import Overflow, Subscription
 from hub_server.telemetry import worker
-from hub_server.telemetry.engine import BACKFILL_CREDITS, COMMIT_SECONDS_MAX, WAITING_SAMPLES_MAX
+from hub_server.telemetry.engine import BACKFILL_CREDITS, CHARS_A_SAMPLE, COMMIT_SECONDS_MAX, WAITING_SAMPLES_MAX
 from hub_server.telemetry.worker import BATCH_SAMPLES_MAX
 from protocol.enumerations import Lane
-from protocol.limits import SAMPLES_PER_FRAME_MAX, STREAM_CREDITS
+from protocol.limits import FRAME_MAX_BYTES, SAMPLES_PER_FRAME_MAX, STREAM_CREDITS
 from tests.clocks import FakeClock
 from tests.hub_server.telemetry.builders import (
     DAY_MS,
@@ -188,6 +188,22 @@ async def test_a_store_that_is_behind_takes_no_more_and_the_newest_values_stay(h
         assert taken > WAITING_SAMPLES_MAX - SAMPLES_PER_FRAME_MAX
         assert not hub.telemetry.receive("o1", "a2", full)
     assert hub.telemetry.newest("a2") == {}
+
+
+async def test_long_samples_count_for_more_while_they_wait(hub: Hub, deliveries: Subscription) -> None:
+    long = frame_of(sample(1, note="x" * FRAME_MAX_BYTES))
+    hub.store.open_gate.clear()
+    async with hub.recording():
+        await asyncio.sleep(0)
+        taken = 0
+        while hub.telemetry.receive("o1", "a1", long):
+            taken += 1
+            assert taken * FRAME_MAX_BYTES <= (WAITING_SAMPLES_MAX + SAMPLES_PER_FRAME_MAX) * CHARS_A_SAMPLE
+        assert taken > 100
+        hub.store.open_gate.set()
+        while hub.telemetry.pressure.waiting_samples:
+            await deliveries.batch(1000)
+    assert sum(hub.store.commits) == 1
 
 
 async def test_credits_are_withheld_from_history_while_a_commit_lasts_and_come_back_with_the_next(
