@@ -28,7 +28,7 @@ log = structlog.get_logger(component="telemetry")
 ROUND_MS: Final = 15 * 60_000
 PIECE_SAMPLES: Final = 4000
 PIECE_BYTES: Final = 32 << 20
-"""How much text of samples is read at once; one sample more is taken than fits, so that any goes forward."""
+"""How much text of samples, and of chunks, is read at once; one more of each than fits, so that any goes forward."""
 PACKING_LOCK: Final = 0x4A54_4D51
 
 _TRY_LOCK: Final = text("select pg_try_advisory_xact_lock(:key)")
@@ -47,6 +47,10 @@ _TAKE: Final = """
 """
 _CHUNKS: Final = """
     select agent_id, metric_type, from_ms, body from metric_chunks
+     where (agent_id, metric_type, from_ms) in (select * from unnest($1::text[], $2::text[], $3::bigint[]))
+"""
+_CHUNK_SIZES: Final = """
+    select agent_id, metric_type, from_ms, octet_length(body) from metric_chunks
      where (agent_id, metric_type, from_ms) in (select * from unnest($1::text[], $2::text[], $3::bigint[]))
 """
 _DAYS: Final = """
@@ -129,8 +133,8 @@ class Packer:
             after = (current.agent_id, current.metric_type, current.due_ms, PIECE_SAMPLES, PIECE_BYTES)
             rows = await driver.fetch(connection, _TAKE.format(table=day.name), *after)
             samples = list(starmap(Taken, rows))
-            if samples:
-                piece = await _fold(connection, samples)
+            for part in await _in_parts(connection, samples):
+                piece = await _fold(connection, part)
                 await _put(connection, piece)
                 self.cut_hours += len(piece.cut)
         if _is_last(samples):
@@ -144,6 +148,26 @@ class Packer:
 def _is_last(samples: Sequence[Taken]) -> bool:
     """Tell whether nothing stopped the taking but the end of the day's samples."""
     return len(samples) < PIECE_SAMPLES and sum(len(taken.data.encode()) for taken in samples) < PIECE_BYTES
+
+
+async def _in_parts(connection: AsyncConnection, samples: Sequence[Taken]) -> list[list[Taken]]:
+    """Return `samples`, each hour's together, by how much of the chunks of their hours is read at once."""
+    by_hour: dict[Place, list[Taken]] = {}
+    for taken in samples:
+        by_hour.setdefault(hour_of(taken), []).append(taken)
+    if not by_hour:
+        return []
+    found = await driver.fetch(connection, _CHUNK_SIZES, *driver.arrays_of(by_hour))
+    sizes = {Place(*place): size for *place, size in found}
+    parts: list[list[Taken]] = [[]]
+    read = 0
+    for hour, added in by_hour.items():
+        if read >= PIECE_BYTES:
+            parts.append([])
+            read = 0
+        read += sizes.get(hour, 0)
+        parts[-1] += added
+    return parts
 
 
 async def _fold(connection: AsyncConnection, samples: Sequence[Taken]) -> Piece:

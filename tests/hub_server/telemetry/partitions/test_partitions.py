@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
+from secrets import token_hex
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -10,8 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from hub_server.storage.engine import EVERY_ORGANISATION, Database
 from hub_server.telemetry.model import Resolution, StreamKey
-from hub_server.telemetry.partitions import catalogue
+from hub_server.telemetry.partitions import catalogue, packer
 from hub_server.telemetry.partitions.catalogue import Catalogue
+from hub_server.telemetry.partitions.folding import Piece, Place, Taken, folded
 from hub_server.telemetry.partitions.metric_store import Partitions
 from hub_server.telemetry.partitions.packer import PACKING_LOCK
 from hub_server.telemetry.partitions.periods import PARENTS, partition_named, partition_of
@@ -149,6 +153,26 @@ async def test_a_piece_has_a_bounded_amount_of_text_and_one_sample_at_least(
         pieces.append(packed)
     assert pieces == [2, 2, 2, 2, 1, 1]
     assert (len(await shelf.times()), len(await shelf.times("a2"))) == (7, 3)
+
+
+async def test_late_samples_of_long_hours_read_few_of_their_chunks_at_once(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def noted(samples: Sequence[Taken], chunks: Mapping[Place, bytes], *rest: Any) -> Piece:
+        read.append(len(chunks))
+        return folded(samples, chunks, *rest)
+
+    read: list[int] = []
+    monkeypatch.setattr(packer, "folded", noted)
+    hours = [NOON_MS + number * HOUR_MS for number in range(5)]
+    await shelf.add(*(sample(seq, at, {"note": token_hex(500), "cpu_percent": 1.0}) for seq, at in enumerate(hours, 1)))
+    await shelf.pack()
+    monkeypatch.setattr(packer, "PIECE_BYTES", 1000)
+    await shelf.add(*(sample(seq, at + 1, {"cpu_percent": 2.0}) for seq, at in enumerate(hours, 10)))
+    await shelf.pack()
+    assert read == [0, 2, 2, 1]
+    assert await shelf.values() == [1.0, 2.0] * 5
+    assert sum(bucket[3] for bucket in (await shelf.gauge(Resolution.HOUR)).values()) == 10
 
 
 async def test_what_is_not_due_yet_stays_where_it_is(shelf: Shelf) -> None:
