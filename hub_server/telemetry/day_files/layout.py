@@ -133,6 +133,10 @@ def hour_of(key: int) -> int:
     return key >> PART_BITS & ((1 << (SLOT_BITS - PART_BITS)) - 1)
 
 
+def series_of(key: int) -> int:
+    return key >> SLOT_BITS
+
+
 def slot_key(series: int, slot: int) -> int:
     return series << SLOT_BITS | slot
 

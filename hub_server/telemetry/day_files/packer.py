@@ -24,7 +24,7 @@ from hub_server.telemetry.day_files.gathering import (
     with_chunks,
 )
 from hub_server.telemetry.day_files.index import Index, NewestRow
-from hub_server.telemetry.day_files.layout import DAY_MS, HOUR_MS, HOURS, PARTS_MAX, hour_of
+from hub_server.telemetry.day_files.layout import DAY_MS, HOUR_MS, HOURS, PARTS_MAX, hour_of, series_of
 from hub_server.telemetry.day_files.mirror import Mirror
 from hub_server.telemetry.day_files.readers import Readers
 from hub_server.telemetry.day_files.rollup_files import RolledHour, RollupFiles, rolled_hour
@@ -203,10 +203,10 @@ class Packer:
         self._index.save_newest(newest)
         chunks, _ = self._closed(day, (hour_of_text(each, shapes) for each in found if each.key in whole))
         part = 1 + self._round % PARTS_MAX
-        parts = {each.key + part: each.text for each in found if each.key not in whole}
+        parts = {each.key + part: each.text for each in found if each.key not in chunks}
         opened = dict.fromkeys(piece.series, 0)
         for each in found:
-            if each.key not in whole:
+            if each.key not in chunks:
                 opened[each.series] |= 1 << each.hour
         self._write(day.save_packed, PackedPiece(piece.last_row, parts, chunks, opened))
         return sum(each.samples for each in found)
@@ -221,17 +221,20 @@ class Packer:
                 if file is None or not found:
                     break
                 chunks, samples = self._closed(day, hours_of(file, found))
-            closed = {each.number: each.hours for each in found}
+            closed: dict[int, int] = {}
+            for key in chunks:
+                closed[series_of(key)] = closed.get(series_of(key), 0) | 1 << hour_of(key)
             self._write(day.save_closed, ClosedPiece(chunks, closed))
-            after = found[-1].number
+            after = max(closed) - 1  # the last one may have more hours
             yield samples
         self._write(day.end_closing, now_ms)
 
     def _closed(self, day: Day, hours: Iterable[WholeHour]) -> tuple[dict[int, bytes], int]:
         """Write the rollups of hours and return their chunks, empty where there is no sample, and how many samples are
-        in them. Holds the samples of one hour at a time.
+        in them. Holds the samples of one hour at a time; leaves out what follows when the chunks are as much as is read
+        at once.
         """
-        samples = 0
+        samples = length = 0
         chunks: dict[int, bytes] = {}
         rolled: list[RolledHour] = []
         for key, name, block, is_cut in hours:
@@ -249,6 +252,9 @@ class Packer:
                 self._rests.rest()
                 rolled.append(rolled_hour(name, day.from_ms + hour_of(key) * HOUR_MS, block))
                 samples += len(block.timestamps)
+            length += len(chunks[key])
+            if length >= TEXT_AT_ONCE_MAX:
+                break
         self._rollups.write(rolled)
         return chunks, samples
 

@@ -99,6 +99,17 @@ async def test_an_hour_whose_chunk_is_longer_than_what_is_read_at_once_takes_lat
     assert narrow.store.figures().cut_hours == 0
 
 
+async def test_hours_with_long_chunks_are_closed_a_few_at_a_time(narrow: Shelf) -> None:
+    for agent in range(5):
+        await add_long(narrow, 1, 80, f"a{agent}", pad=noise)
+    await narrow.pack(NOON_MS + HOUR_MS // 2)
+    closed = [await narrow.store.pack(LATER_MS) for _ in range(4)]
+    assert closed == [160, 160, 80, 0]
+    for agent in range(5):
+        assert await narrow.values(f"a{agent}") == [float(seq) for seq in range(1, 81)]
+    assert await narrow.store.pack(LATER_MS + HOUR_MS) == 0
+
+
 async def test_an_hour_is_closed_with_no_more_text_than_it_may_have(
     narrow: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
