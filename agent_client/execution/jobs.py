@@ -22,7 +22,7 @@ from agent_client.execution.judgement import Judge
 from agent_client.execution.process import Ending, Watch
 from agent_client.execution.scripts import Scripts
 from agent_client.execution.terms import Terms
-from agent_client.execution.unrun import CANCELLED, EXPIRED, UNREADABLE, not_any_more, overtaken, refused
+from agent_client.execution.unrun import CANCELLED, EXPIRED, UNREADABLE, not_any_more, overtaken, refused, unwritten
 from agent_client.execution.verification import Denied, Permitted, Rule, SignatureCheck
 from agent_client.logs import Log
 from agent_client.spool.database import DatabaseError
@@ -258,7 +258,10 @@ class Jobs:
 
     async def _execute(self, job: Job, order: Permitted) -> None:
         try:
-            self._begin(job, order)
+            try:
+                self._begin(job, order)
+            except DatabaseError as error:
+                self._finish(job, unwritten(error))
             if job.result is None:
                 done = await self._run(job, order.envelope)
                 self._finish(job, done.ending)

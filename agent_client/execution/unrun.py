@@ -7,6 +7,7 @@ from typing import Final
 from agent_client.execution.decision import Denied, Rule
 from agent_client.execution.process import Ending
 from agent_client.logs import Log
+from agent_client.spool.database import DatabaseError
 from protocol.enumerations import CommandOutcome, CommandReason
 from protocol.frames import CommandResult
 
@@ -41,6 +42,12 @@ def refused(command_id: str, denied: Denied) -> CommandResult:
         result=denied.message[:RESULT_MAX_CHARS],
         rule=denied.rule,
     )
+
+
+def unwritten(error: DatabaseError) -> Ending:
+    """Return how an order ends whose start the journal does not take."""
+    message = f"it has not run: the agent cannot write its journal: {error}; see that its disk has room and is well"
+    return Ending(CommandOutcome.FAILED, CommandReason.START_FAILED, None, message[:RESULT_MAX_CHARS])
 
 
 def not_any_more(denied: Denied) -> Ending:

@@ -172,6 +172,22 @@ async def test_a_cancel_that_the_journal_did_not_take_holds_in_the_next_life(tmp
     assert not (tmp_path / "ran").exists()
 
 
+async def test_an_order_whose_start_the_journal_does_not_take_is_told_not_to_have_run(
+    life: Life, tmp_path: Path
+) -> None:
+    life.jobs.receive(order(own_id("job-1"), "touch", str(tmp_path / "ran")))
+    life.database.rows("PRAGMA query_only = 1")
+    async with life.running():
+        result = await life.first(CommandResult)
+    assert (result.status, result.reason, result.started_at) == (
+        CommandOutcome.FAILED,
+        CommandReason.START_FAILED,
+        None,
+    )
+    assert result.result.startswith("it has not run: the agent cannot write its journal: ")
+    assert not (tmp_path / "ran").exists()
+
+
 async def test_an_order_that_comes_in_the_last_moment_is_interrupted_and_takes_no_place_from_later_ones(
     life: Life, tmp_path: Path
 ) -> None:
