@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from hub_server.errors import KeysRefused
 
@@ -25,19 +26,38 @@ __all__ = [
     "write_private",
 ]
 
+LOCK_SECONDS: Final = 60.0
+"""How long others may keep the lock: to renew a sign-in takes 20 s at most."""
 _LOCK_NAME: Final = ".lock"
+_ROUND_SECONDS: Final = 0.02
 
 
 @contextmanager
 def exclusive(directory: Path) -> Iterator[None]:
-    """Make `directory` private and keep other programs of the hub out of it for the while."""
+    """Make `directory` private and keep other programs of the hub out of it for the while. Blocking.
+
+    Raises OSError, also where another one keeps it for LOCK_SECONDS.
+    """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     if os.name == "posix":
         directory.chmod(0o700)
     with os.fdopen(os.open(directory / _LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o600), "wb") as lock:
-        if sys.platform != "win32":
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        until = time.monotonic() + LOCK_SECONDS
+        while not _is_locked(lock):
+            if time.monotonic() >= until:
+                raise TimeoutError("another program keeps it to itself; end that one, or let it go on if it is stopped")
+            time.sleep(_ROUND_SECONDS)
         yield
+
+
+def _is_locked(file: IO[bytes]) -> bool:
+    """Return whether this process now has the lock; always where there is none (Windows)."""
+    if sys.platform != "win32":
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
 
 
 def read_private(path: Path) -> bytes:

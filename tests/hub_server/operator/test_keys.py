@@ -13,6 +13,8 @@ from hub_server.operator.cli.keys import keys
 from hub_server.operator.errors import KeyUnusable
 from hub_server.operator.keys import OperatorKey, needs_passphrase, signed
 from hub_server.operator.saved import KEY_NAME, Book, HubBook, SavedHub, config_folder
+from hub_server.storage import private_files
+from hub_server.storage.private_files import exclusive
 from protocol.actions import ScriptData, order_of, script_hash
 from protocol.commands import CommandsCreate
 from protocol.enumerations import Action
@@ -117,3 +119,15 @@ def test_hubs_are_remembered_for_their_user_alone(tmp_path: Path) -> None:
     path.write_text("{")
     with pytest.raises(KeyUnusable, match="damaged"):
         book.read()
+
+
+def test_another_program_that_keeps_the_folder_is_not_waited_for_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was stopped by Ctrl-Z while it renewed the sign-in."""
+    monkeypatch.setattr(private_files, "LOCK_SECONDS", 0.0)
+    book = HubBook(tmp_path / "jtnt")
+    with exclusive(book.folder), pytest.raises(KeyUnusable, match="another program keeps it to itself"):
+        book.save(SavedHub(url="https://one"), is_current=True)
+    book.save(SavedHub(url="https://one"), is_current=True)
+    assert book.find("https://one") is not None
