@@ -9,9 +9,9 @@ from hub_server.pki.authority import Authority
 from hub_server.pki.engine import Lifetimes
 from hub_server.pki.ports import JobKeys
 from hub_server.storage.engine import Database
-from hub_server.storage.migrate import migrate
 from hub_server.storage.vault import Vault
 from tests.job_keys import JobKeysHere
+from tests.migrated import empty_database
 
 VAULT: Final = Vault.from_keys(bytes(32))
 """Every test's: what one opening sealed, the next one opens."""
@@ -45,10 +45,9 @@ async def authority_on(
 
 async def authority_in(folder: Path, *, clock: Clock | None = None) -> Authority:
     """Return an authority on a SQLite database of its own in `folder`: it issues and signs, and never changes."""
-    await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+    await empty_database(folder / "hub.db")
     database = Database(f"sqlite+aiosqlite:///{folder / 'hub.db'}")
     try:
-        await migrate(database)
         return await authority_on(database, folder / "pki", clock=clock or SystemClock())
     finally:
         await database.close()

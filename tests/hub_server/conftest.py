@@ -15,6 +15,7 @@ from hub_server.bus.in_process import InProcessBus
 from hub_server.storage.engine import EVERY_ORGANISATION, Database
 from hub_server.storage.migrate import migrate
 from tests.clocks import FakeClock
+from tests.migrated import empty_database
 from tests.servers.postgres import PostgresServer
 
 
@@ -32,7 +33,7 @@ def bus() -> InProcessBus:
 async def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty SQLite database with the newest schema, to copy."""
     path = tmp_path_factory.mktemp("migrated") / "hub.db"
-    await migrated(f"sqlite+aiosqlite:///{path}")
+    await empty_database(path)
     return path
 
 
@@ -42,16 +43,12 @@ async def shared_postgres(postgres_server: PostgresServer) -> str:
     name = f"shared_{uuid.uuid4().hex}"
     postgres_server.create(name)
     url = postgres_server.url_of(name)
-    await migrated(url)
-    return url
-
-
-async def migrated(url: str) -> None:
     opened = Database(url)
     try:
         await migrate(opened)
     finally:
         await opened.close()
+    return url
 
 
 async def empty(connection: AsyncConnection) -> None:

@@ -40,6 +40,7 @@ from hub_server.telemetry.tables import POSTGRESQL_ONLY
 from protocol.enumerations import Role
 from protocol.joining import TokensCreate
 from protocol.people import UsersCreate
+from tests.migrated import empty_database
 
 START_DEADLINE_SECONDS: Final = 30.0
 STOP_DEADLINE_SECONDS: Final = 30.0
@@ -135,7 +136,12 @@ class RunningHub:
         return await open_authority(self.settings, self.database, vault, clock, self._signer)
 
     async def start(self) -> None:
-        """Return once both listeners are open. Raises what the hub raises instead of opening them."""
+        """Return once both listeners are open. Raises what the hub raises instead of opening them.
+
+        Its first start finds a schema: hubs that are processes of their own make theirs.
+        """
+        if self._database_url is None:
+            await empty_database(self.folder / "hub.db")
         ready: Future[dict[str, int]] = Future()
         self._served = self._thread.submit(self._serve, self.settings, ready)
         opened, served = asyncio.wrap_future(ready), asyncio.wrap_future(self._served)

@@ -26,10 +26,9 @@ from hub_server.pki.engine import (
 from hub_server.pki.tables import AuthorityRow, CertificateRow
 from hub_server.pki.trust import document_of, verify_trust
 from hub_server.storage.engine import EVERY_ORGANISATION, Database
-from hub_server.storage.migrate import migrate
 from protocol.enumerations import AuthorityState, AuthorityUse
 from protocol.identity import AgentIdentity
-from tests.authorities import authority_on
+from tests.authorities import authority_in, authority_on
 from tests.certificates import csr_of, ed25519_key
 from tests.clocks import FakeClock
 
@@ -231,12 +230,7 @@ async def test_with_the_root_offline_its_key_must_be_given(
 
 
 async def foreign_root(tmp_path: Path) -> bytes:
-    database = Database(f"sqlite+aiosqlite:///{tmp_path / 'foreign.db'}")
-    try:
-        await migrate(database)
-        return (await authority_on(database, tmp_path / "foreign", clock=FakeClock())).root_key_pem()
-    finally:
-        await database.close()
+    return (await authority_in(tmp_path / "foreign", clock=FakeClock())).root_key_pem()
 
 
 async def test_only_a_copy_of_the_key_itself_lets_the_hub_forget_it(
