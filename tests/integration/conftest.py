@@ -9,9 +9,10 @@ import structlog
 
 from hub_server.access import credentials
 from protocol.frames import HeartbeatAck
-from tests.integration.hub import FAULTS, RunningHub, only_faults, quick_passwords, running_hub
+from tests.integration.hub import FAULTS, RunningHub, only_faults, running_hub
 from tests.integration.machine import Identity, enroll, greeted, heartbeat
 from tests.integration.person import Person, known_to, watching
+from tests.integration.quick_hub import quick_passwords
 from tests.servers.postgres import PostgresServer
 
 

@@ -21,7 +21,6 @@ from structlog.typing import EventDict, WrappedLogger
 
 from hub_server import app
 from hub_server.access.model import OnMachine
-from hub_server.access.passwords import Passwords
 from hub_server.access.quotas import Quotas
 from hub_server.access.standings import NEWS_NAME, Standings
 from hub_server.access.store import AccessStore
@@ -40,6 +39,7 @@ from hub_server.telemetry.tables import POSTGRESQL_ONLY
 from protocol.enumerations import Role
 from protocol.joining import TokensCreate
 from protocol.people import UsersCreate
+from tests.integration.quick_hub import quick_passwords
 from tests.migrated import empty_database
 
 START_DEADLINE_SECONDS: Final = 30.0
@@ -68,10 +68,6 @@ def only_faults(_logger: WrappedLogger, method: str, record: EventDict) -> Event
     if method in {"error", "exception", "critical"}:
         FAULTS.append(repr(record))
     raise structlog.DropEvent
-
-
-def quick_passwords() -> Passwords:
-    return Passwords(time_cost=1, memory_kib=8)
 
 
 class RunningHub:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,20 +14,21 @@ from tests.integration.process_hub import ProcessHub, process_hub
 from tests.servers.postgres import PostgresServer
 
 KINDS_MIN = 30
+QUICK = (sys.executable, "-m", "tests.integration.quick_hub")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 async def logged(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ProcessHub]:
     """A hub of its own process, its log at the finest level, on each database engine."""
     if request.param == "sqlite":
-        async with process_hub(tmp_path / "hub") as hub:
+        async with process_hub(tmp_path / "hub", program=QUICK) as hub:
             yield hub
         return
     server: PostgresServer = request.getfixturevalue("postgres_server")
     name = f"canaries_{secrets.token_hex(4)}"
     server.create(name)
     try:
-        async with process_hub(tmp_path / "hub", database_url=server.url_of(name)) as hub:
+        async with process_hub(tmp_path / "hub", database_url=server.url_of(name), program=QUICK) as hub:
             yield hub
     finally:
         server.drop(name)
