@@ -21,7 +21,7 @@ settings.load_profile("jtnt")
 
 pytest_plugins = ["tests.servers.postgres"]
 
-LONGEST_FIRST = ("scripts", "simulation", "system", "browser", "integration")
+LONGEST_FIRST = ("scripts", "simulation", "system", "browser", "integration", "static", "servers", "protocol")
 """Folders of tests: what takes long begins early, so that no worker is alone with it in the end."""
 
 # Playwright's own Node needs a system library that a bare machine lacks; this one is in the environment anyway.
