@@ -54,7 +54,7 @@ class Upgraded(Protocol):
 
     @property
     def takes_compressed(self) -> bool:
-        """Whether compressed ones may be among them."""
+        """Whether compressed ones may be among them, from its opening to its end."""
 
 
 class Line(asyncio.Queue[Any]):
@@ -69,6 +69,8 @@ class Line(asyncio.Queue[Any]):
         self._is_asked = False
         self.transport: asyncio.Transport | None = None
         """Its WebSocket's, else where its newest request came from."""
+        self.takes_compressed = False
+        """Whether the client has agreed to compressed messages."""
         self.bytes_held = 0
         """What was put and not yet written to the end; what the transport has taken over does not count."""
         self.has_missed = False
@@ -77,11 +79,6 @@ class Line(asyncio.Queue[Any]):
         """It left too much unread: nothing is taken for it any more."""
         self.confirms: Callable[[str], bool] = _nothing
         """Told each text that comes in; True when it was understood and nobody else need see it."""
-
-    @property
-    def takes_compressed(self) -> bool:
-        """Whether the client has agreed to compressed messages."""
-        return self._websocket is not None and self._websocket.takes_compressed
 
     @property
     def is_drained(self) -> bool:
@@ -102,6 +99,7 @@ class Line(asyncio.Queue[Any]):
         """The client has a WebSocket now."""
         self._websocket = websocket
         self.transport = transport
+        self.takes_compressed = websocket.takes_compressed
 
     def break_off(self) -> None:
         """End the connection without the client's help; one that it polls by is left to who uses it next."""
@@ -117,7 +115,7 @@ class Line(asyncio.Queue[Any]):
         if self._is_clear:
             assert self.transport is not None
             frame = message.frame
-            if message.compressed_frame is not None and self.takes_compressed:
+            if self.takes_compressed and message.compressed_frame is not None:
                 frame = message.compressed_frame
                 self._traffic.messages_compressed += 1
             self.transport.write(frame)
