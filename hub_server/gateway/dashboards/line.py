@@ -168,6 +168,8 @@ class Line(asyncio.Queue[Any]):
             and self.empty()
             and self._websocket is not None
             and self._websocket.is_open
+            and self.transport is not None
+            and not self.transport.is_closing()  # the WebSocket learns later that its client is gone
             and self._unwritten_bytes <= self._bounds.written_bytes
         )
 

@@ -19,6 +19,10 @@ class Wire:
         self.is_open = True
         self.takes_compressed = False
         self.frames: list[bytes] = []
+        self.is_gone = False
+
+    def is_closing(self) -> bool:
+        return self.is_gone
 
     def write(self, frame: bytes) -> None:
         self.frames.append(frame)
@@ -56,6 +60,16 @@ async def test_a_message_is_written_at_once_when_nothing_is_before_it() -> None:
     wire.is_open = False
     assert line.send(MESSAGE)
     assert wire.frames == [MESSAGE.frame]
+    assert await writer is MESSAGE
+
+
+async def test_nothing_is_written_to_a_transport_that_is_gone_before_its_websocket_knows() -> None:
+    line, wire = a_line()
+    writer = asyncio.ensure_future(line.get())
+    await asyncio.sleep(0)
+    wire.is_gone = True
+    assert line.send(MESSAGE)
+    assert not wire.frames
     assert await writer is MESSAGE
 
 
