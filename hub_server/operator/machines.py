@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -20,6 +21,7 @@ PAGE: Final = 1000
 SUGGESTED_MAX: Final = 5
 NAME_MAX_CHARS: Final = 128
 ID_SHOWN_CHARS: Final = 8
+ID_BEGINNING: Final = re.compile(r"[0-9a-f]{8}[0-9a-f-]*")
 
 
 class NoSuchMachine(OperatorError):
@@ -47,7 +49,7 @@ async def machines_in(hub: Asking, request: AgentsList) -> AsyncIterator[AgentsL
 
 
 async def machine_called(hub: Asking, called: str) -> AgentSummary:
-    """Return the machine of this id, name or host name; a name goes before a host name.
+    """Return the machine of this id, name or host name, or the one whose id begins so; a name goes first.
 
     Raises NoSuchMachine or AmbiguousMachine, which say what there is, and what `hub.ask` raises.
     """
@@ -59,14 +61,17 @@ async def machine_called(hub: Asking, called: str) -> AgentSummary:
     wanted = called.casefold()
     named = [agent for agent in found if agent.name.casefold() == wanted]
     matching = named or [agent for agent in found if agent.hostname.casefold() == wanted]
+    if not matching and ID_BEGINNING.fullmatch(wanted):
+        listed = [agent async for reply in machines_in(hub, AgentsList()) for agent in reply.agents]
+        matching = [agent for agent in listed if agent.id.startswith(wanted)]
     if len(matching) == 1:
         return matching[0]
     if matching:
-        listed = "; ".join(
+        which = "; ".join(
             f"{agent.id} ({agent.name}, {agent.status}, {f'site {agent.site}' if agent.site else 'no site'})"
             for agent in matching
         )
-        raise AmbiguousMachine(f"{len(matching)} machines are called {called}, say which by its id: {listed}", matching)
+        raise AmbiguousMachine(f"{len(matching)} machines are called {called}, say which by its id: {which}", matching)
     similar = ", ".join(agent.name for agent in found[:SUGGESTED_MAX])
     hint = f"; did you mean one of: {similar}?" if similar else "; `jtnt agents` lists them"
     raise NoSuchMachine(f"there is no machine called {called}{hint}")

@@ -177,6 +177,8 @@ async def test_jtnt_lists_machines(machine: Identity, signed_in: Jtnt) -> None:
     assert document["total"] == len(document["agents"])
     assert (await signed_in("agents", "--status", "asleep")).code == 2
     assert (await signed_in("run", "nobody", "--", "true")).code == 2
+    called = [machine.agent_id[:8], machine.agent_id[:7], "0" * 8]
+    assert [(await signed_in("jobs", "--agent", each)).code for each in called] == [0, 2, 2]
     assert (await signed_in("agents", "--tag", "no-such-tag")).out == "No machine is like this.\n"
 
 

@@ -157,7 +157,7 @@ def _add_run(words: _Words) -> None:
         "jtnt run [options] AGENT [AGENT ...] -- PROGRAM [ARGUMENT ...]\n"
         "       jtnt run [options] AGENT [AGENT ...] --script FILE [-- ARGUMENT ...]"
     )
-    run.add_argument("agents", nargs="+", metavar="AGENT", help="id, name or host name")
+    run.add_argument("agents", nargs="+", metavar="AGENT", help="id or its beginning, name or host name")
     run.add_argument("--script", type=Path, metavar="FILE", help="its text is sent; what follows -- are its arguments")
     run.add_argument("--interpreter", default=None, metavar="NAME", help="program that runs the script (default: sh)")
     run.add_argument("--as", dest="run_as", metavar="USER", help="user of the machine to run as")
@@ -217,7 +217,7 @@ def _add_jobs(words: _Words) -> None:
     )
     jobs.add_argument("job", nargs="?", metavar="JOB", help="show this one alone, as `jtnt job` does")
     jobs.set_defaults(output=False)
-    jobs.add_argument("--agent", metavar="AGENT", help="of this machine: id, name or host name")
+    jobs.add_argument("--agent", metavar="AGENT", help="of this machine: id or its beginning, name or host name")
     jobs.add_argument(
         "--status", metavar="STATUS", type=str.upper, help="PENDING, SENT, EXECUTING, COMPLETED, FAILED or CANCELLED"
     )

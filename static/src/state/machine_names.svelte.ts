@@ -30,8 +30,13 @@ class MachineNames {
   of(agentId: string, unknown = agentId.slice(0, 8)): string {
     const machine = this.#machines.get(agentId)
     if (machine === undefined) return unknown
-    const apart = this.#apart.get(agentId) ?? ''
+    const apart = this.apart(agentId)
     return apart === '' ? machine.name : `${machine.name} · ${apart}`
+  }
+
+  /** What tells a machine from others of its name that are known; empty where there are none. */
+  apart(agentId: string): string {
+    return this.#apart.get(agentId) ?? ''
   }
 
   learn(agentIds: readonly string[]): void {
