@@ -63,6 +63,7 @@ test('lists mark only what the status does not say', () => {
   assert.equal(endingMark('FAILED', 'exit_code', 3), '3')
   assert.equal(endingMark('FAILED', 'exit_code', -9), 'SIGKILL')
   assert.equal(endingMark('FAILED', 'timeout', -15), 'timeout')
+  assert.deepEqual([endingMark('FAILED', 'expired', null), endingMark('FAILED', 'denied_by_agent', null)], ['expired', 'denied'])
   assert.equal(endingMark('CANCELLED', 'cancelled_by_person', -15), '')
   assert.equal(endingMark('COMPLETED', null, 0), '')
 })

@@ -21,6 +21,15 @@ const LAST_SIGNAL = 64
 
 /** Reasons of which the result tells more. */
 const EXPLAINED: readonly CommandReason[] = ['denied_by_agent', 'start_failed', 'unknown']
+/** What stands beside the status for ends that have no exit code of their own. */
+const MARKS: Partial<Record<CommandReason, string>> = {
+  timeout: 'timeout',
+  expired: 'expired',
+  denied_by_agent: 'denied',
+  start_failed: 'not started',
+  interrupted: 'interrupted',
+  unknown: 'end unknown',
+}
 /** Ends that the hub or a person brought about: the signal that did it tells nothing more. */
 const ENDED_FROM_OUTSIDE: readonly CommandReason[] = ['timeout', 'cancelled_by_person', 'interrupted']
 
@@ -40,7 +49,8 @@ export function exitWords(exitCode: number): string {
 
 /** What stands in brackets after the status in a list: `3`, `SIGKILL`, `timeout`; empty where the status says all. */
 export function endingMark(status: CommandStatus, reason: CommandReason | null, exitCode: number | null): string {
-  if (reason === 'timeout') return 'timeout'
+  const word = reason === null ? undefined : MARKS[reason]
+  if (word !== undefined) return word
   if (status !== 'FAILED' || exitCode === null || exitCode === 0) return ''
   return signalOf(exitCode) ?? String(exitCode)
 }
