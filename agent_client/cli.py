@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import math
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -195,7 +196,7 @@ def _job_commands(add: Callable[..., argparse.ArgumentParser]) -> argparse.Argum
     """Return the one that can answer in JSON."""
     executor = add("executor", "run jobs for a daemon without rights (a service)", _executor, _EXECUTOR_EPILOG)
     jobs = add("jobs", "show the last jobs of this machine: who asked for what, and how it ended", _jobs, _JOBS_EPILOG)
-    jobs.add_argument("--count", type=int, default=_JOBS_COUNT, metavar="N", help="how many (default %(default)s)")
+    jobs.add_argument("--count", type=_count, default=_JOBS_COUNT, metavar="N", help="how many (default %(default)s)")
     for command in (executor, jobs):
         command.add_argument(
             "--folder", metavar="DIR", help=f"the files of an executor that is a service (its default: {OWN_FOLDER})"
@@ -215,6 +216,12 @@ def _let_choose_how_to_enroll(enroll: argparse.ArgumentParser) -> None:
 def _let_choose_a_plugin(plugins: argparse.ArgumentParser) -> None:
     plugins.add_argument("action", choices=("list", "test"), help="show them all, or run one now")
     plugins.add_argument("name", nargs="?", metavar="NAME", help="which one to test")
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch(r"0*[1-9]\d{0,5}", text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of jobs; give 1 to 999999")
+    return int(text)
 
 
 def _seconds(text: str) -> float:
@@ -301,7 +308,7 @@ def _executor(options: argparse.Namespace) -> int:
 def _jobs(options: argparse.Namespace) -> int:
     places = Places.chosen(options.data_dir)
     folder = Path(options.folder) if options.folder else places.state
-    jobs = newest_jobs(ExecutorPlaces(folder.absolute(), places).journal, max(options.count, 0))
+    jobs = newest_jobs(ExecutorPlaces(folder.absolute(), places).journal, options.count)
     print(_json(jobs) if options.json else "\n".join(map(line_of, jobs)) or "no job has run here yet")
     return 0
 

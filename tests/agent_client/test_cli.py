@@ -158,6 +158,8 @@ def test_a_wrong_address_is_wrong_usage(places: Places, token: EnrollmentToken, 
         ("enroll", "--approval-timeout", "abc"),
         ("enroll", "--approval-timeout", "-3"),
         ("enroll", "--approval-timeout", "nan"),
+        ("jobs", "--count", "-3"),
+        ("jobs", "--count", "9" * 30),
         ("status", "--jsno"),
         ("frobnicate",),
         (),
@@ -168,7 +170,7 @@ def test_wrong_usage_ends_with_64(arguments: tuple[str, ...], capsys: pytest.Cap
     assert "usage: jtnt-agent" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["enroll", "status", "test-connection"])
+@pytest.mark.parametrize("command", ["enroll", "jobs", "status", "test-connection"])
 def test_every_command_with_exit_codes_lists_them(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert ended(command, "--help") == 0
     assert "exit codes: 0 " in capsys.readouterr().out
