@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
 import struct
 import sys
 import threading
+import time
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +20,9 @@ from hub_server.signing.model import BadMessage, Frames, Ready, frame_of, questi
 
 CONNECTIONS_MAX: Final = 8
 SEND_SECONDS: Final = 5
+AGAIN_SECONDS: Final = 0.1
+_PASSING: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED})
+"""Why nobody can be let in at the moment: whoever waits is let in later."""
 _READ_BYTES: Final = 64 * 1024
 _CREDENTIALS: Final = struct.Struct("3i")
 
@@ -61,8 +66,11 @@ def receive(listener: socket.socket, desk: Desk, users: Collection[int]) -> None
     while True:
         try:
             connection, _ = listener.accept()
-        except OSError:
-            return
+        except OSError as error:
+            if error.errno not in _PASSING:
+                return
+            time.sleep(AGAIN_SECONDS)
+            continue
         if not may_ask(connection, users) or not places.acquire(blocking=False):
             connection.close()
             continue

@@ -259,3 +259,26 @@ async def test_as_a_service_of_another_user_it_lets_in_whom_it_was_told_and_show
         said.append(asked.stdout.splitlines()[-2:])  # before them a line of the log
     assert said[0] == ["True", "no key to read"]
     assert said[1] == [f"the signer of commands does not answer at {service}", "no key to read"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limits of another process")
+async def test_as_a_service_that_is_out_of_descriptors_for_a_while_it_lets_in_who_waited(tmp_path: Path) -> None:
+    terms = terms_in(tmp_path, listen=str(tmp_path / "signer.sock"))
+    process = psutil.Popen([sys.executable, "-m", "hub_server.signing", msgspec.json.encode(terms).decode()])
+    try:
+        signer = await reached(tmp_path / "signer.sock")
+        _, most = process.rlimit(psutil.RLIMIT_NOFILE)
+        process.rlimit(psutil.RLIMIT_NOFILE, (3, most))
+        reader, writer = await asyncio.open_unix_connection(tmp_path / "signer.sock")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await reader.read(1)
+        process.rlimit(psutil.RLIMIT_NOFILE, (most, most))
+        async with asyncio.timeout(30):
+            assert await reader.read(1)
+        writer.close()
+        await writer.wait_closed()
+        await signer.close()
+    finally:
+        process.terminate()
+        assert await asyncio.to_thread(process.wait, 10) == 0
