@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,11 +43,11 @@ def exclusive(directory: Path) -> Iterator[None]:
     if os.name == "posix":
         directory.chmod(0o700)
     with os.fdopen(os.open(directory / _LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o600), "wb") as lock:
-        until = time.monotonic() + LOCK_SECONDS
+        until, never = time.monotonic() + LOCK_SECONDS, threading.Event()
         while not _is_locked(lock):
             if time.monotonic() >= until:
                 raise TimeoutError("another program keeps it to itself; end that one, or let it go on if it is stopped")
-            time.sleep(_ROUND_SECONDS)
+            never.wait(_ROUND_SECONDS)
         yield
 
 
