@@ -9,7 +9,6 @@ import stat
 import struct
 import sys
 import threading
-import time
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +19,8 @@ from hub_server.signing.model import BadMessage, Frames, Ready, frame_of, questi
 
 CONNECTIONS_MAX: Final = 8
 SEND_SECONDS: Final = 5
+LOOK_SECONDS: Final = 1.0
+"""A signal that comes just before somebody is waited for interrupts nothing: it is seen at the next look."""
 AGAIN_SECONDS: Final = 0.1
 _PASSING: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED})
 """Why nobody can be let in at the moment: whoever waits is let in later."""
@@ -55,7 +56,8 @@ def listen(path: Path) -> socket.socket:
 
 def receive(listener: socket.socket, desk: Desk, users: Collection[int]) -> None:
     """Let in who may ask, CONNECTIONS_MAX at a time, each on a thread; ends when `listener` is closed."""
-    places = threading.BoundedSemaphore(CONNECTIONS_MAX)
+    places, never = threading.BoundedSemaphore(CONNECTIONS_MAX), threading.Event()
+    listener.settimeout(LOOK_SECONDS)
 
     def serve(connection: socket.socket) -> None:
         try:
@@ -66,10 +68,12 @@ def receive(listener: socket.socket, desk: Desk, users: Collection[int]) -> None
     while True:
         try:
             connection, _ = listener.accept()
+        except TimeoutError:
+            continue
         except OSError as error:
             if error.errno not in _PASSING:
                 return
-            time.sleep(AGAIN_SECONDS)
+            never.wait(AGAIN_SECONDS)
             continue
         if not may_ask(connection, users) or not places.acquire(blocking=False):
             connection.close()
