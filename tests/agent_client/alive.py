@@ -13,7 +13,7 @@ from agent_client.paths import Places
 from tests.agent_client.clock import SteppingClock
 from tests.agent_client.executors import end_executor
 
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 60.0
 
 
 @asynccontextmanager

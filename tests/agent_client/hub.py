@@ -42,7 +42,7 @@ from protocol.limits import SUBPROTOCOL
 from tests.agent_client.fleet import Fleet, now_ms
 
 F = TypeVar("F", bound=Frame)
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 60.0
 
 
 @dataclass

@@ -42,8 +42,8 @@ from protocol.people import UsersCreate
 from tests.integration.quick_hub import quick_passwords
 from tests.migrated import empty_database
 
-START_DEADLINE_SECONDS: Final = 30.0
-STOP_DEADLINE_SECONDS: Final = 30.0
+START_DEADLINE_SECONDS: Final = 60.0
+STOP_DEADLINE_SECONDS: Final = 60.0
 ADMINISTRATOR: Final = "ada"
 PASSWORD: Final = "correct horse battery staple 7"
 CONNECTED_NOW: Final = frozenset({"agent_presence", "audit_checkpoints", "audit_heads"})

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
-DEADLINE_SECONDS: Final = 45.0
+DEADLINE_SECONDS: Final = 60.0
 
 
 class Inbox(Generic[T]):

@@ -22,7 +22,7 @@ from tests.integration.mortal_hub import COMMIT, Moment, Order
 from tests.servers.postgres import PostgresServer
 
 RACERS: Final = 20
-END_DEADLINE_SECONDS: Final = 20.0
+END_DEADLINE_SECONDS: Final = 60.0
 POINTS: Final = {
     "before the first write": (Order(Moment.BEFORE, "UPDATE enrollment_tokens"), False),
     "the use is counted": (Order(Moment.AFTER, "UPDATE enrollment_tokens"), False),

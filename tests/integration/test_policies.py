@@ -12,7 +12,7 @@ from tests.integration.machine import enroll, greeted, metrics, now_ms
 from tests.integration.person import Person
 
 POLL_SECONDS = 0.05
-DEADLINE_SECONDS = 20.0
+DEADLINE_SECONDS = 60.0
 FIREWALL = {"name": "Firewall", "fact": "security.firewall_enabled", "operator": "equals", "value": True}
 
 

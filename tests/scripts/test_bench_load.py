@@ -22,7 +22,7 @@ from protocol.limits import AGENT_SOCKET_PATH, DASHBOARD_SOCKET_PATH, SUBPROTOCO
 from scripts.load.crowd import crowd
 from scripts.load.plans import Crowd
 
-DEADLINE_SECONDS = 5.0
+DEADLINE_SECONDS = 60.0
 
 
 class Heard:

@@ -19,7 +19,7 @@ from tests.integration.person import Person, watching_at
 from tests.servers.postgres import free_port
 from tests.system.programs import POLL_SECONDS, QUICK, ROOT, RealAgent, all_gone, ended, kill
 
-READY_DEADLINE_SECONDS: Final = 60.0
+READY_DEADLINE_SECONDS: Final = 120.0
 UP: Final = (sys.executable, "-m", "scripts.up")
 
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 STEP_DEADLINE_SECONDS: Final = 60.0
-STOP_DEADLINE_SECONDS: Final = 20.0
+STOP_DEADLINE_SECONDS: Final = 60.0
 POLL_SECONDS: Final = 0.02
 QUICK: Final[Mapping[str, float]] = {
     "first_retry_spread_seconds": 0.2,

@@ -28,7 +28,7 @@ from tests.clocks import FakeClock
 
 QUICK = Lifetimes(issuing=timedelta(days=3650), agent_certificate=timedelta(days=365), overlap=timedelta(days=1))
 IDENTITY = AgentIdentity("jtnt", "org-1", "agent-1")
-DEADLINE_SECONDS = 5.0
+DEADLINE_SECONDS = 60.0
 Shown = tuple[dict[str, Any] | None, bytes | None]
 """A client's certificate as the ssl module describes it, and in DER."""
 

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 Json = dict[str, Any]
-DEADLINE_SECONDS: Final = 10.0
+DEADLINE_SECONDS: Final = 60.0
 RECEIVE_BYTES: Final = 4096
 UPGRADE: Final = (
     b"GET /ws/agents/?EIO=4&transport=websocket HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n"
