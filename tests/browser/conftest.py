@@ -10,7 +10,7 @@ from tests.system.demo import Demo, running_demo
 expect.set_options(timeout=15_000)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 async def demo(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Demo]:
     async with running_demo(tmp_path_factory.mktemp("demo") / "var") as running:
         running.quicken()

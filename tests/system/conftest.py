@@ -10,7 +10,7 @@ from tests.system.demo import Demo, running_demo
 SAMPLE_SECONDS = 1
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 async def demo(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Demo]:
     """A hub and this machine as its agent, with intervals that fit into a test."""
     async with running_demo(tmp_path_factory.mktemp("up") / "var") as running:
@@ -22,7 +22,7 @@ async def demo(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Demo]:
         yield running
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 async def demo_token(demo: Demo) -> str:
     return await demo.sign_in()
 
