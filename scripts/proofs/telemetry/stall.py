@@ -129,25 +129,26 @@ async def stalled(hub: Hub, token: str, reader: Reader) -> tuple[int, str]:
 async def settled(hub: Hub) -> float:
     """Return after how many seconds the hub has packed and has stopped growing, or SETTLING_MAX_SECONDS.
 
-    What packing takes for its work stays with the hub for the next time: a hub that never packed is not at its size.
+    What packing takes for its work stays with the hub for the next time: a hub that has not packed what came in minutes
+    is not at its size. It packs the first few samples at once, which counts for nothing.
     Closing its first hour adds to it once more, 2.5 MB were seen; the window therefore meets no closing.
     """
     began_at = asyncio.get_running_loop().time()
-    seconds, last = 0.0, await written_bytes_of(hub)
+    seconds, last, hot, has_packed = 0.0, await written_bytes_of(hub), 0.0, False
     while seconds < SETTLING_MAX_SECONDS:
         await asyncio.sleep(SETTLED_SECONDS)
-        now = await written_bytes_of(hub)
+        now, before, hot = await written_bytes_of(hub), hot, await hot_samples_of(hub)
+        has_packed = has_packed or hot < before
         seconds = asyncio.get_running_loop().time() - began_at
-        if now - last <= SETTLED_MAX_BYTES and await has_packed(hub) and not closes_soon(time.time()):
+        if now - last <= SETTLED_MAX_BYTES and has_packed and not closes_soon(time.time()):
             break
         last = now
     return seconds
 
 
-async def has_packed(hub: Hub) -> bool:
-    """Tell whether samples have left the hot table, in which each waits until it is packed."""
-    said = await hub.metrics()
-    return said["jtnt_store_hot_samples", ""] < said["jtnt_samples_stored", ""]
+async def hot_samples_of(hub: Hub) -> float:
+    """Return how many samples wait in the hot table until they are packed."""
+    return (await hub.metrics())["jtnt_store_hot_samples", ""]
 
 
 def closes_soon(at_seconds: float) -> bool:
