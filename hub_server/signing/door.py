@@ -9,6 +9,7 @@ import stat
 import struct
 import sys
 import threading
+import time
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
@@ -56,7 +57,7 @@ def listen(path: Path) -> socket.socket:
 
 def receive(listener: socket.socket, desk: Desk, users: Collection[int]) -> None:
     """Let in who may ask, CONNECTIONS_MAX at a time, each on a thread; ends when `listener` is closed."""
-    places, never = threading.BoundedSemaphore(CONNECTIONS_MAX), threading.Event()
+    places = threading.BoundedSemaphore(CONNECTIONS_MAX)
     listener.settimeout(LOOK_SECONDS)
 
     def serve(connection: socket.socket) -> None:
@@ -73,7 +74,7 @@ def receive(listener: socket.socket, desk: Desk, users: Collection[int]) -> None
         except OSError as error:
             if error.errno not in _PASSING:
                 return
-            never.wait(AGAIN_SECONDS)
+            time.sleep(AGAIN_SECONDS)
             continue
         if not may_ask(connection, users) or not places.acquire(blocking=False):
             connection.close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,11 +42,11 @@ def exclusive(directory: Path) -> Iterator[None]:
     if os.name == "posix":
         directory.chmod(0o700)
     with os.fdopen(os.open(directory / _LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o600), "wb") as lock:
-        until, never = time.monotonic() + LOCK_SECONDS, threading.Event()
+        until = time.monotonic() + LOCK_SECONDS
         while not _is_locked(lock):
             if time.monotonic() >= until:
                 raise TimeoutError("another program keeps it to itself; end that one, or let it go on if it is stopped")
-            never.wait(_ROUND_SECONDS)
+            time.sleep(_ROUND_SECONDS)
         yield
 
 
